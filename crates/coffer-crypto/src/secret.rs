@@ -1,0 +1,212 @@
+//! Memory that is wiped when it is dropped.
+//!
+//! A secret lives on the heap, so moving it leaves no copy behind. It cannot be cloned or serialized, and `Debug`
+//! prints the type's name alone. Comparison takes the same time whatever the contents.
+
+use std::fmt;
+
+use subtle::ConstantTimeEq;
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::error::CryptoError;
+use crate::rng::Rng;
+
+/// `N` secret bytes.
+pub struct Secret<const N: usize>(Box<[u8; N]>);
+
+impl<const N: usize> Secret<N> {
+    /// Takes `bytes` and wipes the argument. An array is `Copy`: a caller that keeps one has to wipe it.
+    #[must_use]
+    pub fn new(mut bytes: [u8; N]) -> Self {
+        let mut secret = Self::zeros();
+        secret.0.copy_from_slice(&bytes);
+        bytes.zeroize();
+        secret
+    }
+
+    /// `N` fresh random bytes.
+    ///
+    /// # Errors
+    /// [`CryptoError::Random`] when `rng` fails.
+    pub fn generate(rng: &dyn Rng) -> Result<Self, CryptoError> {
+        Self::fill_with(|out| rng.fill(out))
+    }
+
+    /// Copies exactly `N` bytes.
+    ///
+    /// # Errors
+    /// [`CryptoError::Len`] when `bytes` has another length.
+    pub fn from_slice(bytes: &[u8]) -> Result<Self, CryptoError> {
+        if bytes.len() != N {
+            return Err(CryptoError::Len {
+                what: "secret",
+                expected_len: N as u64,
+                actual_len: bytes.len() as u64,
+            });
+        }
+        let mut secret = Self::zeros();
+        secret.0.copy_from_slice(bytes);
+        Ok(secret)
+    }
+
+    /// The bytes. Whoever copies them has to wipe the copy.
+    #[must_use]
+    pub fn expose(&self) -> &[u8; N] {
+        &self.0
+    }
+
+    /// Lets `fill` write the bytes where they will stay.
+    pub(crate) fn fill_with<E>(fill: impl FnOnce(&mut [u8; N]) -> Result<(), E>) -> Result<Self, E> {
+        let mut secret = Self::zeros();
+        fill(&mut secret.0)?;
+        Ok(secret)
+    }
+
+    fn zeros() -> Self {
+        Self(Box::new([0; N]))
+    }
+}
+
+impl Secret<64> {
+    /// The first 32 bytes as a secret of their own, and the last 32.
+    #[must_use]
+    pub fn split(&self) -> (Secret<32>, [u8; 32]) {
+        let mut first = Secret::zeros();
+        let mut last = [0; 32];
+        first.0.copy_from_slice(&self.0[..32]);
+        last.copy_from_slice(&self.0[32..]);
+        (first, last)
+    }
+}
+
+impl<const N: usize> Drop for Secret<N> {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl<const N: usize> zeroize::ZeroizeOnDrop for Secret<N> {}
+
+impl<const N: usize> ConstantTimeEq for Secret<N> {
+    fn ct_eq(&self, other: &Self) -> subtle::Choice {
+        self.0.as_slice().ct_eq(other.0.as_slice())
+    }
+}
+
+impl<const N: usize> PartialEq for Secret<N> {
+    fn eq(&self, other: &Self) -> bool {
+        self.ct_eq(other).into()
+    }
+}
+
+impl<const N: usize> Eq for Secret<N> {}
+
+impl<const N: usize> fmt::Debug for Secret<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+/// Secret bytes of any length: passphrases, and the contents of files that hold keys.
+pub struct SecretBytes(Zeroizing<Vec<u8>>);
+
+impl SecretBytes {
+    /// Takes the buffer as it is, without a copy; all of its capacity is wiped on drop.
+    #[must_use]
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+
+    /// The bytes. Whoever copies them has to wipe the copy.
+    #[must_use]
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Length in bytes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are no bytes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl From<String> for SecretBytes {
+    fn from(text: String) -> Self {
+        Self::new(text.into_bytes())
+    }
+}
+
+impl ConstantTimeEq for SecretBytes {
+    /// The lengths are not secret: slices of unequal length compare unequal at once.
+    fn ct_eq(&self, other: &Self) -> subtle::Choice {
+        self.expose().ct_eq(other.expose())
+    }
+}
+
+impl PartialEq for SecretBytes {
+    fn eq(&self, other: &Self) -> bool {
+        self.ct_eq(other).into()
+    }
+}
+
+impl Eq for SecretBytes {}
+
+impl zeroize::ZeroizeOnDrop for SecretBytes {}
+
+impl fmt::Debug for SecretBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretBytes")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::SeededRng;
+
+    #[test]
+    fn debug_shows_no_byte() {
+        assert_eq!(format!("{:?}", Secret::new([0xab; 32])), "Secret");
+        assert_eq!(format!("{:?}", SecretBytes::from("hunter2".to_owned())), "SecretBytes");
+    }
+
+    #[test]
+    fn equality_is_by_content() {
+        assert_eq!(Secret::new([1; 32]), Secret::new([1; 32]));
+        for position in 0..32 {
+            let mut other = [1; 32];
+            other[position] ^= 0x80;
+            assert_ne!(Secret::new([1; 32]), Secret::new(other));
+        }
+        assert_eq!(SecretBytes::new(b"ab".to_vec()), SecretBytes::new(b"ab".to_vec()));
+        assert_ne!(SecretBytes::new(b"ab".to_vec()), SecretBytes::new(b"abc".to_vec()));
+    }
+
+    #[test]
+    fn from_slice_takes_one_length() {
+        assert!(Secret::<32>::from_slice(&[0; 31]).is_err());
+        assert!(Secret::<32>::from_slice(&[0; 33]).is_err());
+        assert_eq!(Secret::<32>::from_slice(&[7; 32]).unwrap().expose(), &[7; 32]);
+    }
+
+    #[test]
+    fn split_keeps_order() {
+        let mut bytes = [1; 64];
+        bytes[32..].fill(2);
+        let (first, last) = Secret::new(bytes).split();
+        assert_eq!(first.expose(), &[1; 32]);
+        assert_eq!(last, [2; 32]);
+    }
+
+    #[test]
+    fn generated_secrets_differ() {
+        let rng = SeededRng::new(1);
+        assert_ne!(Secret::<32>::generate(&rng).unwrap(), Secret::<32>::generate(&rng).unwrap());
+    }
+}

@@ -1,0 +1,1 @@
+//! Backup, restore and every other operation on a vault.

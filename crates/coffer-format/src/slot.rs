@@ -1,0 +1,273 @@
+//! Key slots (specification section 7).
+
+use crate::cbor::{Decoder, Encoder, Unknown};
+use crate::error::{FormatError, check_len};
+use crate::id::{SlotId, VaultId};
+use crate::limits::{SLOT_LEN_MAX, WRAPPED_LEN_MAX};
+
+const OBJECT: &str = "key slot";
+
+/// What the wrapped key of a slot is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SlotPurpose {
+    /// The vault key.
+    VaultKey,
+    /// The reader secret.
+    ReaderSecret,
+}
+
+/// Kind of a slot, with where and how its root key is found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SlotKind {
+    /// A passphrase through Argon2id.
+    Passphrase {
+        /// Memory in KiB.
+        memory_kib: u32,
+        /// Passes over the memory.
+        passes: u32,
+        /// Lanes.
+        lanes: u32,
+        /// Salt of the hash.
+        salt: [u8; 16],
+    },
+    /// A key file.
+    KeyFile {
+        /// Tells key files apart without trying them.
+        key_id: [u8; 8],
+    },
+    /// A kind this program only lists: its number and raw parameters.
+    Other {
+        /// Number of the kind, 3 to 7.
+        number: u64,
+        /// The parameter map, as CBOR.
+        parameters: Vec<u8>,
+    },
+}
+
+impl SlotKind {
+    /// Number of the kind.
+    #[must_use]
+    pub const fn number(&self) -> u64 {
+        match self {
+            Self::Passphrase { .. } => 1,
+            Self::KeyFile { .. } => 2,
+            Self::Other { number, .. } => *number,
+        }
+    }
+
+    /// Name of the kind, for people.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self.number() {
+            1 => "passphrase",
+            2 => "key file",
+            3 => "Key Protect",
+            4 => "HPCS",
+            5 => "PKCS#11",
+            6 => "recovery shares",
+            _ => "local key service",
+        }
+    }
+}
+
+/// One key slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slot {
+    /// The vault it opens.
+    pub vault: VaultId,
+    /// Epoch of the key it holds.
+    pub epoch: u32,
+    /// What it holds.
+    pub purpose: SlotPurpose,
+    /// How it is wrapped.
+    pub kind: SlotKind,
+    /// Label, for people.
+    pub label: String,
+    /// When it was made, seconds since 1970 UTC.
+    pub created_s: i64,
+    /// Salt of the wrapping key; kinds 1, 2, 6.
+    pub salt: Option<[u8; 32]>,
+    /// Commitment to the wrapping key; kinds 1, 2, 6.
+    pub commitment: Option<[u8; 32]>,
+    /// The wrapped key.
+    pub wrapped: Vec<u8>,
+    unknown: Unknown,
+}
+
+impl Slot {
+    /// A slot whose commitment and wrapped key are still to be filled in.
+    #[must_use]
+    pub fn unwrapped(
+        vault: VaultId,
+        epoch: u32,
+        purpose: SlotPurpose,
+        kind: SlotKind,
+        label: String,
+        created_s: i64,
+    ) -> Self {
+        let (salt, commitment, wrapped) = (None, None, Vec::new());
+        Self {
+            vault,
+            epoch,
+            purpose,
+            kind,
+            label,
+            created_s,
+            salt,
+            commitment,
+            wrapped,
+            unknown: Unknown::default(),
+        }
+    }
+
+    /// The bytes of the object.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        self.encode_with(true)
+    }
+
+    /// The context `C`: the slot without commitment and wrapped key.
+    #[must_use]
+    pub fn context(&self) -> Vec<u8> {
+        self.encode_with(false)
+    }
+
+    fn encode_with(&self, wrapped: bool) -> Vec<u8> {
+        let mut encoder = Encoder::new();
+        encoder.map(|map| {
+            map.key(1).bytes(&self.vault.0);
+            map.key(2).uint(u64::from(self.epoch));
+            map.key(3).uint(match self.purpose {
+                SlotPurpose::VaultKey => 1,
+                SlotPurpose::ReaderSecret => 2,
+            });
+            map.key(4).uint(self.kind.number());
+            map.key(5).text(&self.label);
+            map.key(6).int(self.created_s);
+            let value = map.key(7);
+            match &self.kind {
+                SlotKind::Passphrase { memory_kib, passes, lanes, salt } => value.map(|map| {
+                    map.key(1).uint(u64::from(*memory_kib));
+                    map.key(2).uint(u64::from(*passes));
+                    map.key(3).uint(u64::from(*lanes));
+                    map.key(4).bytes(salt);
+                }),
+                SlotKind::KeyFile { key_id } => value.map(|map| map.key(1).bytes(key_id)),
+                SlotKind::Other { parameters, .. } => value.raw(parameters),
+            }
+            if let Some(salt) = &self.salt {
+                map.key(8).bytes(salt);
+            }
+            if wrapped {
+                if let Some(commitment) = &self.commitment {
+                    map.key(9).bytes(commitment);
+                }
+                map.key(10).bytes(&self.wrapped);
+            }
+            self.unknown.write(map);
+        });
+        encoder.finish()
+    }
+
+    /// Reads the bytes of a slot object.
+    ///
+    /// # Errors
+    /// What is malformed.
+    pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
+        check_len(OBJECT, bytes.len() as u64, SLOT_LEN_MAX)?;
+        let mut d = Decoder::new(OBJECT, bytes);
+        let (mut vault, mut epoch, mut purpose, mut number, mut label) = (None, None, None, None, None);
+        let (mut created_s, mut parameters, mut salt, mut commitment, mut wrapped) =
+            (None, None, None, None, None);
+        let mut unknown = Unknown::default();
+        let mut map = d.map()?;
+        while let Some(key) = map.next_key(&mut d)? {
+            match key {
+                1 => vault = Some(VaultId(d.fixed()?)),
+                2 => epoch = Some(d.uint32()?),
+                3 => {
+                    purpose = Some(match d.uint()? {
+                        1 => SlotPurpose::VaultKey,
+                        2 => SlotPurpose::ReaderSecret,
+                        _ => return Err(d.fail("the purpose is not known")),
+                    });
+                }
+                4 => number = Some(d.uint()?),
+                5 => label = Some(d.text(256)?.to_owned()),
+                6 => created_s = Some(d.int()?),
+                7 => {
+                    let mut probe = d.clone();
+                    probe.map()?;
+                    parameters = Some(d.raw()?);
+                }
+                8 => salt = Some(d.fixed()?),
+                9 => commitment = Some(d.fixed()?),
+                10 => wrapped = Some(d.bytes(WRAPPED_LEN_MAX)?.to_vec()),
+                _ => unknown.keep(key, &mut d)?,
+            }
+        }
+        d.finish()?;
+        let absent = || FormatError::rule(OBJECT, "a key is absent");
+        let kind = decode_kind(number.ok_or_else(absent)?, parameters.ok_or_else(absent)?)?;
+        let local = matches!(kind.number(), 1 | 2 | 6);
+        if local != salt.is_some() || local != commitment.is_some() {
+            return Err(FormatError::rule(OBJECT, "salt and commitment belong to kinds 1, 2 and 6 alone"));
+        }
+        Ok(Self {
+            vault: vault.ok_or_else(absent)?,
+            epoch: epoch.ok_or_else(absent)?,
+            purpose: purpose.ok_or_else(absent)?,
+            kind,
+            label: label.ok_or_else(absent)?,
+            created_s: created_s.ok_or_else(absent)?,
+            salt,
+            commitment,
+            wrapped: wrapped.ok_or_else(absent)?,
+            unknown,
+        })
+    }
+
+    /// The name of slot bytes.
+    #[must_use]
+    pub fn id(bytes: &[u8]) -> SlotId {
+        SlotId(*blake3::hash(bytes).as_bytes())
+    }
+}
+
+fn decode_kind(number: u64, parameters: &[u8]) -> Result<SlotKind, FormatError> {
+    let mut d = Decoder::new("key slot parameters", parameters);
+    let absent = || FormatError::rule("key slot parameters", "a key is absent");
+    let mut map = d.map()?;
+    match number {
+        1 => {
+            let (mut memory_kib, mut passes, mut lanes, mut salt) = (None, None, None, None);
+            while let Some(key) = map.next_key(&mut d)? {
+                match key {
+                    1 => memory_kib = Some(d.uint32()?),
+                    2 => passes = Some(d.uint32()?),
+                    3 => lanes = Some(d.uint32()?),
+                    4 => salt = Some(d.fixed()?),
+                    _ => return Err(d.fail("a key is not known")),
+                }
+            }
+            Ok(SlotKind::Passphrase {
+                memory_kib: memory_kib.ok_or_else(absent)?,
+                passes: passes.ok_or_else(absent)?,
+                lanes: lanes.ok_or_else(absent)?,
+                salt: salt.ok_or_else(absent)?,
+            })
+        }
+        2 => {
+            let mut key_id = None;
+            while let Some(key) = map.next_key(&mut d)? {
+                match key {
+                    1 => key_id = Some(d.fixed()?),
+                    _ => return Err(d.fail("a key is not known")),
+                }
+            }
+            Ok(SlotKind::KeyFile { key_id: key_id.ok_or_else(absent)? })
+        }
+        3..=7 => Ok(SlotKind::Other { number, parameters: parameters.to_vec() }),
+        _ => Err(FormatError::rule(OBJECT, "the kind is not known")),
+    }
+}

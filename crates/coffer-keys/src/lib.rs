@@ -1,0 +1,1 @@
+//! Root keys and key slots.

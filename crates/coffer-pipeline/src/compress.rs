@@ -1,0 +1,151 @@
+//! zstd, and when not to.
+//!
+//! Contexts are kept and reused: making one costs more than compressing a small frame. What does not become smaller is stored
+//! as it is; in `auto` a cheap sample decides that before the whole frame is compressed for nothing.
+
+use coffer_format::pack::Codec;
+use zstd::bulk;
+use zstd::zstd_safe;
+
+use crate::error::PipelineError;
+
+/// How frames are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// Level 3, and incompressible frames recognised from a sample.
+    Auto,
+    /// Nothing is compressed.
+    Off,
+    /// This zstd level, 1 to 19.
+    Level(u8),
+}
+
+impl Compression {
+    const AUTO_LEVEL: i32 = 3;
+    const SAMPLE_LEVEL: i32 = 1;
+    /// Shorter frames are compressed without asking a sample.
+    const SAMPLE_FROM_LEN: usize = 128 * 1024;
+    const SAMPLE_PIECE_LEN: usize = 4096;
+    const SAMPLE_PIECE_COUNT: usize = 8;
+}
+
+/// Compresses frames, one after the other.
+pub struct Compressor {
+    compression: Compression,
+    main: bulk::Compressor<'static>,
+    sampler: bulk::Compressor<'static>,
+    sample: Vec<u8>,
+    sample_out: Vec<u8>,
+}
+
+impl std::fmt::Debug for Compressor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Compressor").field("compression", &self.compression).finish_non_exhaustive()
+    }
+}
+
+fn compress_error(error: &std::io::Error) -> PipelineError {
+    PipelineError::Compress { reason: error.to_string() }
+}
+
+impl Compressor {
+    /// A compressor with its contexts.
+    ///
+    /// # Errors
+    /// [`PipelineError::Compress`] when zstd cannot allocate.
+    pub fn new(compression: Compression) -> Result<Self, PipelineError> {
+        let level = match compression {
+            Compression::Level(level) => i32::from(level),
+            Compression::Auto | Compression::Off => Compression::AUTO_LEVEL,
+        };
+        let make = |level| bulk::Compressor::new(level).map_err(|error| compress_error(&error));
+        let (sample, sample_out) = (Vec::new(), Vec::new());
+        Ok(Self {
+            compression,
+            main: make(level)?,
+            sampler: make(Compression::SAMPLE_LEVEL)?,
+            sample,
+            sample_out,
+        })
+    }
+
+    /// Appends the payload of `plain` to `out` and says how it is coded. Never appends more than `plain.len()` bytes.
+    ///
+    /// # Errors
+    /// [`PipelineError::Compress`] when zstd fails; `out` is then as before.
+    pub fn append(&mut self, plain: &[u8], out: &mut Vec<u8>) -> Result<Codec, PipelineError> {
+        let start = out.len();
+        if self.compression != Compression::Off && self.looks_compressible(plain)? {
+            out.resize(start + plain.len(), 0);
+            // Given less room than the bound, zstd fails when the result would not be smaller than the plaintext.
+            match self.main.compress_to_buffer(plain, &mut out[start..]) {
+                Ok(len) if len < plain.len() => {
+                    out.truncate(start + len);
+                    return Ok(Codec::Zstd);
+                }
+                _ => out.truncate(start),
+            }
+        }
+        out.extend_from_slice(plain);
+        Ok(Codec::Stored)
+    }
+
+    fn looks_compressible(&mut self, plain: &[u8]) -> Result<bool, PipelineError> {
+        if self.compression != Compression::Auto || plain.len() < Compression::SAMPLE_FROM_LEN {
+            return Ok(true);
+        }
+        self.sample.clear();
+        let step = (plain.len() - Compression::SAMPLE_PIECE_LEN) / (Compression::SAMPLE_PIECE_COUNT - 1);
+        for piece in 0..Compression::SAMPLE_PIECE_COUNT {
+            let from = piece * step;
+            self.sample.extend_from_slice(&plain[from..from + Compression::SAMPLE_PIECE_LEN]);
+        }
+        self.sample_out.resize(zstd_safe::compress_bound(self.sample.len()), 0);
+        let len = self.sampler.compress_to_buffer(&self.sample, &mut self.sample_out[..]);
+        let len = len.map_err(|error| compress_error(&error))?;
+        Ok(len < self.sample.len() - self.sample.len() / 32)
+    }
+}
+
+/// Decompresses frames, one after the other.
+pub struct Decompressor {
+    context: bulk::Decompressor<'static>,
+}
+
+impl std::fmt::Debug for Decompressor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Decompressor").finish_non_exhaustive()
+    }
+}
+
+impl Decompressor {
+    /// A decompressor with its context.
+    ///
+    /// # Errors
+    /// [`PipelineError::Compress`] when zstd cannot allocate.
+    pub fn new() -> Result<Self, PipelineError> {
+        Ok(Self { context: bulk::Decompressor::new().map_err(|error| compress_error(&error))? })
+    }
+
+    /// Replaces `out` by what `payload` yields, which must be exactly `plain_len` bytes from exactly one zstd frame.
+    ///
+    /// # Errors
+    /// [`PipelineError::Decompress`]; `out` is then empty.
+    pub fn replace(
+        &mut self,
+        payload: &[u8],
+        plain_len: u32,
+        out: &mut Vec<u8>,
+    ) -> Result<(), PipelineError> {
+        let wanted = plain_len as usize;
+        out.resize(wanted, 0);
+        let one_frame = zstd_safe::find_frame_compressed_size(payload) == Ok(payload.len());
+        if one_frame
+            && self.context.decompress_to_buffer(payload, &mut out[..]).is_ok_and(|len| len == wanted)
+        {
+            return Ok(());
+        }
+        out.clear();
+        Err(PipelineError::Decompress { plain_len })
+    }
+}

@@ -1,0 +1,58 @@
+//! What can go wrong between plain bytes and sealed ones.
+
+use coffer_crypto::CryptoError;
+use coffer_format::FormatError;
+
+/// Why bytes could not be encoded or decoded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PipelineError {
+    /// The bytes break the format.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    /// A key did not fit, or a seal did not open.
+    #[error(transparent)]
+    Crypto(#[from] CryptoError),
+    /// The chunker's parameters are out of bounds.
+    #[error(transparent)]
+    Chunker(#[from] crate::chunker::ChunkerError),
+    /// The key commitment of an object is not that of the key.
+    #[error("the key commitment of the {object} does not match")]
+    Commitment {
+        /// The object.
+        object: &'static str,
+    },
+    /// The compressor failed.
+    #[error("compressing failed: {reason}")]
+    Compress {
+        /// What it said.
+        reason: String,
+    },
+    /// A payload does not decompress to what its frame promises.
+    #[error("frame does not decompress to {plain_len} bytes")]
+    Decompress {
+        /// Bytes that were promised.
+        plain_len: u32,
+    },
+    /// A chunk's bytes do not have the id they are stored under.
+    #[error("chunk {expected} has other bytes than its id says")]
+    ChunkId {
+        /// The id it is stored under, as hexadecimal digits.
+        expected: String,
+    },
+    /// What was just sealed does not open to what it was made from: faulty memory or a faulty encoder.
+    #[error("a frame that was just sealed does not open to its plaintext; memory or processor may be faulty")]
+    ExtraVerify {
+        /// What the check said.
+        #[source]
+        source: Box<Self>,
+    },
+    /// A pack or index segment is full.
+    #[error("{object} cannot take {count} more")]
+    Full {
+        /// The object.
+        object: &'static str,
+        /// How many more.
+        count: u64,
+    },
+}

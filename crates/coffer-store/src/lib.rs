@@ -1,0 +1,173 @@
+//! Opaque objects on disk, in memory and on object storage.
+//!
+//! An [`ObjectStore`] keeps immutable byte strings under validated names. It offers what a vault needs and no more:
+//! create-if-absent, whole and ranged reads, length, listing, deletion. It refuses to know what an object holds, to
+//! overwrite one, and to read a clock.
+//!
+//! The trait is blocking and called from many threads at once; a backend that needs an asynchronous runtime holds its
+//! own inside.
+//!
+//! - [`MemoryStore`] and [`LocalStore`] keep objects; [`RetryStore`] wraps a store and is one.
+//! - [`probe`] finds out whether a store keeps the promises below, above all whether its conditional create can be
+//!   trusted.
+//! - [`Location`] parses what an operator types for a store.
+
+mod error;
+mod key;
+mod local;
+mod memory;
+mod probe;
+mod retry;
+mod url;
+
+use std::fmt::Debug;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+pub use error::{Cause, StoreError};
+pub use key::{COMPONENT_LEN_MAX, KEY_LEN_MAX, ObjectKey};
+pub use local::{LocalStore, TempFile};
+pub use memory::MemoryStore;
+pub use probe::{ProbeCheck, ProbeReport, probe};
+pub use retry::{RetryPolicy, RetryStore};
+pub use url::Location;
+
+/// Whether [`ObjectStore::put_if_absent`] made the object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PutOutcome {
+    /// This call created the object, and it holds this call's bytes.
+    Created,
+    /// An object of that name was there before; it is unchanged, and may or may not hold the same bytes.
+    AlreadyExists,
+}
+
+/// What a store knows of an object without reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ObjectStat {
+    /// Length of the object in bytes.
+    pub len: u64,
+}
+
+/// Whether a listed name can be an object of a vault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ItemKind {
+    /// Readable through an [`ObjectKey`] of the same name.
+    Object,
+    /// Something else that lies in the store: its name is no valid key, or it is a symbolic link, a special file or a
+    /// directory where none belongs. It is never read or followed.
+    Foreign,
+}
+
+/// One name that a listing shows.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ListItem {
+    /// Name relative to the store. Of a foreign item it is for messages only: bytes that are not UTF-8 are replaced,
+    /// and the name of a directory ends in `/`.
+    pub name: String,
+    /// Length in bytes; 0 for a foreign item that is not a regular file.
+    pub len: u64,
+    /// Whether this can be an object.
+    pub kind: ItemKind,
+}
+
+/// A flat space of immutable objects.
+///
+/// All calls may be made from many threads at once. Once a call that writes has returned `Ok`, its effect is durable
+/// and every later read of that key sees it. After an error of a writing call the effect is unknown unless the variant
+/// says otherwise: the object is there whole or not at all, never in part.
+///
+/// One name must not be a directory prefix of another (`a` and `a/b`); a store may refuse that.
+pub trait ObjectStore: Send + Sync + Debug {
+    /// Creates the object `key` with exactly the bytes `body`, unless one of that name exists. Never overwrites.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSpace`], [`StoreError::Denied`], [`StoreError::Unavailable`], [`StoreError::SyncFailed`] and
+    /// others; whether the object is there is unknown then.
+    fn put_if_absent(&self, key: &ObjectKey, body: &[u8]) -> Result<PutOutcome, StoreError>;
+
+    /// Reads the whole object of at most `len_max` bytes into `out`, whose content is dropped and whose allocation is
+    /// reused. On error `out` is empty.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`]; [`StoreError::TooLong`], found before anything is allocated;
+    /// [`StoreError::LengthChanged`] when the object was not what its length promised.
+    fn read(&self, key: &ObjectKey, len_max: u64, out: &mut Vec<u8>) -> Result<(), StoreError>;
+
+    /// Fills `out` with the bytes from `offset` on. An empty `out` asks whether the object reaches to `offset`. On
+    /// error the content of `out` is unspecified.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`]; [`StoreError::Truncated`] when the object ends before `offset + out.len()`.
+    fn read_range(&self, key: &ObjectKey, offset: u64, out: &mut [u8]) -> Result<(), StoreError>;
+
+    /// Tells the length of an object.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`].
+    fn stat(&self, key: &ObjectKey) -> Result<ObjectStat, StoreError>;
+
+    /// Visits every name that starts with the string `prefix` and is greater bytewise than `start_after`, in any
+    /// order, foreign names included, until `visit` breaks. `visit` may call the store.
+    ///
+    /// A listing is a hint: an object created or deleted while it runs may be shown or not.
+    ///
+    /// # Errors
+    /// After an error any part of the names may have been visited.
+    fn list(
+        &self,
+        prefix: &str,
+        start_after: Option<&str>,
+        visit: &mut dyn FnMut(ListItem) -> ControlFlow<()>,
+    ) -> Result<(), StoreError>;
+
+    /// Removes an object; that it is absent already is no error. Unlike a creation it need not survive a crash of the
+    /// machine.
+    ///
+    /// # Errors
+    /// [`StoreError::Denied`] when the store does not allow it, as under a retention lock.
+    fn delete(&self, key: &ObjectKey) -> Result<(), StoreError>;
+
+    /// Where the store is, for messages. Holds no secret.
+    fn url(&self) -> String;
+}
+
+macro_rules! forward_to_inner {
+    ($($wrapper:ty),+) => {$(
+        impl<T: ObjectStore + ?Sized> ObjectStore for $wrapper {
+            fn put_if_absent(&self, key: &ObjectKey, body: &[u8]) -> Result<PutOutcome, StoreError> {
+                (**self).put_if_absent(key, body)
+            }
+
+            fn read(&self, key: &ObjectKey, len_max: u64, out: &mut Vec<u8>) -> Result<(), StoreError> {
+                (**self).read(key, len_max, out)
+            }
+
+            fn read_range(&self, key: &ObjectKey, offset: u64, out: &mut [u8]) -> Result<(), StoreError> {
+                (**self).read_range(key, offset, out)
+            }
+
+            fn stat(&self, key: &ObjectKey) -> Result<ObjectStat, StoreError> {
+                (**self).stat(key)
+            }
+
+            fn list(
+                &self,
+                prefix: &str,
+                start_after: Option<&str>,
+                visit: &mut dyn FnMut(ListItem) -> ControlFlow<()>,
+            ) -> Result<(), StoreError> {
+                (**self).list(prefix, start_after, visit)
+            }
+
+            fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
+                (**self).delete(key)
+            }
+
+            fn url(&self) -> String {
+                (**self).url()
+            }
+        }
+    )+};
+}
+
+forward_to_inner!(&T, Arc<T>, Box<T>);

@@ -1,0 +1,309 @@
+//! Finding out what a store really does.
+//!
+//! A vault's safety rests on the conditional create: stores exist that accept the condition and ignore it. [`probe`]
+//! tries every promise of [`ObjectStore`] on objects of its own, under a name nobody else uses, and removes them
+//! afterwards. It proves a breach, never the absence of one: a race that no attempt hit stays unseen.
+
+use std::ops::{ControlFlow, Range};
+use std::sync::{Condvar, Mutex, PoisonError};
+
+use crate::{ItemKind, ObjectKey, ObjectStore, PutOutcome, StoreError};
+
+/// Threads that race for one name.
+const RACE_THREADS_COUNT: usize = 16;
+
+/// Races run, each for a fresh name.
+const RACE_ROUNDS_COUNT: usize = 4;
+
+/// Length in bytes of the objects that a probe writes.
+const BODY_LEN: usize = 4096;
+
+const CREATE: &str = "create-if-absent";
+const CREATE_RACE: &str = "create-if-absent in a race";
+
+/// One promise and whether it was kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProbeCheck {
+    /// What was tried.
+    pub name: &'static str,
+    /// Whether the store did what it must.
+    pub is_passed: bool,
+    /// What was seen.
+    pub detail: String,
+}
+
+/// What a probe found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProbeReport {
+    /// Every check, in the order they were made.
+    pub checks: Vec<ProbeCheck>,
+    /// Names of probe objects that may be left in the store, as under a lock.
+    pub leftovers: Vec<String>,
+}
+
+impl ProbeReport {
+    /// Whether creation made exactly one object each time, alone and in a race. Only then can several writers share the
+    /// store.
+    #[must_use]
+    pub fn can_trust_conditional_create(&self) -> bool {
+        [CREATE, CREATE_RACE].iter().all(|name| {
+            self.checks.iter().any(|check| check.name == *name)
+                && self.checks.iter().all(|check| check.name != *name || check.is_passed)
+        })
+    }
+
+    /// Whether every check passed.
+    #[must_use]
+    pub fn is_passed(&self) -> bool {
+        self.checks.iter().all(|check| check.is_passed)
+    }
+}
+
+/// Tries what `store` does, on objects under `probe/<hex>/`, the hex being derived from `seed`.
+///
+/// `seed` must be random and used once: another probe with the same seed would meet this one's objects. A failing call
+/// makes its check fail and is told in the detail. A store that denies deletion passes, with its objects named as
+/// leftovers.
+pub fn probe(store: &dyn ObjectStore, seed: &[u8; 32]) -> ProbeReport {
+    let mut run = Run { store, seed, checks: Vec::new(), written: Vec::new() };
+    run.check(CREATE, Run::create);
+    run.check(CREATE_RACE, Run::create_race);
+    run.check("read after write", Run::read_after_write);
+    run.check("ranges", Run::ranges);
+    run.check("length", Run::length);
+    run.check("listing", Run::listing);
+    run.check("deletion", Run::deletion);
+    let leftovers = run.clean_up();
+    ProbeReport { checks: run.checks, leftovers }
+}
+
+/// What a check saw: `Err` holds what is wrong.
+type Seen = Result<String, String>;
+
+struct Run<'a> {
+    store: &'a dyn ObjectStore,
+    seed: &'a [u8; 32],
+    checks: Vec<ProbeCheck>,
+    written: Vec<ObjectKey>,
+}
+
+impl Run<'_> {
+    fn check(&mut self, name: &'static str, check: fn(&mut Self) -> Seen) {
+        let (is_passed, detail) = match check(self) {
+            Ok(detail) => (true, detail),
+            Err(detail) => (false, detail),
+        };
+        self.checks.push(ProbeCheck { name, is_passed, detail });
+    }
+
+    fn create(&mut self) -> Seen {
+        let key = self.key("create")?;
+        let (first, second) = (self.body("create 1"), self.body("create 2"));
+        match self.store.put_if_absent(&key, &first).map_err(told)? {
+            PutOutcome::Created => {}
+            PutOutcome::AlreadyExists => return Err("a new name was said to exist".to_owned()),
+        }
+        let outcome = self.store.put_if_absent(&key, &second).map_err(told)?;
+        let found = self.read(&key)?;
+        if found != first {
+            return Err("a second create replaced the object: the store ignores the condition".to_owned());
+        }
+        if outcome == PutOutcome::Created {
+            return Err("a second create was said to have created the object".to_owned());
+        }
+        Ok("the second create was refused and changed nothing".to_owned())
+    }
+
+    fn create_race(&mut self) -> Seen {
+        for round in 0..RACE_ROUNDS_COUNT {
+            let key = self.key(&format!("race-{round}"))?;
+            let bodies: Vec<Vec<u8>> =
+                (0..RACE_THREADS_COUNT).map(|thread| self.body(&format!("race {round} {thread}"))).collect();
+            let mut winners = Vec::new();
+            for (thread, outcome) in race(self.store, &key, &bodies).into_iter().enumerate() {
+                match outcome {
+                    Ok(PutOutcome::Created) => winners.push(thread),
+                    Ok(PutOutcome::AlreadyExists) => {}
+                    Err(message) => return Err(message),
+                }
+            }
+            let found = self.read(&key)?;
+            match winners[..] {
+                [winner] if found == bodies[winner] => {}
+                [_] => return Err(format!("in round {round} the object does not hold the winner's bytes")),
+                _ => {
+                    let count = winners.len();
+                    return Err(format!(
+                        "in round {round}, {count} of {RACE_THREADS_COUNT} creates won instead of one"
+                    ));
+                }
+            }
+        }
+        Ok(format!("one of {RACE_THREADS_COUNT} creates won in each of {RACE_ROUNDS_COUNT} rounds"))
+    }
+
+    fn read_after_write(&mut self) -> Seen {
+        let key = self.key("read")?;
+        match self.store.stat(&key) {
+            Err(error) if error.is_not_found() => {}
+            Ok(_) => return Err("an object that was never written is there".to_owned()),
+            Err(error) => return Err(told(error)),
+        }
+        let body = self.body("read");
+        self.store.put_if_absent(&key, &body).map_err(told)?;
+        if self.read(&key)? != body {
+            return Err("other bytes were read than were written".to_owned());
+        }
+        let empty = self.key("read-empty")?;
+        self.store.put_if_absent(&empty, &[]).map_err(told)?;
+        if !self.read(&empty)?.is_empty() {
+            return Err("an empty object gave bytes".to_owned());
+        }
+        Ok("objects were there at once, with their bytes".to_owned())
+    }
+
+    fn ranges(&mut self) -> Seen {
+        let key = self.key("ranges")?;
+        let body = self.body("ranges");
+        self.store.put_if_absent(&key, &body).map_err(told)?;
+        let ranges: [Range<usize>; 4] = [0..1, 0..BODY_LEN, 1000..3000, BODY_LEN - 1..BODY_LEN];
+        for range in ranges {
+            let mut out = vec![0; range.len()];
+            self.store.read_range(&key, range.start as u64, &mut out).map_err(told)?;
+            if out != body[range.clone()] {
+                return Err(format!("bytes {} to {} are not those written", range.start, range.end));
+            }
+        }
+        match self.store.read_range(&key, BODY_LEN as u64 - 1, &mut [0; 2]) {
+            Err(StoreError::Truncated { .. }) => {
+                Ok("ranges gave their bytes, and one past the end was refused".to_owned())
+            }
+            Err(error) => Err(format!("a range past the end failed for another reason: {}", told(error))),
+            Ok(()) => Err("a range past the end was filled".to_owned()),
+        }
+    }
+
+    fn length(&mut self) -> Seen {
+        let key = self.key("length")?;
+        let body = self.body("length");
+        self.store.put_if_absent(&key, &body).map_err(told)?;
+        match self.store.stat(&key).map_err(told)?.len {
+            len if len == body.len() as u64 => Ok("the length is the one written".to_owned()),
+            len => Err(format!("the length is told as {len} bytes, {} were written", body.len())),
+        }
+    }
+
+    fn listing(&mut self) -> Seen {
+        let prefix = self.prefix();
+        let mut listed = Vec::new();
+        self.store
+            .list(&prefix, None, &mut |item| {
+                listed.push((item.name, item.kind));
+                ControlFlow::Continue(())
+            })
+            .map_err(told)?;
+        for key in &self.written {
+            // A key is noted before it is written, so a failed check may have left it absent.
+            let is_there = self.store.stat(key).is_ok();
+            let is_listed =
+                listed.iter().any(|(name, kind)| name == key.as_str() && *kind == ItemKind::Object);
+            if is_there != is_listed {
+                let state = if is_there { "not shown" } else { "shown but absent" };
+                return Err(format!("{key} is {state}"));
+            }
+        }
+        match listed.iter().find(|(name, _)| !name.starts_with(&prefix)) {
+            Some((name, _)) => Err(format!("{name} is shown though it is outside the prefix")),
+            None => Ok(format!("{} objects were shown", listed.len())),
+        }
+    }
+
+    fn deletion(&mut self) -> Seen {
+        let key = self.key("delete")?;
+        let body = self.body("delete");
+        self.store.put_if_absent(&key, &body).map_err(told)?;
+        match self.store.delete(&key) {
+            Ok(()) => {}
+            Err(StoreError::Denied { .. }) => return Ok("the store denies deletion".to_owned()),
+            Err(error) => return Err(told(error)),
+        }
+        match self.store.stat(&key) {
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(told(error)),
+            Ok(_) => return Err("a deleted object is still there".to_owned()),
+        }
+        self.store
+            .delete(&key)
+            .map_err(|error| format!("deleting what is absent failed: {}", told(error)))?;
+        Ok("a deleted object is gone".to_owned())
+    }
+
+    /// Removes what was written; returns the names that may be left.
+    fn clean_up(&self) -> Vec<String> {
+        let left = self.written.iter().filter(|key| {
+            let is_absent = || matches!(self.store.stat(key), Err(error) if error.is_not_found());
+            self.store.delete(key).is_err() && !is_absent()
+        });
+        left.map(ToString::to_string).collect()
+    }
+
+    fn prefix(&self) -> String {
+        let hash = blake3::derive_key("coffer store probe name v1", self.seed);
+        let hex: String = hash[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("probe/{hex}/")
+    }
+
+    /// The key of the probe object `name`, noted for removal.
+    fn key(&mut self, name: &str) -> Result<ObjectKey, String> {
+        let key = ObjectKey::new(self.prefix() + name).map_err(told)?;
+        self.written.push(key.clone());
+        Ok(key)
+    }
+
+    /// Bytes that differ for every `label` and every probe.
+    fn body(&self, label: &str) -> Vec<u8> {
+        let mut body = vec![0; BODY_LEN];
+        blake3::Hasher::new_keyed(self.seed).update(label.as_bytes()).finalize_xof().fill(&mut body);
+        body
+    }
+
+    fn read(&self, key: &ObjectKey) -> Result<Vec<u8>, String> {
+        let mut out = Vec::new();
+        self.store.read(key, BODY_LEN as u64, &mut out).map_err(told)?;
+        Ok(out)
+    }
+}
+
+/// Lets one thread per body create `key` at once; gives each thread's outcome.
+fn race(store: &dyn ObjectStore, key: &ObjectKey, bodies: &[Vec<u8>]) -> Vec<Result<PutOutcome, String>> {
+    let is_open = Mutex::new(false);
+    let opened = Condvar::new();
+    let create = |body: &[u8]| {
+        let gate = is_open.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(opened.wait_while(gate, |is_open| !*is_open).unwrap_or_else(PoisonError::into_inner));
+        store.put_if_absent(key, body).map_err(told)
+    };
+    let create = &create;
+    std::thread::scope(|scope| {
+        let start = |body| std::thread::Builder::new().spawn_scoped(scope, move || create(body));
+        let threads: Vec<_> = bodies.iter().map(|body| start(body)).collect();
+        *is_open.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        opened.notify_all();
+        let finish = |thread: std::io::Result<std::thread::ScopedJoinHandle<'_, _>>| match thread {
+            Ok(thread) => thread.join().unwrap_or_else(|_| Err("a create panicked".to_owned())),
+            Err(error) => Err(format!("no thread could be started: {error}")),
+        };
+        threads.into_iter().map(finish).collect()
+    })
+}
+
+/// An error with its causes, as a detail shows it.
+fn told(error: StoreError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(&error);
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,194 @@
+//! A store that tries again.
+//!
+//! [`RetryStore`] repeats a call whose error [is retryable](StoreError::is_retryable), a bounded number of times, with
+//! exponential backoff and jitter. It reads no clock; how it waits comes from outside. It repeats nothing else: a
+//! failed sync or a denied access stays what it is.
+
+use std::fmt;
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::{ListItem, ObjectKey, ObjectStat, ObjectStore, PutOutcome, StoreError};
+
+/// Longest piece read at once when an object is compared with what was to be written.
+const COMPARE_LEN_MAX: usize = 1 << 20;
+
+/// How often and how patiently to try.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// Most attempts per call, the first included; 0 counts as 1.
+    pub attempts_max: u32,
+    /// Wait after the first failure, before jitter; doubled after each further one.
+    pub delay_first: Duration,
+    /// Longest wait.
+    pub delay_max: Duration,
+}
+
+impl Default for RetryPolicy {
+    /// Six attempts over at most some seven seconds of waiting.
+    fn default() -> Self {
+        Self { attempts_max: 6, delay_first: Duration::from_millis(200), delay_max: Duration::from_secs(10) }
+    }
+}
+
+/// A wrapper that retries the calls of `S`.
+///
+/// A creation whose reply was lost is settled: when a later attempt finds the object there, it is read back, and if it
+/// holds the bytes that were to be written, the creation counts as this call's. A listing is repeated only as long as
+/// nothing was visited, so that no name is shown twice.
+pub struct RetryStore<S> {
+    inner: S,
+    policy: RetryPolicy,
+    jitter: AtomicU64,
+    sleep: Box<dyn Fn(Duration) + Send + Sync>,
+}
+
+impl<S: ObjectStore> RetryStore<S> {
+    /// Wraps `inner`; waits by putting the calling thread to sleep. `seed` spreads the waits of several clients: it
+    /// should be random, it need not be secret.
+    pub fn new(inner: S, policy: RetryPolicy, seed: u64) -> Self {
+        Self::with_sleeper(inner, policy, seed, std::thread::sleep)
+    }
+
+    /// Wraps `inner` and waits by calling `sleep`.
+    pub fn with_sleeper(
+        inner: S,
+        policy: RetryPolicy,
+        seed: u64,
+        sleep: impl Fn(Duration) + Send + Sync + 'static,
+    ) -> Self {
+        Self { inner, policy, jitter: AtomicU64::new(seed), sleep: Box::new(sleep) }
+    }
+
+    /// The wrapped store.
+    pub fn inner(&self) -> &S {
+        &self.inner
+    }
+
+    /// Makes `call` until it succeeds, fails for good, or has had its attempts.
+    fn attempt<T>(&self, mut call: impl FnMut() -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let mut failure_count = 0;
+        loop {
+            match call() {
+                Err(error) if error.is_retryable() => {
+                    failure_count += 1;
+                    if failure_count >= self.policy.attempts_max {
+                        return Err(error);
+                    }
+                    (self.sleep)(self.delay_after(failure_count));
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// Half of the backoff, and a random part of the other half.
+    fn delay_after(&self, failure_count: u32) -> Duration {
+        let factor = 1u32.checked_shl(failure_count - 1).unwrap_or(u32::MAX);
+        let full = self.policy.delay_first.saturating_mul(factor).min(self.policy.delay_max);
+        let counter = self.jitter.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed);
+        let share = (mix(counter) >> 32) as f64 / f64::from(u32::MAX);
+        full / 2 + (full / 2).mul_f64(share)
+    }
+
+    /// Whether the object `key` holds exactly `body`, compared piece by piece.
+    fn holds(&self, key: &ObjectKey, body: &[u8]) -> Result<bool, StoreError> {
+        if self.stat(key)?.len != body.len() as u64 {
+            return Ok(false);
+        }
+        let mut piece = vec![0; body.len().min(COMPARE_LEN_MAX)];
+        let mut offset = 0;
+        for expected in body.chunks(COMPARE_LEN_MAX) {
+            let piece = &mut piece[..expected.len()];
+            self.read_range(key, offset, piece)?;
+            if piece != expected {
+                return Ok(false);
+            }
+            offset += expected.len() as u64;
+        }
+        Ok(true)
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for RetryStore<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RetryStore")
+            .field("inner", &self.inner)
+            .field("policy", &self.policy)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S: ObjectStore> ObjectStore for RetryStore<S> {
+    fn put_if_absent(&self, key: &ObjectKey, body: &[u8]) -> Result<PutOutcome, StoreError> {
+        let mut is_effect_unknown = false;
+        let outcome = self.attempt(|| {
+            let result = self.inner.put_if_absent(key, body);
+            is_effect_unknown |= result.is_err();
+            result
+        })?;
+        if outcome == PutOutcome::Created || !is_effect_unknown {
+            return Ok(outcome);
+        }
+        match self.holds(key, body) {
+            Ok(true) => Ok(PutOutcome::Created),
+            Ok(false) => Ok(PutOutcome::AlreadyExists),
+            // A caller that writes must not be told that what it writes is missing.
+            Err(StoreError::NotFound { name, store }) => Err(StoreError::Unavailable {
+                name,
+                store,
+                source: "the object came and went while its creation was being settled".into(),
+            }),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn read(&self, key: &ObjectKey, len_max: u64, out: &mut Vec<u8>) -> Result<(), StoreError> {
+        self.attempt(|| self.inner.read(key, len_max, out))
+    }
+
+    fn read_range(&self, key: &ObjectKey, offset: u64, out: &mut [u8]) -> Result<(), StoreError> {
+        self.attempt(|| self.inner.read_range(key, offset, out))
+    }
+
+    fn stat(&self, key: &ObjectKey) -> Result<ObjectStat, StoreError> {
+        self.attempt(|| self.inner.stat(key))
+    }
+
+    fn list(
+        &self,
+        prefix: &str,
+        start_after: Option<&str>,
+        visit: &mut dyn FnMut(ListItem) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        let mut is_begun = false;
+        self.attempt(|| {
+            let result = self.inner.list(prefix, start_after, &mut |item| {
+                is_begun = true;
+                visit(item)
+            });
+            // The inner result says whether the listing is to be repeated; the outer one is what it gave.
+            match result {
+                Err(error) if is_begun => Ok(Err(error)),
+                Err(error) => Err(error),
+                Ok(()) => Ok(Ok(())),
+            }
+        })?
+    }
+
+    fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
+        self.attempt(|| self.inner.delete(key))
+    }
+
+    fn url(&self) -> String {
+        self.inner.url()
+    }
+}
+
+/// The output function of SplitMix64: spreads a counter evenly over 64 bits.
+fn mix(mut value: u64) -> u64 {
+    value = (value ^ (value >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    value = (value ^ (value >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    value ^ (value >> 31)
+}

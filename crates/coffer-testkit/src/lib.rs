@@ -1,0 +1,22 @@
+//! Fakes, faults and conformance suites for tests.
+//!
+//! Wrappers around any [`ObjectStore`](coffer_store::ObjectStore), which are stores themselves:
+//! - [`RecordingStore`] counts what it is asked for;
+//! - [`FaultyStore`] fails chosen calls, before or after their effect;
+//! - [`CrashingStore`] stops the process, as far as the store can tell, at a chosen write;
+//! - [`ScheduledStore`] hands out turns, so that [`explore`] can run every interleaving of several workers.
+//!
+//! [`conformance`] holds the suites that every implementation of a trait runs; [`copy`] takes stores apart and builds
+//! them, for damage tests. Helpers here panic on what a test would have to unwrap anyway.
+
+pub mod conformance;
+pub mod copy;
+mod crashing;
+mod faulty;
+mod recording;
+mod scheduled;
+
+pub use crashing::{CrashMoment, CrashingStore};
+pub use faulty::{Fault, FaultKind, FaultMoment, FaultyStore};
+pub use recording::{Recording, RecordingStore};
+pub use scheduled::{ExploreLimits, Explored, ScheduledStore, Worker, explore, replay, worker};

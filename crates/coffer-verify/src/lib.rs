@@ -1,0 +1,1 @@
+//! An independent reader of the format that proves a vault intact.
