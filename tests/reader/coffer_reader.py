@@ -3,308 +3,45 @@
 
 It shares no code with the main implementation and prefers plain code to speed. It never writes to a vault.
 
-    coffer_reader.py VAULT (--key-file F | --passphrase-file F) [--vault-id HEX] list
-    coffer_reader.py VAULT (--key-file F | --passphrase-file F) [--vault-id HEX] ls SNAPSHOT
-    coffer_reader.py VAULT (--key-file F | --passphrase-file F) [--vault-id HEX] restore SNAPSHOT TARGET_DIR
-    coffer_reader.py VAULT [--vault-id HEX] [--head N:HEX] verify
-    coffer_reader.py VAULT [--key-file F | --passphrase-file F] dump-record N
+    coffer_reader.py VAULT [--key-file F | --passphrase-file F] [--vault-id HEX] [--head N:HEX] VERB
     coffer_reader.py vectors DIR
 
-SNAPSHOT is an id, a prefix that only one id has, or `latest`. Exit status: 0 sound, 1 not sound, 2 refused.
+VERB is `list`, `ls SNAPSHOT`, `restore SNAPSHOT TARGET_DIR`, `verify` (needs no key) or `dump-record N`. SNAPSHOT is
+an id, a prefix that only one id has, or `latest`. Exit status: 0 sound, 1 not sound, 2 refused.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import hmac
 import json
 import os
 import struct
 import sys
+from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import zstandard
 from argon2.low_level import Type, hash_secret_raw
-from blake3 import blake3
-from cryptography.exceptions import InvalidSignature, InvalidTag
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from kyber_py.ml_kem import ML_KEM_768
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from coffer_primitives import *  # its names are few and plain: CBOR, keys, seals
 
 # Limits, section 16.
-HEADER_LEN_MAX, SLOT_LEN_MAX, SLOT_COUNT_MAX, KEY_FILE_LEN_MAX = 8_192, 16_384, 64, 4_096
+HEADER_LEN_MAX, SLOT_LEN_MAX, SLOT_COUNT_MAX = 8_192, 16_384, 64
 RECORD_LEN_MAX, RECORD_PART_LEN_MAX, LOG_NUMBER_MAX = 8_388_608, 4_194_304, 999_999_999_999
 PACK_LEN_MAX, PACK_FRAMES_MAX, FRAME_PLAIN_MAX, CHUNK_LEN_MAX = 134_217_728, 65_536, 16_777_216, 16_777_216
 INDEX_LEN_MAX, INDEX_PACKS_MAX, INDEX_ROWS_MAX = 268_435_456, 65_536, 4_194_304
 TREE_LEN_MAX, TREE_ITEMS_MAX, TREE_HEIGHT_MAX = 1_048_576, 65_536, 16
 PATH_LEN_MAX, COMPONENT_LEN_MAX, INLINE_LEN_MAX, BLOB_INLINE_MAX = 65_535, 4_096, 128, 4_096
-LINK_TARGET_MAX, TEXT_LEN_MAX, CONTENT_ROWS_MAX, CONTENT_LEVEL_MAX = 65_535, 65_536, 64, 4
-KNOWN_MINOR, NESTING_MAX, PAGE_LEN, TAG_LEN, PACK_HEAD_LEN, FOOTER_LEN = 0, 16, 16_384, 16, 32 + 1120 + 32, 48
-
-class FormatError(Exception):
-    """Bytes that break a rule of the format, or do not authenticate."""
-
-class Refused(Exception):
-    """What was asked for cannot be done: a bad argument, a missing key, an unknown snapshot."""
-
-def need(condition: bool, what: str) -> None:
-    if not condition:
-        raise FormatError(what)
-
-def ascending(items: list[Any]) -> bool:
-    return all(a < b for a, b in zip(items, items[1:]))
-
-# ---- CBOR, section 1.1
-
-def cbor_decode(data: bytes) -> Any:
-    """The one value that `data` encodes, all of it, under the profile of section 1.1."""
-    value, end = _cbor_item(data, 0, 0)
-    need(end == len(data), "bytes left over after a CBOR value")
-    return value
-
-def _cbor_item(data: bytes, at: int, depth: int) -> tuple[Any, int]:
-    need(at < len(data), "CBOR ends early")
-    major, number = data[at] >> 5, data[at] & 31
-    at += 1
-    if major == 7:
-        need(number in (20, 21), "CBOR type outside the profile")
-        return number == 21, at
-    if number >= 24:
-        need(number <= 27, "CBOR head is reserved or indefinite")
-        width = 1 << (number - 24)
-        need(at + width <= len(data), "CBOR ends early")
-        number = int.from_bytes(data[at : at + width], "big")
-        need(number >= (24 if width == 1 else 1 << (4 * width)), "CBOR head is not in its shortest form")
-        at += width
-    if major == 0:
-        return number, at
-    if major == 1:
-        need(number < 2**63, "CBOR integer below -2^63")
-        return -1 - number, at
-    need(major != 6, "CBOR tag")
-    need(number * (2 if major == 5 else 1) <= len(data) - at, "CBOR ends early")
-    if major == 2:
-        return data[at : at + number], at + number
-    if major == 3:
-        need(number <= TEXT_LEN_MAX, "text is too long")
-        try:
-            return data[at : at + number].decode("utf-8"), at + number
-        except UnicodeDecodeError:
-            raise FormatError("text is not UTF-8") from None
-    need(depth < NESTING_MAX, "CBOR is nested too deeply")
-    items: list[Any] = []
-    table: dict[int, Any] = {}
-    last = -1
-    for _ in range(number):
-        if major == 5:
-            need(at < len(data) and data[at] >> 5 == 0, "CBOR map key is not an unsigned integer")
-            key, at = _cbor_item(data, at, depth + 1)
-            need(key > last, "CBOR map keys are not ascending")
-            last = key
-        item, at = _cbor_item(data, at, depth + 1)
-        if major == 4:
-            items.append(item)
-        else:
-            table[last] = item
-    return items if major == 4 else table, at
-
-def cbor_encode(value: Any) -> bytes:
-    """The one encoding of `value` under the profile of section 1.1."""
-    if isinstance(value, bool):
-        return b"\xf5" if value else b"\xf4"
-    if isinstance(value, int):
-        return _cbor_head(0, value) if value >= 0 else _cbor_head(1, -1 - value)
-    if isinstance(value, (bytes, str)):
-        raw = value if isinstance(value, bytes) else value.encode()
-        return _cbor_head(2 if raw is value else 3, len(raw)) + raw
-    if isinstance(value, list):
-        return _cbor_head(4, len(value)) + b"".join(map(cbor_encode, value))
-    return _cbor_head(5, len(value)) + b"".join(cbor_encode(key) + cbor_encode(value[key]) for key in sorted(value))
-
-def _cbor_head(major: int, number: int) -> bytes:
-    for info, width in ((24, 1), (25, 2), (26, 4), (27, 8)):
-        if number < 24:
-            return bytes([major << 5 | number])
-        if number < 1 << (8 * width):
-            return bytes([major << 5 | info]) + number.to_bytes(width, "big")
-    raise ValueError("integer beyond 64 bits")
-
-# Tests for what a map key may hold; Python's bool is an int, so types are compared exactly.
-Test = Callable[[Any], bool]
-UINT: Test = lambda v: type(v) is int and v >= 0
-INT: Test = lambda v: type(v) is int and v < 2**63
-BOOL: Test = lambda v: type(v) is bool
-BYTES: Test = lambda v: type(v) is bytes
-TEXT: Test = lambda v: type(v) is str
-LIST: Test = lambda v: type(v) is list
-MAP: Test = lambda v: type(v) is dict
-
-def exactly(size: int) -> Test:
-    return lambda v: type(v) is bytes and len(v) == size
-
-def at_most(size: int) -> Test:
-    return lambda v: type(v) is bytes and len(v) <= size
-
-def row(*tests: Test) -> Test:
-    """An array with one element for each test."""
-    return lambda v: type(v) is list and len(v) == len(tests) and all(test(item) for test, item in zip(tests, v))
-
-def each(test: Test) -> Test:
-    return lambda v: type(v) is list and all(map(test, v))
-
-def names(size: int = 32) -> Test:
-    """An array of byte strings of `size` bytes, ascending, none twice."""
-    return lambda v: each(exactly(size))(v) and ascending(v)
-
-ID = exactly(32)
-DOMAIN = exactly(16)
-
-class Fields:
-    """Typed access to a CBOR map: `f(key, test)`; `opt` allows absence, but not an empty value (1.1)."""
-
-    def __init__(self, value: Any, what: str) -> None:
-        need(MAP(value), f"{what} is not a map")
-        self.map: dict[int, Any] = value
-        self.what = what
-
-    def __call__(self, key: int, test: Test, opt: bool = False) -> Any:
-        if opt and key not in self.map:
-            return None
-        value = self.map.get(key)
-        need(test(value), f"{self.what}: key {key} is missing or malformed")
-        need(not opt or isinstance(value, int) or len(value) > 0, f"{self.what}: key {key} is empty")
-        return value
-
-# ---- Keys and seals, sections 1, 4, 5
-
-def H(data: bytes) -> bytes:
-    return blake3(data).digest()
-
-def KH(key: bytes, data: bytes) -> bytes:
-    return blake3(data, key=key).digest()
-
-def hkdf_expand(prk: bytes, info: bytes, length: int) -> bytes:
-    out = block = b""
-    for count in range(1, -(-length // 32) + 1):
-        block = hmac.digest(prk, block + info + bytes([count]), "sha256")
-        out += block
-    return out[:length]
-
-def kdf(secret: bytes, label: str, context: bytes = b"", length: int = 32) -> bytes:
-    """`KDF` of section 4, and `KDF64` with a length of 64."""
-    return hkdf_expand(secret, b"coffer/1 " + label.encode() + b"\0" + context, length)
-
-PACK, INDEX, RECORD, EPOCH = 1, 2, 3, 5  # object kinds, 5.1
-P_FRAME, P_DIRECTORY, P_FOOTER, P_FRAME_PAGE, P_CHUNK_PAGE, P_BODY, P_WRAP, P_PREV_VK, P_PREV_RS = range(1, 10)
-
-def nonce(purpose: int, ordinal: int) -> bytes:
-    return struct.pack("<B7xI", purpose, ordinal)
-
-def gcm_open(key: bytes, purpose: int, ordinal: int, sealed: bytes, aad: bytes) -> bytes:
-    try:
-        return AESGCM(key).decrypt(nonce(purpose, ordinal), sealed, aad)
-    except (InvalidTag, ValueError):
-        raise FormatError(f"sealed part of purpose {purpose}, ordinal {ordinal} does not open") from None
-
-@dataclass(frozen=True)
-class Seal:
-    """A key with what all seals of one object have in common (5.1)."""
-
-    key: bytes
-    vault_id: bytes
-    kind: int
-    salt: bytes
-
-    def aad(self, purpose: int, ordinal: int, extra: bytes = b"") -> bytes:
-        head = struct.pack("<8s32sBBxxI32s", b"coffer/1", self.vault_id, self.kind, purpose, ordinal, self.salt)
-        return head + extra
-
-    def open(self, purpose: int, ordinal: int, sealed: bytes, extra: bytes = b"") -> bytes:
-        return gcm_open(self.key, purpose, ordinal, sealed, self.aad(purpose, ordinal, extra))
-
-class XWing:
-    """An X-Wing secret key from its 32-byte seed (draft-connolly-cfrg-xwing-kem)."""
-
-    def __init__(self, seed: bytes) -> None:
-        expanded = hashlib.shake_256(seed).digest(96)
-        ek, self._dk = ML_KEM_768.key_derive(expanded[:64])
-        self._x = X25519PrivateKey.from_private_bytes(expanded[64:])
-        self._pk_x = self._x.public_key().public_bytes_raw()
-        self.public: bytes = ek + self._pk_x
-
-    def decapsulate(self, enc: bytes) -> bytes:
-        ss_m = ML_KEM_768.decaps(self._dk, enc[:1088])
-        try:
-            ss_x = self._x.exchange(X25519PublicKey.from_public_bytes(enc[1088:]))
-        except ValueError:  # the library refuses an all-zero result, the draft does not
-            ss_x = bytes(32)
-        return hashlib.sha3_256(ss_m + ss_x + enc[1088:] + self._pk_x + b"\\.//^\\").digest()
-
-HPKE_LABEL = b"HPKE-v1HPKE" + struct.pack(">HHH", 0x647A, 0x0001, 0xFFFF)
-
-def hpke_keys(shared: bytes, psk: bytes, psk_id: bytes, info: bytes) -> tuple[bytes, bytes]:
-    """Key and commitment of section 5.2: the key schedule of RFC 9180 in mode psk and its two exports."""
-
-    def extract(salt: bytes, label: bytes, ikm: bytes) -> bytes:
-        return hmac.digest(salt, HPKE_LABEL + label + ikm, "sha256")
-
-    def expand(prk: bytes, label: bytes, context: bytes) -> bytes:
-        return hkdf_expand(prk, b"\0\x20" + HPKE_LABEL + label + context, 32)
-
-    context = b"\x01" + extract(b"", b"psk_id_hash", psk_id) + extract(b"", b"info_hash", info)
-    exporter = expand(extract(shared, b"secret", psk), b"exp", context)
-    return expand(exporter, b"sec", b"coffer/1 key"), expand(exporter, b"sec", b"coffer/1 commitment")
-
-ED_P, ED_L = 2**255 - 19, 2**252 + 27742317777372353535851937790883648493
-ED_ORDER_8 = ("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
-              "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05")
-ED_LOW_ORDER_Y = {0, 1, ED_P - 1} | {int.from_bytes(bytes.fromhex(y), "little") for y in ED_ORDER_8}
-
-def ed25519_valid(public: bytes, message: bytes, signature: bytes) -> bool:
-    """Strict verification (8.1). R needs no check of its own: the library compares it as bytes."""
-    y = int.from_bytes(public, "little") % 2**255
-    if y >= ED_P or y in ED_LOW_ORDER_Y or int.from_bytes(signature[32:], "little") >= ED_L:
-        return False
-    try:
-        Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
-    except (InvalidSignature, ValueError):
-        return False
-    return True
+LINK_TARGET_MAX, CONTENT_ROWS_MAX, CONTENT_LEVEL_MAX = 65_535, 64, 4
+KNOWN_MINOR, PAGE_LEN, TAG_LEN, PACK_HEAD_LEN, FOOTER_LEN = 0, 16_384, 16, 32 + 1120 + 32, 48
 
 # ---- Objects, header, key slots, sections 2, 6, 7
-
-class Store:
-    """The objects of a vault in a local directory (section 2)."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def size(self, name: str) -> int | None:
-        return (self.root / name).stat().st_size if (self.root / name).is_file() else None
-
-    def read_range(self, name: str, offset: int, length: int) -> bytes:
-        with open(self.root / name, "rb") as file:
-            file.seek(offset)
-            return file.read(length)
-
-    def read(self, name: str, limit: int) -> bytes | None:
-        size = self.size(name)
-        need(size is None or size <= limit, f"{name} is longer than {limit} bytes")
-        return None if size is None else self.read_range(name, 0, size)
-
-    def hash(self, name: str) -> bytes:
-        return blake3().update_mmap(self.root / name).digest()
-
-    def list(self, folder: str) -> list[str]:
-        return sorted(os.listdir(self.root / folder)) if (self.root / folder).is_dir() else []
 
 def log_name(number: int) -> str:
     return f"log/{number:012d}"
@@ -314,7 +51,6 @@ def pack_name(name: bytes) -> str:
 
 class Header:
     """The object `vault` (section 6)."""
-
     def __init__(self, data: bytes) -> None:
         need(len(data) <= HEADER_LEN_MAX and data[:16] == b"coffer vault\n\0\0\1", "not a header")
         f = Fields(cbor_decode(data[16:]), "header")
@@ -344,7 +80,6 @@ def find_header(store: Store, vault_id: bytes | None) -> tuple[Header, bool]:
 
 class Slot:
     """A key slot (section 7). All kinds are parsed, kinds 1 and 2 can be opened."""
-
     def __init__(self, data: bytes) -> None:
         f = Fields(cbor_decode(data), "slot")
         self.vault_id: bytes = f(1, ID)
@@ -377,60 +112,36 @@ class Slot:
         need(hmac.compare_digest(plain[32:], H(self.context)), "wrapped key is not bound to its slot")
         return plain[:32]
 
-def read_key_file(data: bytes) -> bytes:
-    """The secret in a key file (7.1)."""
-    need(len(data) <= KEY_FILE_LEN_MAX, "key file is too long")
-    lines = [line.strip() for line in data.split(b"\n")]
-    lines = [line for line in lines if line and not line.startswith(b"#")]
-    need(len(lines) == 1 and lines[0].startswith(b"COFFER-KEY-1-"), "key file does not hold exactly one key")
-    digits = lines[0].removeprefix(b"COFFER-KEY-1-")
-    need(len(digits) == 72 and set(digits) <= set(b"0123456789abcdef"), "key file: malformed key")
-    raw = bytes.fromhex(digits.decode())
-    need(H(b"coffer/1 key file" + raw[:32])[:4] == raw[32:], "key file: wrong check digits")
-    return raw[:32]
-
 # ---- The log, sections 8 and 9
 
 OWNER, MAINTAINER, PUT, READ = 1, 2, 3, 4
 SNAPSHOT, PROGRESS, SLOTS, PROMOTE = 1, 2, 9, 15
 
-@dataclass(frozen=True)
-class Kind:
-    """A row of the table in section 9. Presence of a part: "-" not allowed, "?" allowed, "!" demanded."""
-
-    name: str
-    roles: tuple[int, ...]
-    added: str = "-"
-    removed: str = "-"
-    slots: str = "-"
-    details: str = "!"
-    body: str = "!"
-
-KINDS: dict[int, Kind] = {
-    1: Kind("snapshot", (OWNER, PUT), added="?", details="-"),
-    2: Kind("progress", (OWNER, PUT), added="!", details="-"),
-    3: Kind("forget", (OWNER, MAINTAINER)),
-    4: Kind("unforget", (OWNER, MAINTAINER), added="?"),
-    5: Kind("hold", (OWNER, MAINTAINER)),
-    6: Kind("tag", (OWNER, MAINTAINER)),
-    7: Kind("prune", (OWNER, MAINTAINER), added="?", removed="?"),
-    8: Kind("sweep", (OWNER, MAINTAINER), body="-"),
-    9: Kind("slots", (OWNER,), slots="!", details="-", body="?"),  # details demanded in record 0
-    10: Kind("epoch", (OWNER,), slots="!", body="?"),
-    11: Kind("role", (OWNER,)),
-    12: Kind("policy", (OWNER,), details="?"),
-    13: Kind("approval", (OWNER, MAINTAINER)),
-    14: Kind("handover", (OWNER,)),
-    15: Kind("promote", (OWNER,)),
-    16: Kind("reconcile", (OWNER,), body="?"),
-    17: Kind("locks", (OWNER, MAINTAINER), body="-"),
-    18: Kind("evidence", (OWNER, MAINTAINER, PUT)),
-    19: Kind("checkpoint", (OWNER, MAINTAINER), added="?"),
+KINDS: dict[int, tuple[str, tuple[int, ...], str]] = {
+    # Name, roles that may sign, then keys 10, 11, 12, 16 and the body: "-" not allowed, "?" allowed, "!" demanded.
+    1: ("snapshot", (OWNER, PUT), "?---!"),
+    2: ("progress", (OWNER, PUT), "!---!"),
+    3: ("forget", (OWNER, MAINTAINER), "---!!"),
+    4: ("unforget", (OWNER, MAINTAINER), "?--!!"),
+    5: ("hold", (OWNER, MAINTAINER), "---!!"),
+    6: ("tag", (OWNER, MAINTAINER), "---!!"),
+    7: ("prune", (OWNER, MAINTAINER), "??-!!"),
+    8: ("sweep", (OWNER, MAINTAINER), "---!-"),
+    9: ("slots", (OWNER,), "--!-?"),  # key 16 is demanded in record 0
+    10: ("epoch", (OWNER,), "--!!?"),
+    11: ("role", (OWNER,), "---!!"),
+    12: ("policy", (OWNER,), "---?!"),
+    13: ("approval", (OWNER, MAINTAINER), "---!!"),
+    14: ("handover", (OWNER,), "---!!"),
+    15: ("promote", (OWNER,), "---!!"),
+    16: ("reconcile", (OWNER,), "---!?"),
+    17: ("locks", (OWNER, MAINTAINER), "---!-"),
+    18: ("evidence", (OWNER, MAINTAINER, PUT), "---!!"),
+    19: ("checkpoint", (OWNER, MAINTAINER), "?--!!"),
 }
 
 class Record:
     """A well-formed record object (8.1); to make one of other bytes raises `FormatError`."""
-
     def __init__(self, data: bytes) -> None:
         need(80 <= len(data) <= RECORD_LEN_MAX, "record: length outside the limits")
         magic, public_len, body_len = struct.unpack_from("<8sII", data)
@@ -473,30 +184,25 @@ class Snapshot:
     live: bool = True
     held: bool = False
 
-@dataclass
-class Epoch:
+class Epoch(NamedTuple):
     sealing_key: bytes
     owner_key: bytes
     prev_vk: bytes = b""
     prev_rs: bytes = b""
 
-@dataclass
-class Segment:
+class Segment(NamedTuple):
     length: int
     domain: bytes
     number: int
 
-@dataclass
-class LogEntry:
-    """What replay says of a number: chain value (None if the record is missing), kind, and why it is void."""
+class LogEntry(NamedTuple):
+    """What replay says of a number: chain value (None if the record is missing), and why it is void, if it is."""
 
     chain: bytes | None
     reason: str | None = None
-    kind: int | None = None
 
 class Log:
     """The state of a vault by replay of its log (8.2)."""
-
     def __init__(self, store: Store, header: Header) -> None:
         self.vault_id = header.vault_id
         self.epochs = [Epoch(header.sealing_key, header.owner_key)]
@@ -540,10 +246,9 @@ class Log:
         if length > RECORD_LEN_MAX:
             return LogEntry(H(data + struct.pack("<Q", length)), "malformed")
         try:
-            record = Record(data)
+            return LogEntry(H(data), self._judge(number, Record(data)))
         except FormatError:
             return LogEntry(H(data), "malformed")
-        return LogEntry(H(data), self._judge(number, record), record.kind)
 
     def _judge(self, number: int, record: Record) -> str | None:
         """Why `record` is void as record `number`; if it is not, None, and it has taken effect."""
@@ -562,11 +267,9 @@ class Log:
             return "term"
         if reason := self._judge_rights(number, record):
             return reason
-        if any(name not in self.live for name in record.removed or []):
-            return "segment"
         try:
             need(number > 0 or record.kind == SLOTS, "record 0 is not of kind slots")
-            effect = self._details(number, record)
+            self._check_details(number, record)
         except FormatError:
             return "details"
         for name in record.removed or []:
@@ -574,7 +277,7 @@ class Log:
             self.ever_removed.add(name)
         self._add(number, record)
         self.slots = self.slots if record.slots is None else record.slots
-        effect()
+        self._effect(number, record)
         return None
 
     def _judge_origin(self, record: Record) -> str | None:
@@ -589,21 +292,19 @@ class Log:
         return None if record.signature_valid() else "signature"
 
     def _judge_rights(self, number: int, record: Record) -> str | None:
-        """Rules 9 to 11, and 12 for added segments."""
+        """Rules 9 to 12."""
         kind, role = KINDS.get(record.kind), self.roles[record.signer]
         if kind is None:
             return "kind"
-        details = "!" if record.kind == SLOTS and number == 0 else kind.details
-        rules = (kind.added, kind.removed, kind.slots, details, kind.body)
+        rules = "--!!?" if record.kind == SLOTS and number == 0 else kind[2]
         parts = (record.added, record.removed, record.slots, record.details, record.body or None)
-        if role.role not in kind.roles or any(r == ("!" if p is None else "-") for r, p in zip(rules, parts)):
+        if role.role not in kind[1] or any(rule == ("!" if p is None else "-") for rule, p in zip(rules, parts)):
             return "role"
         used = {domain for _, _, domain in record.added or []} | ({record.domain} if record.domain else set())
         if role.role == PUT and not used <= set(role.domains):
             return "domain"
-        if any(name in self.live or name in self.ever_removed for name, _, _ in record.added or []):
-            return "segment"
-        return None
+        known = any(name in self.live or name in self.ever_removed for name, _, _ in record.added or [])
+        return "segment" if known or not self.live.keys() >= set(record.removed or []) else None
 
     def _add(self, number: int, record: Record) -> None:
         for name, length, domain in record.added or []:
@@ -611,27 +312,37 @@ class Log:
         if record.kind == SNAPSHOT:
             self.snapshots[record.chain] = Snapshot(record.chain, number, record)
 
-    def _details(self, number: int, record: Record) -> Callable[[], Any]:
-        """Check the rules of section 9 for the kind; what is returned brings about the kind's own effect."""
+    def _check_details(self, number: int, record: Record) -> None:
+        """Rule 13: what section 9 states for the kind."""
         f = Fields(record.details or {}, "details")
         match record.kind:
             case 3 | 4 | 5 | 6:  # forget, unforget, hold, tag
                 need(all(name in self.snapshots for name in f(1, names())), "not an effective snapshot")
-                chosen = [self.snapshots[name] for name in f.map[1]]
-                need(record.kind != 3 or not any(snapshot.held for snapshot in chosen), "snapshot is held")
-                mark = {3: ("live", False), 4: ("live", True), 5: ("held", f.map.get(2)), 6: ("live", None)}[record.kind]
-                need(record.kind != 5 or BOOL(mark[1]), "held is not a bool")
-                return lambda: [setattr(snapshot, *mark) for snapshot in chosen if record.kind != 6]
+                held = [name for name in f.map[1] if self.snapshots[name].held]
+                need(record.kind != 3 or not held, "forget of a held snapshot")
+                need(record.kind != 5 or BOOL(f.map.get(2)), "hold: key 2 is not a bool")
             case 7 | 8:  # prune, sweep
                 need(self.last_prune <= f(1, UINT) < number, "base is outside its bounds")
-                return self._prune_details(f, number) if record.kind == 7 else self._sweep_details(f, number)
+                if record.kind == 7:
+                    need(ascending(f(2, each(row(UINT, ID)))), "orphans are not ascending")
+                    need(all(kind in (PACK, INDEX) for kind, _ in f.map[2]), "orphan of another object kind")
+                else:
+                    need(not set(f(2, names())) & set(self.live), "sweep of a live segment")
+                    f(3, names())
             case 9 if number == 0:
                 need(H(f(1, BYTES)) == self.vault_id, "record 0 does not carry the header")
-            case 10:
-                return self._epoch_details(f)
-            case 11:
-                return self._role_details(f)
-            case 12:
+            case 10:  # section 9.10
+                f(2, exactly(1216)), f(4, exactly(48)), f(5, exactly(48)), f(6, BOOL)
+                need(f(1, UINT) == len(self.epochs) and f(3, ID) not in self.roles, "epoch does not follow, or old key")
+            case 11:  # section 9.11
+                action, known = f(1, UINT), self.roles.get(f(2, ID))
+                if action == 2:
+                    need(known is not None and not known.revoked and known.role != OWNER, "no such key to revoke")
+                    need(not {3, 4} & set(f.map), "revocation with a role or domains")
+                else:
+                    need(action == 1 and known is None, "unknown action, or the key was enrolled before")
+                    need(f(3, UINT) in (MAINTAINER, PUT, READ) and f(4, names(16)) is not None, "bad role")
+            case 12:  # section 9.12
                 minor = f(1, UINT, opt=True)
                 need(minor is None or minor >= self.minor, "policy lowers the minor version")
                 if minor is not None and minor > KNOWN_MINOR:
@@ -641,69 +352,17 @@ class Log:
             case 14 | 15:  # handover, promote
                 f(1, DOMAIN)
                 need(record.kind == 14 or f(2, UINT) == number - 1 and f(3, ID) == record.prev, "wrong place")
-                return lambda: (setattr(self, "home", f.map[1]), setattr(self, "term", record.term))
             case 16:
-                return self._reconcile_details(f, number)
+                self._check_reconcile(f, number)
             case 17:
                 f(1, INT), f(2, UINT)
-            case 18:
-                f(1, ID)
-            case 19:
-                if f(1, UINT) == number - 1:
-                    self.checkpoints[number] = H(cbor_encode(self.canonical())) == f(2, ID)
-        return lambda: None
+            case 18 | 19:
+                f(1, ID if record.kind == 18 else UINT)
+                if record.kind == 19 and (digest := f(2, ID)) and f.map[1] == number - 1:
+                    self.checkpoints[number] = H(cbor_encode(self.canonical())) == digest
 
-    def _prune_details(self, f: Fields, number: int) -> Callable[[], None]:
-        orphans = [tuple(orphan) for orphan in f(2, each(row(UINT, ID)))]
-        need(ascending(orphans) and all(kind in (PACK, INDEX) for kind, _ in orphans), "bad orphans")
-
-        def effect() -> None:
-            self.condemned.update(orphans)
-            self.last_prune = number
-
-        return effect
-
-    def _sweep_details(self, f: Fields, number: int) -> Callable[[], None]:
-        segments, packs = f(2, names()), f(3, names())
-        need(not any(name in self.live for name in segments), "sweep of a live segment")
-
-        def effect() -> None:
-            self.swept[0].update(segments)
-            self.swept[1].update(packs)
-            self.condemned -= {(INDEX, name) for name in segments} | {(PACK, name) for name in packs}
-            self.removed = {name: s for name, s in self.removed.items() if name not in self.swept[0]}
-            self.last_prune = number
-
-        return effect
-
-    def _epoch_details(self, f: Fields) -> Callable[[], None]:
-        """Section 9.10."""
-        need(f(1, UINT) == len(self.epochs) and BOOL(f(6, BOOL)), "epoch number does not follow")
-        epoch = Epoch(f(2, exactly(1216)), f(3, ID), f(4, exactly(48)), f(5, exactly(48)))
-        need(epoch.owner_key not in self.roles, "the key was enrolled before")
-
-        def effect() -> None:
-            self.roles[self.epochs[-1].owner_key].revoked = True
-            self.roles[epoch.owner_key] = Role(OWNER, [])
-            self.epochs.append(epoch)
-
-        return effect
-
-    def _role_details(self, f: Fields) -> Callable[[], Any]:
-        """Section 9.11."""
-        action, key = f(1, UINT), f(2, ID)
-        known = self.roles.get(key)
-        if action == 2:
-            need(not {3, 4} & set(f.map), "revocation with a role or domains")
-            need(known is not None and not known.revoked and known.role != OWNER, "no such key to revoke")
-            return lambda: setattr(known, "revoked", True)
-        role = Role(f(3, UINT), f(4, names(16)))
-        need(action == 1 and known is None, "unknown action, or the key was enrolled before")
-        need(role.role in (MAINTAINER, PUT, READ), "role cannot be enrolled")
-        return lambda: self.roles.update({key: role})
-
-    def _reconcile_details(self, f: Fields, number: int) -> Callable[[], Any]:
-        """Kind 16: snapshots and progress of a branch that was left behind become effective here."""
+    def _check_reconcile(self, f: Fields, number: int) -> None:
+        """Kind 16: each quoted record must be one that could take effect here, but for its place in a log."""
         quoted = [Record(raw) for raw in f(1, each(BYTES))]
         for record in quoted:
             need(record.vault_id == self.vault_id and record.kind in (SNAPSHOT, PROGRESS), "unfit quoted record")
@@ -711,7 +370,41 @@ class Log:
             need(fault is None and record.chain not in self.snapshots, f"quoted record: {fault or 'effective'}")
         added = [entry[0] for record in quoted for entry in record.added or []]
         need(len(set(added)) == len(added) and len({r.chain for r in quoted}) == len(quoted), "quoted twice")
-        return lambda: [self._add(number, record) for record in quoted]
+
+    def _effect(self, number: int, record: Record) -> None:
+        """What a record of these kinds does beyond keys 10 to 12; its details were checked before."""
+        d = record.details or {}
+        match record.kind:
+            case 3 | 4:
+                for name in d[1]:
+                    self.snapshots[name].live = record.kind == 4
+            case 5:
+                for name in d[1]:
+                    self.snapshots[name].held = d[2]
+            case 7:
+                self.condemned.update(map(tuple, d[2]))
+                self.last_prune = number
+            case 8:
+                self.swept[0].update(d[2])
+                self.swept[1].update(d[3])
+                self.condemned -= {(INDEX, name) for name in d[2]} | {(PACK, name) for name in d[3]}
+                self.removed = {name: segment for name, segment in self.removed.items() if name not in self.swept[0]}
+                self.last_prune = number
+            case 10:
+                self.roles[self.epochs[-1].owner_key].revoked = True
+                self.roles[d[3]] = Role(OWNER, [])
+                self.epochs.append(Epoch(d[2], d[3], d[4], d[5]))
+            case 11 if d[1] == 1:
+                self.roles[d[2]] = Role(d[3], d[4])
+            case 11:
+                self.roles[d[2]].revoked = True
+            case 12:
+                self.minor = d.get(1, self.minor)
+            case 14 | 15:
+                self.home, self.term = d[1], record.term
+            case 16:
+                for raw in d[1]:
+                    self._add(number, Record(raw))
 
     def canonical(self) -> dict[int, Any]:
         """The canonical state after the last record taken (9.19)."""
@@ -731,27 +424,20 @@ class Log:
 
 class Keys:
     """Reader secrets of all epochs that one opened slot leads to, and what is derived from them."""
-
     def __init__(self, store: Store, log: Log, key_file: bytes | None, passphrase: bytes | None) -> None:
         self.vault_id, self.log = log.vault_id, log
         self._rs: dict[int, bytes] = {}
         self._sealing: dict[int, XWing] = {}
         faults = ["no current slot is for this key"]
-        slots: list[Slot] = []
         for name in log.slots:
             try:
                 data = store.read(f"slots/{name.hex()}", SLOT_LEN_MAX)
                 need(data is not None and H(data) == name, f"slot {name.hex()} is missing or damaged")
-                slots.append(Slot(data or b""))
-            except FormatError as fault:
-                faults.append(str(fault))
-        for slot in sorted(slots, key=lambda slot: -slot.epoch):
-            try:
+                slot = Slot(data or b"")
                 need(slot.vault_id == log.vault_id and slot.epoch < len(log.epochs), "slot is of another vault")
-                if secret := slot.secret(key_file, passphrase):
+                if slot.epoch not in self._rs and (secret := slot.secret(key_file, passphrase)):
                     key = slot.unwrap(secret)
-                    self._take(slot.epoch, key if slot.purpose == 1 else None, None if slot.purpose == 1 else key)
-                    break
+                    self._take(slot.epoch, *((key, None) if slot.purpose == 1 else (None, key)))
             except FormatError as fault:
                 faults.append(str(fault))
         if not self._rs:
@@ -806,8 +492,7 @@ class Keys:
 
 # ---- Index segments and packs, sections 10 and 11
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """Where a chunk is: a frame of a pack, and a range of the frame's plain bytes."""
 
     pack: bytes
@@ -820,7 +505,6 @@ class Place:
 
 class Index:
     """An index segment (section 11). Without `unlock` only its pack table can be read."""
-
     def __init__(self, data: bytes) -> None:
         need(104 <= len(data) <= INDEX_LEN_MAX, "index segment: length outside the limits")
         head = struct.unpack_from("<8s16s32s32sIIQ", data)
@@ -859,14 +543,10 @@ class Index:
         return out
 
     def find(self, chunk_id: bytes) -> Place | None:
-        low, high = 0, self.chunks
-        while low < high:
-            middle = (low + high) // 2
-            entry = self._read(P_CHUNK_PAGE, 32 * middle, 32)
-            if entry[:20] == chunk_id[:20]:
-                return self._place(*struct.unpack("<HHII", entry[20:]))
-            low, high = (middle + 1, high) if entry[:20] < chunk_id[:20] else (low, middle)
-        return None
+        first = bisect_left(range(self.chunks), chunk_id[:20], key=lambda n: self._read(P_CHUNK_PAGE, 32 * n, 20))
+        if first == self.chunks or self._read(P_CHUNK_PAGE, 32 * first, 20) != chunk_id[:20]:
+            return None
+        return self._place(*struct.unpack("<HHII", self._read(P_CHUNK_PAGE, 32 * first + 20, 12)))
 
     def _place(self, pack: int, frame: int, offset: int, length: int) -> Place:
         need(pack < len(self.packs), "index segment: no such pack")
@@ -880,15 +560,8 @@ class Index:
         need(PACK_HEAD_LEN <= start and start + sealed_len <= stored - FOOTER_LEN, "index segment: frame outside pack")
         return Place(name, frame, start, sealed_len, plain_len, offset, length)
 
-def padme(length: int) -> int:
-    """The padded length of a pack (section 10)."""
-    exponent = length.bit_length() - 1
-    unit = 1 << (exponent - exponent.bit_length())
-    return max(65_536, -(-length // unit) * unit)
-
 class Packs:
     """Opens frames and directories of packs (section 10)."""
-
     def __init__(self, store: Store, keys: Keys) -> None:
         self._store, self._keys = store, keys
         self._seals: dict[tuple[bytes, bytes], Seal] = {}
@@ -921,7 +594,7 @@ class Packs:
                 self._frames.popitem(last=False)
         return self._frames[key]
 
-    def directory(self, name: bytes, domain: bytes) -> Iterator[tuple[bytes, Place]]:
+    def directory(self, name: bytes, domain: bytes) -> list[tuple[bytes, Place]]:
         """Ids and places of all chunks in a pack, from its directory."""
         seal = self._seal(name, domain)
         size = self._store.size(pack_name(name)) or 0
@@ -936,30 +609,18 @@ class Packs:
         need(own_domain == domain and not any(plain[used:]), "pack: wrong domain or padding")
         need(size == padme(size - (len(plain) - used)), "pack: wrong padded length")
         rows = struct.iter_unpack("<32sI", plain[24 + 16 * frames : used])
-        at, seen = PACK_HEAD_LEN, 0
-        places = []
+        at, places = PACK_HEAD_LEN, []
         for number, entry in enumerate(struct.iter_unpack("<IIII", plain[24 : 24 + 16 * frames])):
             offset, frame_sealed, plain_len, inside = entry
-            seen += inside
-            need(offset == at and inside >= 1 and seen <= chunks, "pack: bad frame row")
+            need(offset == at and 1 <= inside <= chunks - len(places), "pack: bad frame row")
             at, filled = at + frame_sealed, 0
             for chunk_id, length in (next(rows) for _ in range(inside)):
                 need(1 <= length <= CHUNK_LEN_MAX, "pack: bad chunk row")
                 places.append((chunk_id, Place(name, number, offset, frame_sealed, plain_len, filled, length)))
                 filled += length
             need(filled == plain_len, "pack: chunks do not fill their frame")
-        need(at == start and seen == chunks, "pack: frames or chunks left over")
-        yield from places
-
-def zstd_open(payload: bytes, plain_len: int) -> bytes:
-    """The plain bytes of exactly one Zstandard frame; never more than `plain_len` bytes are made."""
-    try:
-        stated = zstandard.get_frame_parameters(payload)
-        need(stated.dict_id == 0, "frame: needs a dictionary")
-        need(stated.content_size in (plain_len, zstandard.CONTENTSIZE_UNKNOWN), "frame: wrong plain length")
-        return zstandard.ZstdDecompressor().decompress(payload, max_output_size=plain_len, allow_extra_data=False)
-    except zstandard.ZstdError as fault:
-        raise FormatError(f"frame: {fault}") from None
+        need(at == start and len(places) == chunks, "pack: frames or chunks left over")
+        return places
 
 # ---- Manifests and trees, sections 9.1 and 12
 
@@ -982,7 +643,6 @@ def path_valid(path: bytes) -> bool:
 
 class Entry:
     """A tree entry (12.1)."""
-
     def __init__(self, value: Any) -> None:
         f = Fields(value, "entry")
         self.path, self.kind, self.mode = f(1, BYTES), f(2, UINT), f(3, UINT)
@@ -1012,7 +672,6 @@ class Entry:
 
 class Vault:
     """A vault that was opened with a key."""
-
     def __init__(self, store: Store, log: Log, keys: Keys) -> None:
         self.store, self.log, self.keys = store, log, keys
         self.packs = Packs(store, keys)
@@ -1059,9 +718,9 @@ class Vault:
         if domain not in self._scanned:
             found = self._scanned[domain] = {}
             for folder in self.store.list("packs"):
-                for name in self.store.list(f"packs/{folder}"):
+                for pack in self.store.list(f"packs/{folder}"):
                     try:
-                        for known_id, place in self.packs.directory(bytes.fromhex(name), domain):
+                        for known_id, place in self.packs.directory(bytes.fromhex(pack), domain):
                             found.setdefault(known_id, []).append(place)
                     except (FormatError, ValueError):
                         continue
@@ -1176,18 +835,15 @@ def run_list(vault: Vault) -> int:
 
 def run_ls(vault: Vault, name: str) -> int:
     for entry in vault.tree(choose(vault.log, name)):
-        more = [f" -> {show(entry.target)}"] if entry.target else [f" = {show(entry.link)}"] if entry.link else [""]
-        print(f"{KIND_NAMES[entry.kind]} {entry.mode:04o} {entry.size} {show(entry.path) or '.'}{more[0]}")
+        more = f" -> {show(entry.target)}" if entry.target else f" = {show(entry.link)}" if entry.link else ""
+        print(f"{KIND_NAMES[entry.kind]} {entry.mode:04o} {entry.size} {show(entry.path) or '.'}{more}")
     return 0
 
 def write_file(vault: Vault, domain: bytes, entry: Entry, path: bytes) -> None:
     """Write a file that must not exist yet, leaving its holes; size must be content plus holes (12.1)."""
-    gaps: list[tuple[int, int]] = []
-    at = 0
-    for offset, length in [*vault.holes(domain, entry), (entry.size, 0)]:
-        if offset > at:
-            gaps.append((at, offset - at))
-        at = offset + length
+    holes = vault.holes(domain, entry)
+    starts, ends = [0] + [offset + length for offset, length in holes], [offset for offset, _ in holes] + [entry.size]
+    gaps = [(start, end - start) for start, end in zip(starts, ends) if end > start]
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
         for data in vault.content(domain, entry):
@@ -1223,22 +879,22 @@ def run_restore(vault: Vault, name: str, target: str) -> int:
                 need(made.setdefault(parent, DIRECTORY) == DIRECTORY, "lies below something not a directory")
             vault.xattrs(domain, entry)
             if entry.link is not None:
-                need(made.get(entry.link) == entry.kind, "hard link to something that was not restored")
+                need(made.get(entry.link) == made.setdefault(entry.path, entry.kind), "its hard link was not restored")
                 os.link(os.path.join(root, entry.link), path, follow_symlinks=False)
+                continue
             elif entry.kind == DIRECTORY:
                 if entry.path:
                     os.mkdir(path)
                 directories.append((path, entry))
             elif entry.kind == SYMLINK:
                 os.symlink(entry.target or b"", path)
-                os.utime(path, ns=(entry.mtime, entry.mtime), follow_symlinks=False)
             elif entry.kind in (FILE, RESOURCE):
                 write_file(vault, domain, entry, path)
                 os.chmod(path, entry.mode)
-                os.utime(path, ns=(entry.mtime, entry.mtime))
             else:
                 print(f"left out: {KIND_NAMES[entry.kind]} {show(entry.path)}", file=sys.stderr)
                 continue
+            os.utime(path, ns=(entry.mtime, entry.mtime), follow_symlinks=False)
             made[entry.path] = entry.kind
         except (FormatError, OSError, ValueError) as fault:
             faults += 1
@@ -1253,13 +909,14 @@ def run_verify(store: Store, header_whole: bool, log: Log, head: str | None) -> 
     faults = [] if header_whole else ["the header is missing or damaged; its copy in record 0 was used"]
     faults += [f"record {number} {what}" for number, what in sorted(log.damage.items())]
     faults += [f"checkpoint {number} states another state" for number, same in log.checkpoints.items() if not same]
+    if not log.entries or log.entries[0].reason:
+        faults.append("record 0 is not effective: an unfinished vault, or not this vault's log")
 
     def check(name: str, digest: bytes, length: int | None, limit: int) -> bool:
         size = store.size(name)
-        if size is None or size > limit or length not in (None, size) or store.hash(name) != digest:
-            faults.append(f"{name} is missing or damaged")
-            return False
-        return True
+        whole = size is not None and size <= limit and length in (None, size) and store.hash(name) == digest
+        faults.extend([] if whole else [f"{name} is missing or damaged"])
+        return whole
 
     for name in log.slots:
         check(f"slots/{name.hex()}", name, None, SLOT_LEN_MAX)
@@ -1274,43 +931,41 @@ def run_verify(store: Store, header_whole: bool, log: Log, head: str | None) -> 
                 faults.append(f"index/{name.hex()}: {fault}")
     for name, length in sorted(packs):
         check(pack_name(name), name, length, PACK_LEN_MAX)
-    if not log.entries:
-        faults.append("the log is empty: an unfinished vault")
-    elif head is not None:
-        number, _, digits = head.partition(":")
-        if not number.isdecimal() or int(number) >= len(log.entries):
-            faults.append(f"the log ends before record {number}: rolled back")
-        elif (log.entries[int(number)].chain or b"").hex() != digits:
-            faults.append(f"record {number} is not the one of the head given: forked")
+    if head is not None:
+        seen, _, digits = head.partition(":")
+        if not seen.isdecimal() or int(seen) >= len(log.entries):
+            faults.append(f"the log ends before record {seen}: rolled back")
+        elif (log.entries[int(seen)].chain or b"").hex() != digits:
+            faults.append(f"record {seen} is not the one of the head given: forked")
     print(f"vault {log.vault_id.hex()}")
-    if log.entries:
-        print(f"head {len(log.entries) - 1}:{(log.entries[-1].chain or b'').hex()}")
     for number, entry in enumerate(log.entries):
         if entry.reason:
             print(f"record {number} is void: {entry.reason}")
+        if number + 1 == len(log.entries):
+            print(f"head {number}:{(entry.chain or b'').hex()}")
     live = sum(snapshot.live for snapshot in log.snapshots.values())
     print(f"{len(log.entries)} records, {len(log.snapshots)} snapshots ({live} live), {len(log.slots)} slots, "
           f"{len(log.live)} segments, {len(packs)} packs, {log.surplus} surplus objects under log/")
-    for fault in faults:
-        print(f"FAULT {fault}")
-    print("sound" if not faults else "not sound")
+    print(*(f"FAULT {line}" for line in faults), "not sound" if faults else "sound", sep="\n")
     return 1 if faults else 0
 
 def run_dump(store: Store, log: Log, keys: Keys | None, number: int) -> int:
     """Print a record, and its body where a key is given."""
     record = Record(store.read(log_name(number), RECORD_LEN_MAX) or b"")
-    reason = log.entries[number].reason if number < len(log.entries) else "beyond the head"
-    parts = [("public", record.fields.map), ("body", keys.open_body(record) if keys and record.body else None)]
-    print(f"record {number} {KINDS.get(record.kind, '')} chain {record.chain.hex()} void: {reason}")
-    for part, value in parts:
-        print(part, json.dumps(value, default=bytes.hex, indent=1))
+    print(f"record {number} kind {record.kind} chain {record.chain.hex()} {log.entries[number:number + 1]}")
+    for value in [record.fields.map, keys.open_body(record) if keys and record.body else None]:
+        print(json.dumps(value, default=bytes.hex, indent=1))
     return 0
 
 def main() -> int:
+    if sys.argv[1:2] == ["vectors"] and len(sys.argv) == 3:
+        from coffer_vectors import run_vectors
+
+        return run_vectors(Path(sys.argv[2]))
     parser = argparse.ArgumentParser(description="Reads coffer vaults; exit status 0 sound, 1 not sound, 2 refused.")
     parser.add_argument("vault", type=Path)
-    parser.add_argument("--key-file", type=Path)
-    parser.add_argument("--passphrase-file", type=Path)
+    for option in ("--key-file", "--passphrase-file"):
+        parser.add_argument(option, type=Path)
     parser.add_argument("--vault-id", type=bytes.fromhex)
     parser.add_argument("--head")
     parser.add_argument("verb", choices=["list", "ls", "restore", "verify", "dump-record"])

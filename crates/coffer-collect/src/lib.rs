@@ -37,5 +37,6 @@ pub use names::Names;
 pub use path::{COMPONENT_LEN_MAX, EntryPath, PATH_LEN_MAX, PathFault};
 #[cfg(target_os = "linux")]
 pub use target::{
-    DirectoryTarget, FileWriter, Lost, OwnerRule, SkipReason, SpecialOutcome, TargetOptions, Warning,
+    DirectoryTarget, FilePlace, FileWriter, Lost, OwnerRule, SkipReason, SpecialOutcome, TargetOptions,
+    Warning,
 };

@@ -8,4 +8,4 @@ mod writer;
 
 pub use directory::DirectoryTarget;
 pub use options::{Lost, OwnerRule, SkipReason, SpecialOutcome, TargetOptions, Warning};
-pub use writer::FileWriter;
+pub use writer::{FilePlace, FileWriter};

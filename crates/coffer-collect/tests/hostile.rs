@@ -143,6 +143,27 @@ fn a_directory_swapped_for_another_does_not_get_its_metadata() {
 }
 
 #[test]
+fn a_deep_directory_moved_out_is_not_followed_back() {
+    const DEPTH: usize = 100;
+    let stage = Stage::new();
+    let levels = |count| vec!["m"; count].join("/");
+    let mut target = target(&stage.root);
+    for level in 1..=DEPTH {
+        target.directory(&path(levels(level)), &metadata(0o755)).unwrap();
+    }
+    // Above the directories that are open, so that the way back leads through `..`.
+    let elsewhere = stage.root.with_file_name("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    fs::rename(stage.root.join("m/m/m"), elsewhere.join("m")).unwrap();
+    target.file(&path("m/m/z")).unwrap().finish(&metadata(0o644)).unwrap();
+    let lost = target.finish();
+    assert!(!elsewhere.join("z").exists() && stage.root.join("m/m/z").is_file());
+    assert_eq!(lost.len(), DEPTH - 2);
+    assert!(lost.iter().all(|warning| warning.lost == Lost::DirectoryMetadata));
+    stage.check();
+}
+
+#[test]
 fn a_name_planted_in_a_fresh_directory_is_replaced_not_written_through() {
     let stage = Stage::new();
     let mut target = target(&stage.root);

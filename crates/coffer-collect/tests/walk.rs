@@ -325,6 +325,36 @@ fn a_tree_deeper_than_the_open_directories_is_walked_whole() {
 }
 
 #[test]
+fn a_directory_moved_away_meanwhile_does_not_lead_elsewhere() {
+    const DEPTH: usize = 100;
+    let dir = tempdir().unwrap();
+    let levels = |count| vec!["m"; count].join("/");
+    fs::create_dir_all(dir.path().join(levels(DEPTH))).unwrap();
+    for level in 1..DEPTH {
+        fs::write(dir.path().join(levels(level)).join("z"), "").unwrap();
+    }
+    fs::create_dir(dir.path().join("other")).unwrap();
+    fs::write(dir.path().join("other/z"), "must not be taken for m/m/z").unwrap();
+    let mut walk = Walk::new(&[PathBuf::from(".")], dir.path()).unwrap();
+    let reached = walk.by_ref().map(Result::unwrap).find(|found| found.path().components().count() == DEPTH);
+    assert!(reached.is_some());
+    // Above the directories that are open, so that the way back leads through `..`.
+    fs::rename(dir.path().join("m/m/m"), dir.path().join("other/m")).unwrap();
+    let (found, errors) = split(walk);
+    let changed: Vec<_> = errors
+        .iter()
+        .map(|error| match error {
+            CollectError::Changed { path } => path.to_string(),
+            other => panic!("{other}"),
+        })
+        .collect();
+    assert_eq!(changed, ["m/m", "m"]);
+    let found = paths(&found);
+    assert!(found.contains(&format!("{}/z", levels(3))) && !found.contains(&"m/m/z".to_owned()), "{found:?}");
+    assert_eq!(found.last().map(String::as_str), Some("other/z"));
+}
+
+#[test]
 fn metadata_says_who_owns_a_file() {
     if !is_root() {
         println!("not tested: owner names, which need a file of root");

@@ -1,1 +1,35 @@
-//! Backup, restore and every other operation on a vault.
+//! Operations on a vault: init, backup, restore, and what they lean on.
+//!
+//! The engine knows stores, root keys and collectors by their traits. It refuses to know the command line, the terminal and the environment:
+//! time, randomness and the local memory come in through [`Access`].
+//!
+//! What holds throughout:
+//! - Write order is packs, index segment, record; nothing is acknowledged before the record is durable.
+//! - Before a record is committed, every record below it was read, and the record was checked to take effect.
+//! - An error of one entry is in the report; an error of the vault ends the operation.
+
+#![forbid(unsafe_code)]
+
+mod access;
+mod backup;
+mod cache;
+mod clock;
+mod error;
+mod index;
+mod init;
+mod log;
+mod read;
+mod restore;
+mod tree_reader;
+mod vault;
+
+pub use access::Access;
+pub use backup::{BackupObserver, BackupOptions, BackupReport, backup};
+pub use cache::Cache;
+pub use clock::Clock;
+pub use error::EngineError;
+pub use init::{Created, InitOptions, init};
+pub use log::Log;
+pub use restore::{RestoreObserver, RestoreOptions, RestoreReport, restore};
+pub use tree_reader::LostSubtree;
+pub use vault::{Snapshot, Vault};

@@ -3,7 +3,7 @@
 //! The decoder works on a slice, allocates nothing, and rejects every encoding the encoder would not have made.
 
 use crate::error::FormatError;
-use crate::limits::{CBOR_DEPTH_MAX, CBOR_MAP_KEY_MAX};
+use crate::limits::{CBOR_DEPTH_MAX, CBOR_MAP_KEY_MAX, TEXT_LEN_MAX};
 
 const UINT: u8 = 0;
 const NEGATIVE: u8 = 1;
@@ -280,22 +280,29 @@ impl<'a> Decoder<'a> {
         Ok(MapDecoder { left: count, last: None })
     }
 
-    /// The bytes of the next value, whatever it is, checked against the profile.
+    /// The bytes of the next value, whatever it is, checked against the profile. The value is taken to stand on its
+    /// own: arrays and maps around it do not count towards the limit of nesting.
     pub fn raw(&mut self) -> Result<&'a [u8], FormatError> {
+        self.raw_within(0)
+    }
+
+    /// As [`Self::raw`], for a value inside of `depth` arrays and maps.
+    pub(crate) fn raw_within(&mut self, depth: u32) -> Result<&'a [u8], FormatError> {
         let start = self.position;
-        self.skip(0)?;
+        self.skip(depth)?;
         Ok(&self.input[start..self.position])
     }
 
     fn skip(&mut self, depth: u32) -> Result<(), FormatError> {
-        if depth > CBOR_DEPTH_MAX {
+        let nests = matches!(self.peek_major(), Some(ARRAY | MAP));
+        if nests && depth >= CBOR_DEPTH_MAX {
             return Err(self.fail("it is nested too deeply"));
         }
         match self.peek_major() {
             Some(UINT) => self.uint().map(drop),
             Some(NEGATIVE) => self.int().map(drop),
             Some(BYTES) => self.bytes(u64::MAX).map(drop),
-            Some(TEXT) => self.text(u64::MAX).map(drop),
+            Some(TEXT) => self.text(TEXT_LEN_MAX).map(drop),
             Some(ARRAY) => {
                 let count = self.array(u64::MAX)?;
                 (0..count).try_for_each(|_| self.skip(depth + 1))
@@ -345,25 +352,33 @@ impl MapDecoder {
 pub struct Unknown(Vec<(u64, Vec<u8>)>);
 
 impl Unknown {
-    /// Keeps the value that stands at the decoder.
-    pub(crate) fn keep(&mut self, key: u64, decoder: &mut Decoder<'_>) -> Result<(), FormatError> {
-        let value = decoder.raw()?.to_vec();
+    /// Keeps the value that stands at the decoder, inside of `depth` arrays and maps.
+    pub(crate) fn keep(
+        &mut self,
+        key: u64,
+        decoder: &mut Decoder<'_>,
+        depth: u32,
+    ) -> Result<(), FormatError> {
+        let value = decoder.raw_within(depth)?.to_vec();
         self.0.push((key, value));
         Ok(())
     }
 
-    /// Writes the kept keys, which all lie above the known ones.
+    /// Writes key 0 if it was kept: the only unknown key that lies below the known ones.
+    pub(crate) fn write_low(&self, map: &mut MapEncoder<'_>) {
+        self.0.iter().filter(|(key, _)| *key == 0).for_each(|(key, value)| map.key(*key).raw(value));
+    }
+
+    /// Writes the kept keys that lie above the known ones.
     pub(crate) fn write(&self, map: &mut MapEncoder<'_>) {
-        for (key, value) in &self.0 {
-            map.key(*key).raw(value);
-        }
+        self.0.iter().filter(|(key, _)| *key > 0).for_each(|(key, value)| map.key(*key).raw(value));
     }
 }
 
 /// Reads an array of 32-byte names, ascending, none twice.
 pub(crate) fn names(decoder: &mut Decoder<'_>, count_max: u64) -> Result<Vec<[u8; 32]>, FormatError> {
     let count = decoder.array(count_max)?;
-    let mut names: Vec<[u8; 32]> = Vec::with_capacity(count);
+    let mut names: Vec<[u8; 32]> = Vec::with_capacity(count.min(1024));
     for _ in 0..count {
         let name = decoder.fixed::<32>()?;
         if names.last().is_some_and(|last| *last >= name) {
@@ -381,3 +396,6 @@ pub(crate) fn write_names<const N: usize>(encoder: &mut Encoder, names: &[[u8; N
         encoder.bytes(name);
     }
 }
+
+#[cfg(test)]
+mod tests;

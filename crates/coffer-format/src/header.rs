@@ -164,7 +164,7 @@ impl Header {
                 6 => sealing_key = Some(Box::new(d.fixed::<1216>()?)),
                 7 => owner_key = Some(d.fixed()?),
                 8 => random = Some(d.fixed()?),
-                _ => drop(d.raw()?),
+                _ => drop(d.raw_within(1)?),
             }
         }
         d.finish()?;
@@ -206,3 +206,6 @@ fn decode_chunker(d: &mut Decoder<'_>) -> Result<ChunkerSpec, FormatError> {
     chunker.check()?;
     Ok(chunker)
 }
+
+#[cfg(test)]
+mod tests;

@@ -101,7 +101,8 @@ impl FromStr for Head {
     fn from_str(text: &str) -> Result<Self, FormatError> {
         let parse = || {
             let (number, chain) = text.split_once(':')?;
-            Some(Self { number: number.parse().ok()?, chain: unhex(chain)? })
+            let digits = number.bytes().all(|byte| byte.is_ascii_digit());
+            Some(Self { number: number.parse().ok().filter(|_| digits)?, chain: unhex(chain)? })
         };
         parse().ok_or_else(|| FormatError::Text {
             text: shorten(text),
@@ -143,3 +144,6 @@ pub fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
 fn shorten(text: &str) -> String {
     text.chars().take(80).collect()
 }
+
+#[cfg(test)]
+mod tests;

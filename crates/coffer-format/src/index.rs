@@ -271,3 +271,6 @@ impl ChunkRow {
         if fits { Ok(()) } else { Err(FormatError::rule("chunk table", "a chunk is not within its frame")) }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -32,4 +32,10 @@ pub mod record;
 pub mod slot;
 pub mod tree;
 
+#[cfg(test)]
+#[path = "../tests/support/mod.rs"]
+mod support;
+#[cfg(test)]
+mod testing;
+
 pub use error::FormatError;

@@ -263,18 +263,26 @@ impl LogState {
                 (None, None)
             }
             StoredRecord::Oversize(first, len) => (None, Some(chain_value_oversize(first, len))),
-            StoredRecord::Whole(bytes) => (Some(bytes), Some(chain_value(bytes))),
+            StoredRecord::Whole(bytes) => {
+                let max = usize::try_from(RECORD_LEN_MAX).unwrap_or(usize::MAX);
+                match bytes.get(..max) {
+                    Some(first) if first.len() < bytes.len() => {
+                        (None, Some(chain_value_oversize(first, bytes.len() as u64)))
+                    }
+                    _ => (Some(bytes), Some(chain_value(bytes))),
+                }
+            }
         };
         let outcome = match (bytes, stored) {
-            (Some(bytes), _) if bytes.len() as u64 <= RECORD_LEN_MAX => match self.judge(bytes, check) {
+            (Some(bytes), _) => match self.judge(bytes, check) {
                 Ok((record, kind, details)) => {
                     self.take_effect(&record.public, kind, details, SnapshotId(chain.unwrap_or_default()));
                     Outcome::Effective
                 }
                 Err(reason) => Outcome::Void(reason),
             },
-            (_, StoredRecord::Missing) => Outcome::Missing,
-            _ => Outcome::Void(VoidReason::Malformed),
+            (None, StoredRecord::Missing) => Outcome::Missing,
+            (None, _) => Outcome::Void(VoidReason::Malformed),
         };
         self.previous_authentic = match outcome {
             Outcome::Effective => true,
@@ -375,8 +383,10 @@ impl LogState {
                 Some(*last) == self.next.checked_sub(1) && *chain == public.previous
             }
             Details::Reconcile { records } => {
-                let mut seen = BTreeSet::new();
-                records.iter().all(|bytes| self.quoted(bytes, &mut seen, check).is_some())
+                let (mut seen, mut ids) = (BTreeSet::new(), BTreeSet::new());
+                records.iter().all(|bytes| {
+                    self.quoted(bytes, &mut seen, check).is_some() && ids.insert(chain_value(bytes))
+                })
             }
             Details::Checkpoint { number, .. } => *number < self.next,
         }
@@ -535,7 +545,11 @@ fn keys_fit(public: &Public, kind: RecordKind) -> bool {
     let details = match kind {
         K::Snapshot | K::Progress => public.details.is_none(),
         K::Slots => (public.number == 0) == public.details.is_some(),
+        K::Policy => true,
         _ => public.details.is_some(),
     };
     added && removed && slots && body && details
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,8 @@ use crate::limits::{MANIFEST_ERROR_COUNT_MAX, PATH_LEN_MAX, TEXT_LEN_MAX};
 use crate::tree::TreeRoot;
 
 const OBJECT: &str = "snapshot manifest";
+const EMPTY_MAP: &[u8] = &[0xa0];
+const EMPTY: &str = "an empty value is written by leaving it out";
 
 /// Counts of a snapshot. Bytes unless the name says otherwise.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -85,6 +87,8 @@ pub struct Manifest {
     pub user: Option<String>,
     /// The collector's own facts, as CBOR.
     pub facts: Option<Vec<u8>>,
+    statistics_unknown: Unknown,
+    completeness_unknown: Unknown,
     unknown: Unknown,
 }
 
@@ -106,6 +110,8 @@ impl Manifest {
             program: String::new(),
             user: None,
             facts: None,
+            statistics_unknown: Unknown::default(),
+            completeness_unknown: Unknown::default(),
             unknown: Unknown::default(),
         }
     }
@@ -115,6 +121,7 @@ impl Manifest {
     pub fn encode(&self) -> Vec<u8> {
         let mut encoder = Encoder::new();
         encoder.map(|map| {
+            self.unknown.write_low(map);
             map.key(1).text(&self.collector);
             map.key(2).text(&self.host);
             if !self.tags.is_empty() {
@@ -130,16 +137,19 @@ impl Manifest {
             self.root.write(map.key(7));
             let mut statistics = self.statistics;
             map.key(8).map(|map| {
+                self.statistics_unknown.write_low(map);
                 for (key, value) in (1..).zip(statistics.fields()) {
                     if *value > 0 {
                         map.key(key).uint(*value);
                     }
                 }
+                self.statistics_unknown.write(map);
             });
             if let Some(parent) = &self.parent {
                 map.key(9).bytes(&parent.0);
             }
             map.key(10).map(|map| {
+                self.completeness_unknown.write_low(map);
                 map.key(1).bool(self.completeness.error_count == 0);
                 let value = map.key(2);
                 value.array(self.completeness.errors.len());
@@ -149,12 +159,13 @@ impl Manifest {
                     value.text(message);
                 }
                 map.key(3).uint(self.completeness.error_count);
+                self.completeness_unknown.write(map);
             });
             map.key(11).text(&self.program);
-            if let Some(user) = &self.user {
+            if let Some(user) = self.user.as_ref().filter(|user| !user.is_empty()) {
                 map.key(12).text(user);
             }
-            if let Some(facts) = &self.facts {
+            if let Some(facts) = self.facts.as_ref().filter(|facts| *facts != EMPTY_MAP) {
                 map.key(13).raw(facts);
             }
             self.unknown.write(map);
@@ -171,7 +182,8 @@ impl Manifest {
         let (mut collector, mut host, mut sources, mut start, mut end) = (None, None, None, None, None);
         let (mut root, mut statistics, mut completeness, mut program) = (None, None, None, None);
         let (mut tags, mut parent, mut user, mut facts) = (Vec::new(), None, None, None);
-        let mut unknown = Unknown::default();
+        let (mut statistics_unknown, mut completeness_unknown, mut unknown) =
+            (Unknown::default(), Unknown::default(), Unknown::default());
         let mut map = d.map()?;
         while let Some(key) = map.next_key(&mut d)? {
             match key {
@@ -186,16 +198,26 @@ impl Manifest {
                 5 => start = Some(d.int()?),
                 6 => end = Some(d.int()?),
                 7 => root = Some(TreeRoot::read(&mut d)?),
-                8 => statistics = Some(read_statistics(&mut d)?),
+                8 => statistics = Some(read_statistics(&mut d, &mut statistics_unknown)?),
                 9 => parent = Some(SnapshotId(d.fixed()?)),
-                10 => completeness = Some(read_completeness(&mut d)?),
+                10 => completeness = Some(read_completeness(&mut d, &mut completeness_unknown)?),
                 11 => program = Some(d.text(TEXT_LEN_MAX)?.to_owned()),
-                12 => user = Some(d.text(TEXT_LEN_MAX)?.to_owned()),
+                12 => {
+                    let text = d.text(TEXT_LEN_MAX)?;
+                    if text.is_empty() {
+                        return Err(d.fail(EMPTY));
+                    }
+                    user = Some(text.to_owned());
+                }
                 13 => {
                     d.clone().map()?;
-                    facts = Some(d.raw()?.to_vec());
+                    let map = d.raw_within(1)?;
+                    if map == EMPTY_MAP {
+                        return Err(d.fail(EMPTY));
+                    }
+                    facts = Some(map.to_vec());
                 }
-                _ => unknown.keep(key, &mut d)?,
+                _ => unknown.keep(key, &mut d, 1)?,
             }
         }
         d.finish()?;
@@ -214,6 +236,8 @@ impl Manifest {
             program: program.ok_or_else(absent)?,
             user,
             facts,
+            statistics_unknown,
+            completeness_unknown,
             unknown,
         })
     }
@@ -232,7 +256,7 @@ fn read_tags(d: &mut Decoder<'_>) -> Result<Vec<String>, FormatError> {
     if tags.is_empty() { Err(d.fail("an empty list is written by leaving it out")) } else { Ok(tags) }
 }
 
-fn read_statistics(d: &mut Decoder<'_>) -> Result<Statistics, FormatError> {
+fn read_statistics(d: &mut Decoder<'_>, unknown: &mut Unknown) -> Result<Statistics, FormatError> {
     let mut statistics = Statistics::default();
     let mut map = d.map()?;
     while let Some(key) = map.next_key(d)? {
@@ -240,21 +264,27 @@ fn read_statistics(d: &mut Decoder<'_>) -> Result<Statistics, FormatError> {
             .ok()
             .and_then(|key| statistics.fields().into_iter().nth(key.checked_sub(1)?));
         match field {
-            Some(field) => *field = d.uint()?,
-            None => drop(d.raw()?),
+            Some(field) => {
+                *field = d.uint()?;
+                if *field == 0 {
+                    return Err(d.fail(EMPTY));
+                }
+            }
+            None => unknown.keep(key, d, 2)?,
         }
     }
     Ok(statistics)
 }
 
-fn read_completeness(d: &mut Decoder<'_>) -> Result<Completeness, FormatError> {
+fn read_completeness(d: &mut Decoder<'_>, unknown: &mut Unknown) -> Result<Completeness, FormatError> {
     let mut completeness = Completeness::default();
-    let (mut complete, mut counted) = (None, false);
+    let (mut complete, mut listed, mut counted) = (None, false, false);
     let mut map = d.map()?;
     while let Some(key) = map.next_key(d)? {
         match key {
             1 => complete = Some(d.bool()?),
             2 => {
+                listed = true;
                 let count = d.array(MANIFEST_ERROR_COUNT_MAX)?;
                 for _ in 0..count {
                     if d.array(2)? != 2 {
@@ -268,11 +298,18 @@ fn read_completeness(d: &mut Decoder<'_>) -> Result<Completeness, FormatError> {
                 completeness.error_count = d.uint()?;
                 counted = true;
             }
-            _ => drop(d.raw()?),
+            _ => unknown.keep(key, d, 2)?,
         }
     }
-    if !counted || complete != Some(completeness.error_count == 0) {
+    if !listed || !counted {
+        return Err(d.fail("a key is absent"));
+    }
+    let fits = completeness.errors.len() as u64 <= completeness.error_count;
+    if !fits || complete != Some(completeness.error_count == 0) {
         return Err(d.fail("completeness and its number of errors disagree"));
     }
     Ok(completeness)
 }
+
+#[cfg(test)]
+mod tests;

@@ -66,3 +66,6 @@ impl std::fmt::Display for ObjectName {
 }
 
 const _: () = assert!(LOG_NUMBER_MAX == 999_999_999_999, "twelve decimal digits");
+
+#[cfg(test)]
+mod tests;

@@ -287,8 +287,11 @@ impl Footer {
         };
         let fits = pack_len <= PACK_LEN_MAX
             && footer.directory_offset >= PACK_HEAD_LEN
-            && footer.directory_offset.checked_add(footer.directory_sealed_len)
-                == pack_len.checked_sub(PACK_FOOTER_LEN)
+            && footer
+                .directory_offset
+                .checked_add(footer.directory_sealed_len)
+                .and_then(|end| end.checked_add(PACK_FOOTER_LEN))
+                == Some(pack_len)
             && footer
                 .directory_plain_len
                 .checked_add(TAG_LEN)
@@ -309,3 +312,6 @@ pub const fn padded_len(len: u64) -> u64 {
     let mask = (1 << (exponent - kept)) - 1;
     (len + mask) & !mask
 }
+
+#[cfg(test)]
+mod tests;

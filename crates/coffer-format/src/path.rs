@@ -75,3 +75,6 @@ pub fn display_path(path: &[u8]) -> String {
     }
     out
 }
+
+#[cfg(test)]
+mod tests;

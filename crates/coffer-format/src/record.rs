@@ -3,7 +3,7 @@
 use crate::cbor::{Decoder, Encoder, Unknown, names, write_names};
 use crate::error::{FormatError, check_len};
 use crate::id::{DomainId, SegmentId, SlotId, VaultId};
-use crate::limits::{LOG_NUMBER_MAX, RECORD_LEN_MAX, RECORD_PART_LEN_MAX, SLOT_COUNT_MAX};
+use crate::limits::{INDEX_LEN_MAX, LOG_NUMBER_MAX, RECORD_LEN_MAX, RECORD_PART_LEN_MAX, SLOT_COUNT_MAX};
 
 mod details;
 pub use details::{Details, EpochDetails, OrphanName, Role, RoleAction};
@@ -12,6 +12,7 @@ const OBJECT: &str = "log record";
 const MAGIC: &[u8; 8] = b"cofflog1";
 const FIXED_LEN: usize = 16;
 const SIGNATURE_LEN: usize = 64;
+const EMPTY_MAP: &[u8] = &[0xa0];
 
 /// Kind of a record; the discriminant is its number in the format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -186,6 +187,7 @@ impl Public {
     pub fn encode(&self) -> Vec<u8> {
         let mut encoder = Encoder::new();
         encoder.map(|map| {
+            self.unknown.write_low(map);
             map.key(1).bytes(&self.vault.0);
             map.key(2).uint(self.number);
             map.key(3).uint(self.term);
@@ -252,16 +254,20 @@ impl Public {
                 8 => time_s = Some(d.int()?),
                 9 => hash = Some(d.fixed()?),
                 10 => added = Some(decode_segments(&mut d)?),
-                11 => removed = Some(some_names(&mut d)?.into_iter().map(SegmentId).collect()),
-                12 => slots = Some(names(&mut d, SLOT_COUNT_MAX)?.into_iter().map(SlotId).collect()),
+                11 => removed = Some(some_names(&mut d, u64::MAX)?.into_iter().map(SegmentId).collect()),
+                12 => slots = Some(some_names(&mut d, SLOT_COUNT_MAX)?.into_iter().map(SlotId).collect()),
                 13 => domain = Some(DomainId(d.fixed()?)),
                 14 => epoch = Some(d.uint32()?),
                 15 => home = Some(d.fixed()?),
                 16 => {
                     d.clone().map()?;
-                    details = Some(d.raw()?.to_vec());
+                    let map = d.raw_within(1)?;
+                    if map == EMPTY_MAP {
+                        return Err(d.fail("empty details are written by leaving them out"));
+                    }
+                    details = Some(map.to_vec());
                 }
-                _ => unknown.keep(key, &mut d)?,
+                _ => unknown.keep(key, &mut d, 1)?,
             }
         }
         d.finish()?;
@@ -297,8 +303,8 @@ impl Public {
     }
 }
 
-fn some_names(d: &mut Decoder<'_>) -> Result<Vec<[u8; 32]>, FormatError> {
-    let names = names(d, u64::MAX)?;
+fn some_names(d: &mut Decoder<'_>, count_max: u64) -> Result<Vec<[u8; 32]>, FormatError> {
+    let names = names(d, count_max)?;
     if names.is_empty() { Err(d.fail("an empty list is written by leaving it out")) } else { Ok(names) }
 }
 
@@ -316,6 +322,9 @@ fn decode_segments(d: &mut Decoder<'_>) -> Result<Vec<SegmentAdded>, FormatError
             SegmentAdded { id: SegmentId(d.fixed()?), len: d.uint()?, domain: DomainId(d.fixed()?) };
         if segments.last().is_some_and(|last| last.id >= segment.id) {
             return Err(d.fail("names are not ascending"));
+        }
+        if segment.len > INDEX_LEN_MAX {
+            return Err(d.fail("an index segment is over the limit"));
         }
         segments.push(segment);
     }
@@ -371,7 +380,7 @@ impl<'a> Record<'a> {
     /// Puts a record object together.
     ///
     /// # Errors
-    /// [`FormatError::TooLong`] when a part is over its limit.
+    /// [`FormatError::TooLong`] when a part or the whole is over its limit.
     pub fn assemble(public_bytes: &[u8], body: &[u8], signature: &[u8; 64]) -> Result<Vec<u8>, FormatError> {
         let part = |object, len: usize| {
             check_len(object, len as u64, RECORD_PART_LEN_MAX)?;
@@ -384,6 +393,7 @@ impl<'a> Record<'a> {
         out.extend_from_slice(public_bytes);
         out.extend_from_slice(body);
         out.extend_from_slice(signature);
+        check_len(OBJECT, out.len() as u64, RECORD_LEN_MAX)?;
         Ok(out)
     }
 }
@@ -463,3 +473,6 @@ pub fn unpad_body(plain: &[u8]) -> Result<&[u8], FormatError> {
         _ => Err(fail),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -91,6 +91,7 @@ pub struct Slot {
     pub commitment: Option<[u8; 32]>,
     /// The wrapped key.
     pub wrapped: Vec<u8>,
+    parameters_unknown: Unknown,
     unknown: Unknown,
 }
 
@@ -116,6 +117,7 @@ impl Slot {
             salt,
             commitment,
             wrapped,
+            parameters_unknown: Unknown::default(),
             unknown: Unknown::default(),
         }
     }
@@ -135,6 +137,7 @@ impl Slot {
     fn encode_with(&self, wrapped: bool) -> Vec<u8> {
         let mut encoder = Encoder::new();
         encoder.map(|map| {
+            self.unknown.write_low(map);
             map.key(1).bytes(&self.vault.0);
             map.key(2).uint(u64::from(self.epoch));
             map.key(3).uint(match self.purpose {
@@ -147,12 +150,18 @@ impl Slot {
             let value = map.key(7);
             match &self.kind {
                 SlotKind::Passphrase { memory_kib, passes, lanes, salt } => value.map(|map| {
+                    self.parameters_unknown.write_low(map);
                     map.key(1).uint(u64::from(*memory_kib));
                     map.key(2).uint(u64::from(*passes));
                     map.key(3).uint(u64::from(*lanes));
                     map.key(4).bytes(salt);
+                    self.parameters_unknown.write(map);
                 }),
-                SlotKind::KeyFile { key_id } => value.map(|map| map.key(1).bytes(key_id)),
+                SlotKind::KeyFile { key_id } => value.map(|map| {
+                    self.parameters_unknown.write_low(map);
+                    map.key(1).bytes(key_id);
+                    self.parameters_unknown.write(map);
+                }),
                 SlotKind::Other { parameters, .. } => value.raw(parameters),
             }
             if let Some(salt) = &self.salt {
@@ -198,17 +207,19 @@ impl Slot {
                 7 => {
                     let mut probe = d.clone();
                     probe.map()?;
-                    parameters = Some(d.raw()?);
+                    parameters = Some(d.raw_within(1)?);
                 }
                 8 => salt = Some(d.fixed()?),
                 9 => commitment = Some(d.fixed()?),
                 10 => wrapped = Some(d.bytes(WRAPPED_LEN_MAX)?.to_vec()),
-                _ => unknown.keep(key, &mut d)?,
+                _ => unknown.keep(key, &mut d, 1)?,
             }
         }
         d.finish()?;
         let absent = || FormatError::rule(OBJECT, "a key is absent");
-        let kind = decode_kind(number.ok_or_else(absent)?, parameters.ok_or_else(absent)?)?;
+        let mut parameters_unknown = Unknown::default();
+        let kind =
+            decode_kind(number.ok_or_else(absent)?, parameters.ok_or_else(absent)?, &mut parameters_unknown)?;
         let local = matches!(kind.number(), 1 | 2 | 6);
         if local != salt.is_some() || local != commitment.is_some() {
             return Err(FormatError::rule(OBJECT, "salt and commitment belong to kinds 1, 2 and 6 alone"));
@@ -223,6 +234,7 @@ impl Slot {
             salt,
             commitment,
             wrapped: wrapped.ok_or_else(absent)?,
+            parameters_unknown,
             unknown,
         })
     }
@@ -234,7 +246,7 @@ impl Slot {
     }
 }
 
-fn decode_kind(number: u64, parameters: &[u8]) -> Result<SlotKind, FormatError> {
+fn decode_kind(number: u64, parameters: &[u8], unknown: &mut Unknown) -> Result<SlotKind, FormatError> {
     let mut d = Decoder::new("key slot parameters", parameters);
     let absent = || FormatError::rule("key slot parameters", "a key is absent");
     let mut map = d.map()?;
@@ -247,7 +259,7 @@ fn decode_kind(number: u64, parameters: &[u8]) -> Result<SlotKind, FormatError> 
                     2 => passes = Some(d.uint32()?),
                     3 => lanes = Some(d.uint32()?),
                     4 => salt = Some(d.fixed()?),
-                    _ => return Err(d.fail("a key is not known")),
+                    _ => unknown.keep(key, &mut d, 2)?,
                 }
             }
             Ok(SlotKind::Passphrase {
@@ -262,7 +274,7 @@ fn decode_kind(number: u64, parameters: &[u8]) -> Result<SlotKind, FormatError> 
             while let Some(key) = map.next_key(&mut d)? {
                 match key {
                     1 => key_id = Some(d.fixed()?),
-                    _ => return Err(d.fail("a key is not known")),
+                    _ => unknown.keep(key, &mut d, 2)?,
                 }
             }
             Ok(SlotKind::KeyFile { key_id: key_id.ok_or_else(absent)? })
@@ -271,3 +283,6 @@ fn decode_kind(number: u64, parameters: &[u8]) -> Result<SlotKind, FormatError> 
         _ => Err(FormatError::rule(OBJECT, "the kind is not known")),
     }
 }
+
+#[cfg(test)]
+mod tests;

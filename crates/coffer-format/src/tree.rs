@@ -182,13 +182,25 @@ impl Blob {
 
     fn read(d: &mut Decoder<'_>) -> Result<Self, FormatError> {
         if !d.at_array() {
-            return Ok(Self::Inline(d.bytes(BLOB_INLINE_MAX)?.to_vec()));
+            return some_bytes(d, BLOB_INLINE_MAX).map(Self::Inline);
         }
         if d.array(2)? != 2 {
             return Err(d.fail("a chunk is named by id and length"));
         }
         read_chunk_ref(d).map(Self::Chunk)
     }
+}
+
+const EMPTY: &str = "an empty value is written by leaving it out";
+
+fn some_bytes(d: &mut Decoder<'_>, len_max: u64) -> Result<Vec<u8>, FormatError> {
+    let bytes = d.bytes(len_max)?;
+    if bytes.is_empty() { Err(d.fail(EMPTY)) } else { Ok(bytes.to_vec()) }
+}
+
+fn some_uint(d: &mut Decoder<'_>) -> Result<u64, FormatError> {
+    let value = d.uint()?;
+    if value == 0 { Err(d.fail(EMPTY)) } else { Ok(value) }
 }
 
 fn read_chunk_ref(d: &mut Decoder<'_>) -> Result<ChunkRef, FormatError> {
@@ -315,6 +327,7 @@ pub struct TreeEntry {
     pub changed_while_read: bool,
     /// Typed metadata of a service resource, as CBOR.
     pub resource: Option<Vec<u8>>,
+    other_marks: u64,
     unknown: Unknown,
 }
 
@@ -340,6 +353,7 @@ impl TreeEntry {
             device: None,
             changed_while_read: false,
             resource: None,
+            other_marks: 0,
             unknown: Unknown::default(),
         }
     }
@@ -349,6 +363,7 @@ impl TreeEntry {
     pub fn encode(&self) -> Vec<u8> {
         let mut encoder = Encoder::new();
         encoder.map(|map| {
+            self.unknown.write_low(map);
             map.key(1).bytes(&self.path);
             map.key(2).uint(self.kind.number());
             map.key(3).uint(u64::from(self.mode));
@@ -387,8 +402,9 @@ impl TreeEntry {
                 value.uint(u64::from(major));
                 value.uint(u64::from(minor));
             }
-            if self.changed_while_read {
-                map.key(17).uint(1);
+            let marks = self.other_marks | u64::from(self.changed_while_read);
+            if marks > 0 {
+                map.key(17).uint(marks);
             }
             if let Some(resource) = &self.resource {
                 map.key(18).raw(resource);
@@ -425,10 +441,10 @@ impl TreeEntry {
                 }
                 4 => entry.uid = d.uint32()?,
                 5 => entry.gid = d.uint32()?,
-                6 => entry.user = Some(d.bytes(1024)?.to_vec()),
-                7 => entry.group = Some(d.bytes(1024)?.to_vec()),
+                6 => entry.user = Some(some_bytes(d, 1024)?),
+                7 => entry.group = Some(some_bytes(d, 1024)?),
                 8 => entry.mtime_ns = d.int()?,
-                9 => entry.size = d.uint()?,
+                9 => entry.size = some_uint(d)?,
                 10 => entry.content = Content::Inline(d.bytes(INLINE_LEN_MAX)?.to_vec()),
                 11 if entry.content == Content::Empty => entry.content = Content::read_list(d)?,
                 11 => return Err(d.fail("content stands both inline and in a list")),
@@ -446,12 +462,20 @@ impl TreeEntry {
                     }
                     entry.device = Some((d.uint32()?, d.uint32()?));
                 }
-                17 => entry.changed_while_read = d.uint()? & 1 == 1,
+                17 => {
+                    let marks = some_uint(d)?;
+                    entry.changed_while_read = marks & 1 == 1;
+                    entry.other_marks = marks & !1;
+                }
                 18 => {
                     d.clone().map()?;
-                    entry.resource = Some(d.raw()?.to_vec());
+                    let resource = d.raw_within(2)?;
+                    if resource == [0xa0] {
+                        return Err(d.fail(EMPTY));
+                    }
+                    entry.resource = Some(resource.to_vec());
                 }
-                _ => entry.unknown.keep(key, d)?,
+                _ => entry.unknown.keep(key, d, 2)?,
             }
         }
         if [1, 2, 3, 4, 5, 8].iter().any(|key| !seen[*key]) {
@@ -478,6 +502,10 @@ impl TreeEntry {
         } else if matches!((&self.content, &self.holes), (Content::Inline(bytes), None) if bytes.len() as u64 != self.size)
         {
             Some("the size is not that of the content")
+        } else if matches!(self.content, Content::Inline(_)) && self.kind == Kind::Resource {
+            Some("the content of a resource is never inline")
+        } else if matches!(self.content, Content::List { .. }) && self.size == 0 {
+            Some("there is content but no size")
         } else if has_content && self.content == Content::Empty && self.size > 0 && self.holes.is_none() {
             Some("there is a size but no content")
         } else if self.holes.is_some() && !has_content {
@@ -489,7 +517,9 @@ impl TreeEntry {
         } else if self.device.is_some() != matches!(self.kind, Kind::CharDevice | Kind::BlockDevice) {
             Some("device numbers belong to devices alone")
         } else if self.hard_link.as_ref().is_some_and(|first| {
-            self.kind == Kind::Directory || compare_paths(first, &self.path) != std::cmp::Ordering::Less
+            first.is_empty()
+                || self.kind == Kind::Directory
+                || compare_paths(first, &self.path) != std::cmp::Ordering::Less
         }) {
             Some("a hard link names an earlier path")
         } else {
@@ -606,3 +636,6 @@ pub fn decode_node(bytes: &[u8]) -> Result<Vec<NodeChild>, FormatError> {
     d.finish()?;
     if children.is_empty() { Err(FormatError::rule(NODE, "it has no children")) } else { Ok(children) }
 }
+
+#[cfg(test)]
+mod tests;

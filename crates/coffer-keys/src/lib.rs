@@ -1,1 +1,62 @@
-//! Root keys and key slots.
+//! Root keys and key slots: sections 4 and 7 of `docs/format.md` as far as they are about who can open a vault.
+//!
+//! A **root key** is what an owner keeps: a [`KeyFile`] or a [`Passphrase`] here, others in crates of their own. A
+//! **key slot** holds the vault key, or the reader secret, wrapped by one root key. Every root key looks alike
+//! through [`RootKey`].
+//!
+//! - [`slots`] makes slots and finds the one that opens;
+//! - [`keyfile`] reads and writes the text of section 7.1;
+//! - [`passphrase`] goes through Argon2id, whose cost stands in the slot and is checked before any work.
+//!
+//! Invariants: a slot opens only as it was made, for unwrapping fails if any field has changed; it fails in one
+//! way, [`KeyError::WrongKey`]; `Debug` and errors show no secret.
+//!
+//! What it refuses to do: it reads no file, asks no terminal and no clock, and contacts no service. It cannot tell
+//! whether the key in a slot is the vault's: whoever opens a slot MUST compare what follows from the key with the
+//! header or the epoch record, and MUST take slots from the current list of the log.
+
+#![forbid(unsafe_code)]
+
+mod error;
+pub mod keyfile;
+mod local;
+pub mod passphrase;
+pub mod slots;
+
+use coffer_crypto::{Rng, Secret};
+use coffer_format::slot::{Slot, SlotKind};
+
+pub use error::KeyError;
+pub use keyfile::KeyFile;
+pub use passphrase::Passphrase;
+pub use slots::{make_slot, open_slot, try_slots};
+
+/// A key that wraps and unwraps the keys in slots.
+pub trait RootKey: Send + Sync {
+    /// Name of the kind, for people: the one that [`SlotKind::name`] gives to its slots.
+    fn kind_name(&self) -> &'static str;
+
+    /// Whether the slot is one that this key may open: its kind fits, and the key id, where the kind has one.
+    /// Costs nothing.
+    fn may_open(&self, slot: &Slot) -> bool;
+
+    /// Kind and parameters of a new slot for this key.
+    ///
+    /// # Errors
+    /// [`KeyError::Crypto`] when `rng` fails.
+    fn new_kind(&self, rng: &dyn Rng) -> Result<SlotKind, KeyError>;
+
+    /// Wraps `key` into `slot`, a template such as [`Slot::unwrapped`] makes with the kind of [`Self::new_kind`].
+    /// Salt, commitment and wrapped key are set anew.
+    ///
+    /// # Errors
+    /// [`KeyError::Kind`] when the template is not for this key; [`KeyError::Crypto`].
+    fn wrap(&self, slot: Slot, key: &Secret<32>, rng: &dyn Rng) -> Result<Slot, KeyError>;
+
+    /// The key in `slot`, which is bound to every field of it.
+    ///
+    /// # Errors
+    /// [`KeyError::WrongKey`], whatever the reason. [`KeyError::Crypto`] only for what the slot asks for openly:
+    /// an Argon2id cost outside the limits, or above the memory there is.
+    fn unwrap(&self, slot: &Slot) -> Result<Secret<32>, KeyError>;
+}

@@ -16,6 +16,12 @@ pub enum PipelineError {
     /// The chunker's parameters are out of bounds.
     #[error(transparent)]
     Chunker(#[from] crate::chunker::ChunkerError),
+    /// A key that a slot gave is not the vault's key of its epoch.
+    #[error("the unwrapped key is not this vault's key of epoch {epoch}")]
+    WrongKey {
+        /// The epoch.
+        epoch: u32,
+    },
     /// The key commitment of an object is not that of the key.
     #[error("the key commitment of the {object} does not match")]
     Commitment {

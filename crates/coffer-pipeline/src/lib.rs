@@ -10,6 +10,7 @@
 //! | [`pack_writer`], [`pack_reader`] | frames into packs and back |
 //! | [`segment`] | index segments |
 //! | [`tree_writer`] | entries into leaves and nodes, chunks into content lists |
+//! | [`keyring`] | the reading keys of every epoch |
 //! | [`record`] | log records sealed and signed |
 
 #![deny(unsafe_code)]
@@ -17,6 +18,7 @@
 pub mod chunker;
 pub mod compress;
 mod error;
+pub mod keyring;
 pub mod pack_reader;
 pub mod pack_writer;
 pub mod record;

@@ -50,6 +50,12 @@ impl<'k> TreeWriter<'k> {
         Self { keys, levels: vec![Level::default()] }
     }
 
+    /// Takes the tree out and leaves one without entries.
+    #[must_use]
+    pub fn take(&mut self) -> Self {
+        std::mem::replace(self, Self::new(self.keys))
+    }
+
     /// Adds the next entry; paths ascend.
     ///
     /// # Errors

@@ -106,6 +106,26 @@ impl LocalStore {
         Ok((file, len_of(&stat)))
     }
 
+    /// Appends to `out` what `file` holds, which must be `expected_len` bytes.
+    fn read_whole(
+        &self,
+        key: &ObjectKey,
+        file: File,
+        expected_len: u64,
+        out: &mut Vec<u8>,
+    ) -> Result<(), StoreError> {
+        // One byte more than expected shows that the file has grown.
+        let actual_len = file
+            .take(expected_len.saturating_add(1))
+            .read_to_end(out)
+            .map_err(|error| self.io_error(key.as_str(), error))? as u64;
+        if actual_len != expected_len {
+            let (name, store) = (key.to_string(), self.url.clone());
+            return Err(StoreError::LengthChanged { name, store, expected_len, actual_len });
+        }
+        Ok(())
+    }
+
     fn require_regular(&self, name: &str, kind: FileType) -> Result<(), StoreError> {
         match kind {
             FileType::RegularFile => Ok(()),
@@ -245,22 +265,11 @@ impl ObjectStore for LocalStore {
         }
         out.try_reserve_exact(usize::try_from(len).map_err(|_| too_long())?)
             .map_err(|_| self.io_error(key.as_str(), io::Error::from(io::ErrorKind::OutOfMemory)))?;
-        // One byte more than expected shows that the file has grown.
-        let result = file.take(len.saturating_add(1)).read_to_end(out);
-        let actual_len = out.len() as u64;
-        if result.is_err() || actual_len != len {
+        let result = self.read_whole(key, file, len, out);
+        if result.is_err() {
             out.clear();
         }
-        result.map_err(|error| self.io_error(key.as_str(), error))?;
-        if actual_len != len {
-            return Err(StoreError::LengthChanged {
-                name: key.to_string(),
-                store: self.url.clone(),
-                expected_len: len,
-                actual_len,
-            });
-        }
-        Ok(())
+        result
     }
 
     fn read_range(&self, key: &ObjectKey, offset: u64, out: &mut [u8]) -> Result<(), StoreError> {

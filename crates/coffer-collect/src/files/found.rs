@@ -27,12 +27,16 @@ pub struct Found {
 }
 
 impl Found {
-    /// `None` when the type of the entry is none that this crate knows.
-    pub(crate) fn new(path: EntryPath, stat: &Stat, parent: Arc<Dir>, own: Option<Arc<Dir>>) -> Option<Self> {
-        let kind = kind_of(stat)?;
+    pub(crate) fn new(
+        path: EntryPath,
+        kind: EntryKind,
+        stat: &Stat,
+        parent: Arc<Dir>,
+        own: Option<Arc<Dir>>,
+    ) -> Self {
         #[allow(clippy::useless_conversion, reason = "the field differs in width between targets")]
         let link_count = u64::from(stat.st_nlink);
-        Some(Self { path, kind, fingerprint: fingerprint_of(stat), link_count, parent, own })
+        Self { path, kind, fingerprint: fingerprint_of(stat), link_count, parent, own }
     }
 
     /// The path in the snapshot.

@@ -16,10 +16,10 @@ use std::sync::Arc;
 use rustix::fs::Stat;
 use rustix::io::Errno;
 
-use super::dir::{Children, Dir, LIST_BUFFER_LEN, Open, identity_of};
+use super::dir::{Children, Dir, LIST_BUFFER_LEN, Open, identity_of, kind_of};
 use super::found::Found;
 use super::sources::{NodeId, ROOT, Sources};
-use crate::{Action, CollectError, EntryPath, Identity};
+use crate::{Action, CollectError, EntryKind, EntryPath, Identity};
 
 /// How many directories below each other are kept open.
 const OPEN_DEPTH_MAX: usize = 64;
@@ -240,11 +240,13 @@ impl Walk {
         parent: Arc<Dir>,
         own: Option<Arc<Dir>>,
     ) -> Option<Found> {
-        let found = Found::new(path.clone(), stat, parent, own);
-        if found.is_none() {
-            self.errors.push_back(CollectError::Unfit { path, reason: "its file type is not known" });
+        match kind_of(stat) {
+            Some(kind) => Some(Found::new(path, kind, stat, parent, own)),
+            None => {
+                self.errors.push_back(CollectError::Unfit { path, reason: "its file type is not known" });
+                None
+            }
         }
-        found
     }
 
     /// Queues the error for the entry, or for each source that is lost with it.
@@ -288,7 +290,7 @@ impl Walk {
                 if frame.children.push(&name, false).is_err() {
                     self.errors.push_back(CollectError::io(
                         Action::ReadDirectory,
-                        &frame.path,
+                        &self.current,
                         Errno::OVERFLOW,
                     ));
                 }
@@ -353,5 +355,5 @@ impl Iterator for Walk {
 }
 
 fn is_directory(stat: &Stat) -> bool {
-    super::dir::kind_of(stat) == Some(crate::EntryKind::Directory)
+    kind_of(stat) == Some(EntryKind::Directory)
 }

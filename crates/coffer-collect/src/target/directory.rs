@@ -21,7 +21,7 @@ use rustix::io::Errno;
 use super::apply::{Handle, Surplus, apply, set_mode};
 use super::options::{Lost, SkipReason, SpecialOutcome, TargetOptions, Warning};
 use super::place::{Made, Place, Shared, Traits};
-use super::writer::FileWriter;
+use super::writer::{FilePlace, FileWriter};
 use crate::files::{identity_of, kind_of};
 use crate::xattr::proc_path;
 use crate::{Action, CollectError, EntryKind, EntryPath, Identity, Metadata};
@@ -133,6 +133,15 @@ impl DirectoryTarget {
     pub fn file(&mut self, path: &EntryPath) -> Result<FileWriter, CollectError> {
         let place = self.enter_parent(path)?;
         FileWriter::create(place, path)
+    }
+
+    /// Keeps the place of the file `path`, to be begun by another thread. It holds the directory open, not the file.
+    ///
+    /// # Errors
+    /// As [`DirectoryTarget::file`].
+    pub fn file_later(&mut self, path: &EntryPath) -> Result<FilePlace, CollectError> {
+        let place = self.enter_parent(path)?;
+        Ok(FilePlace::new(place, path))
     }
 
     /// Makes the symlink `path` with the link target that `metadata` holds, in place of what has the name. Returns

@@ -12,6 +12,33 @@ use super::options::Warning;
 use super::place::{Made, Place};
 use crate::{Action, CollectError, EntryKind, EntryPath, Metadata};
 
+/// The place of a file that was not begun yet.
+#[derive(Debug)]
+pub struct FilePlace {
+    place: Arc<Place>,
+    path: EntryPath,
+}
+
+impl FilePlace {
+    pub(crate) fn new(place: Arc<Place>, path: &EntryPath) -> Self {
+        Self { place, path: path.clone() }
+    }
+
+    /// The path of the file.
+    #[must_use]
+    pub fn path(&self) -> &EntryPath {
+        &self.path
+    }
+
+    /// Begins the file.
+    ///
+    /// # Errors
+    /// [`CollectError::Io`].
+    pub fn begin(self) -> Result<FileWriter, CollectError> {
+        FileWriter::create(self.place, &self.path)
+    }
+}
+
 /// A file of a [`DirectoryTarget`](crate::DirectoryTarget) that is being written.
 ///
 /// Several threads may write to it at once. Until [`FileWriter::finish`] nobody but the owner can read it, and in a

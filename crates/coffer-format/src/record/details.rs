@@ -136,7 +136,7 @@ impl<'a> Fields<'a> {
         let mut map = d.map()?;
         let mut fields = Vec::new();
         while let Some(key) = map.next_key(&mut d)? {
-            fields.push((key, d.raw()?));
+            fields.push((key, d.raw_within(1)?));
         }
         d.finish()?;
         Ok(Self { fields })
@@ -152,7 +152,7 @@ impl<'a> Fields<'a> {
 }
 
 impl Details {
-    /// The details as CBOR; `None` where the kind has none.
+    /// The details as CBOR; `None` where there are none.
     #[must_use]
     pub fn encode(&self) -> Option<Vec<u8>> {
         let mut e = Encoder::new();
@@ -205,11 +205,8 @@ impl Details {
                 map.key(1).uint(2);
                 map.key(2).bytes(key);
             }),
-            Self::Policy { minor } => e.map(|map| {
-                if let Some(minor) = minor {
-                    map.key(1).uint(*minor);
-                }
-            }),
+            Self::Policy { minor: None } => return None,
+            Self::Policy { minor: Some(minor) } => e.map(|map| map.key(1).uint(*minor)),
             Self::Approval { hash, approved } => e.map(|map| {
                 map.key(1).bytes(hash);
                 map.key(2).bool(*approved);
@@ -247,6 +244,9 @@ impl Details {
         let wanted =
             !matches!(kind, K::Snapshot | K::Progress | K::Tag | K::Slots) || kind == K::Tag || first;
         let Some(bytes) = bytes else {
+            if kind == K::Policy {
+                return Ok(Self::Policy { minor: None });
+            }
             let missing = FormatError::rule(OBJECT, "they are absent");
             return if wanted { Err(missing) } else { Ok(Self::None) };
         };
@@ -360,3 +360,6 @@ fn read_role(f: &Fields<'_>) -> Result<RoleAction, FormatError> {
         _ => Err(FormatError::rule(OBJECT, "the action is not known")),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -157,6 +157,26 @@ fn a_write_whose_temporary_file_vanished_can_be_retried() {
 }
 
 #[test]
+fn a_file_that_is_not_as_long_as_it_was_is_refused() {
+    let (_dir, store) = store();
+    store.put_if_absent(&key("vault"), &[7; 100]).expect("put");
+    let read = |expected_len| {
+        let (file, len) = store.open_object(&key("vault")).expect("open");
+        assert_eq!(len, 100);
+        store.read_whole(&key("vault"), file, expected_len, &mut Vec::new())
+    };
+    read(100).expect("unchanged");
+    for (expected, actual) in [(0, 1), (99, 100), (101, 100), (u64::MAX, 100)] {
+        match read(expected).expect_err("changed") {
+            StoreError::LengthChanged { expected_len, actual_len, .. } => {
+                assert_eq!((expected_len, actual_len), (expected, actual));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
 fn the_memory_of_durable_directories_is_bounded() {
     let (_dir, store) = store();
     for number in 0..=DURABLE_DIRS_COUNT_MAX {

@@ -1,0 +1,48 @@
+//! What every operation gets from outside: store, clock, randomness, and the local memory.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use coffer_crypto::Rng;
+use coffer_format::object::ObjectName;
+use coffer_store::{ObjectKey, ObjectStore};
+
+use crate::cache::Cache;
+use crate::clock::Clock;
+use crate::error::EngineError;
+
+/// The world as an operation sees it.
+#[derive(Clone, Copy)]
+pub struct Access<'a> {
+    /// Where the vault is.
+    pub store: &'a dyn ObjectStore,
+    /// What time it is.
+    pub clock: &'a dyn Clock,
+    /// Where randomness comes from.
+    pub rng: &'a dyn Rng,
+    /// What this machine remembers; `None` if it is to remember nothing.
+    pub cache: Option<&'a Cache>,
+    /// Set when the user wants to stop.
+    pub interrupt: &'a AtomicBool,
+}
+
+impl std::fmt::Debug for Access<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Access").field("store", &self.store.url()).finish_non_exhaustive()
+    }
+}
+
+impl Access<'_> {
+    /// Ends the operation here if the user wants to stop.
+    pub(crate) fn check_interrupt(&self) -> Result<(), EngineError> {
+        if self.interrupt.load(Ordering::Relaxed) { Err(EngineError::Interrupted) } else { Ok(()) }
+    }
+
+    pub(crate) fn now_s(&self) -> i64 {
+        self.clock.now_ns().div_euclid(1_000_000_000)
+    }
+}
+
+/// The store's key of an object of the vault.
+pub(crate) fn key_of(name: ObjectName) -> Result<ObjectKey, EngineError> {
+    Ok(ObjectKey::new(name.to_string())?)
+}

@@ -1,0 +1,179 @@
+//! File contents into chunks.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+
+use coffer_collect::{Found, Metadata};
+use coffer_format::limits::INLINE_LEN_MAX;
+use coffer_format::tree::Content;
+use coffer_pipeline::chunker::{Algorithm, Chunker};
+use coffer_pipeline::tree_writer::ContentWriter;
+
+use super::Lost;
+use super::uploads::Uploads;
+use crate::error::EngineError;
+
+/// How much is read at a time from a file that does not fit one chunk.
+const READ_LEN: usize = 1 << 20;
+/// A file that changes while it is read is read this often.
+const READ_ATTEMPT_COUNT: usize = 3;
+
+/// What was taken of a file.
+pub(super) struct Taken {
+    pub(super) content: Content,
+    pub(super) size: u64,
+    pub(super) read_bytes: u64,
+    /// It changed each time it was read.
+    pub(super) changed: bool,
+    pub(super) metadata: Metadata,
+}
+
+/// Reads files and cuts them into chunks, keeping its buffer between them.
+pub(super) struct FileReader {
+    chunker: Chunker,
+    /// Files up to this length are one chunk.
+    single_len_max: usize,
+    buffer: Vec<u8>,
+}
+
+impl FileReader {
+    pub(super) fn new(chunker: Chunker) -> Self {
+        let single_len_max = match chunker.params().algorithm() {
+            Algorithm::Pcc { min, .. } => min as usize,
+            Algorithm::Fixed { len } => len as usize,
+        };
+        Self { chunker, single_len_max, buffer: Vec::new() }
+    }
+
+    /// Reads a file. If it changes meanwhile, it is read again; if it does so every time, it is taken as it was read last and marked.
+    pub(super) fn take(
+        &mut self,
+        found: &Found,
+        uploads: &mut Uploads<'_, '_, '_, '_>,
+    ) -> Result<Taken, Lost> {
+        let mut file = found.open()?;
+        let mut before = *found.fingerprint();
+        let mut read_bytes = 0;
+        let mut attempt = 1;
+        loop {
+            let (content, size) = self.read(&mut file, found, before.size, uploads)?;
+            read_bytes += size;
+            let after = found.restat(&file)?;
+            let unchanged = after == before && size == after.size;
+            if unchanged || attempt == READ_ATTEMPT_COUNT {
+                let metadata = found.metadata_from(&file)?;
+                return Ok(Taken { content, size, read_bytes, changed: !unchanged, metadata });
+            }
+            attempt += 1;
+            before = after;
+            file = found.open()?;
+        }
+    }
+
+    fn read(
+        &mut self,
+        file: &mut File,
+        found: &Found,
+        size: u64,
+        uploads: &mut Uploads<'_, '_, '_, '_>,
+    ) -> Result<(Content, u64), Lost> {
+        let fail = |source: std::io::Error| {
+            Lost::Entry(EngineError::Cache { action: "read", path: found.path().to_string(), source })
+        };
+        if size > self.single_len_max as u64 {
+            self.buffer.clear();
+            return self.read_stream(file, uploads, fail);
+        }
+        // A small file is read straight into the open frame, with room for one byte more: a short read is its end.
+        let start = uploads.data.plain.len();
+        let room = usize::try_from(size).unwrap_or_default() + 1;
+        uploads.data.plain.resize(start + room, 0);
+        let read = read_full(file, &mut uploads.data.plain[start..]);
+        let len = match read {
+            Ok(len) => len,
+            Err(error) => {
+                uploads.data.plain.truncate(start);
+                return Err(fail(error));
+            }
+        };
+        if len == room {
+            // It has grown.
+            self.buffer.clear();
+            self.buffer.extend_from_slice(&uploads.data.plain[start..]);
+            uploads.data.plain.truncate(start);
+            return self.read_stream(file, uploads, fail);
+        }
+        uploads.data.plain.truncate(start + len);
+        if len as u64 <= INLINE_LEN_MAX {
+            let content = uploads.data.plain[start..].to_vec();
+            uploads.data.plain.truncate(start);
+            let content = if content.is_empty() { Content::Empty } else { Content::Inline(content) };
+            return Ok((content, len as u64));
+        }
+        let chunk = uploads.put_data_tail(start)?;
+        Ok((Content::List { level: 0, rows: vec![chunk] }, len as u64))
+    }
+
+    /// Reads on to the end of the file, behind what is in the buffer already.
+    fn read_stream(
+        &mut self,
+        file: &mut File,
+        uploads: &mut Uploads<'_, '_, '_, '_>,
+        fail: impl Fn(std::io::Error) -> Lost,
+    ) -> Result<(Content, u64), Lost> {
+        let mut scanner = self.chunker.scanner();
+        let mut list = ContentWriter::default();
+        let mut size = 0;
+        let mut filled = self.buffer.len();
+        let mut consumed = 0;
+        let mut ended = false;
+        loop {
+            while let Some(len) = scanner.scan(&self.buffer[consumed..filled], ended) {
+                let chunk = uploads.put_data(&self.buffer[consumed..consumed + len])?;
+                list.push(chunk, uploads)?;
+                consumed += len;
+                size += len as u64;
+            }
+            if ended {
+                break;
+            }
+            self.buffer.copy_within(consumed..filled, 0);
+            filled -= consumed;
+            consumed = 0;
+            uploads.check()?;
+            if self.buffer.len() < filled + READ_LEN {
+                self.buffer.resize(filled + READ_LEN, 0);
+            }
+            let len = read_full(file, &mut self.buffer[filled..filled + READ_LEN]).map_err(&fail)?;
+            filled += len;
+            ended = len < READ_LEN;
+        }
+        if size <= INLINE_LEN_MAX {
+            // It shrank while it was read; its chunk is stored in any case.
+            let content = self.buffer[..filled].to_vec();
+            let content = if content.is_empty() { Content::Empty } else { Content::Inline(content) };
+            return Ok((content, size));
+        }
+        Ok((list.finish(uploads)?, size))
+    }
+}
+
+/// Fills `buffer` as far as the file goes.
+fn read_full(file: &mut File, buffer: &mut [u8]) -> std::io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(len) => {
+                filled += len;
+                // A regular file gives less than was asked for only at its end.
+                if filled < buffer.len() {
+                    continue;
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}

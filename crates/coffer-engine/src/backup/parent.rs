@@ -1,0 +1,157 @@
+//! The parent's entries, merged with what the walk finds.
+//!
+//! Both come in path order. While everything in a leaf is as it was, its entries are withheld; at its end the leaf is adopted without being
+//! encoded again.
+
+use coffer_format::path::compare_paths;
+use coffer_format::tree::TreeEntry;
+use coffer_pipeline::tree_writer::{MetaSink, TreeWriter};
+
+use super::uploads::Uploads;
+use crate::error::EngineError;
+use crate::read::ChunkReader;
+use crate::tree_reader::{Leaf, TreeReader};
+use crate::vault::Snapshot;
+
+/// What the parent knows of a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Known {
+    /// Nothing.
+    Nothing,
+    /// The entry, and no fingerprints of this parent are remembered.
+    Entry,
+    /// The entry, and what its stat fields amounted to.
+    Fingerprint(u64),
+}
+
+/// The parent's entries.
+pub(super) struct Parent<'a> {
+    chunks: ChunkReader<'a>,
+    tree: TreeReader,
+    fingerprints: Option<Vec<u64>>,
+    /// Number of entries before the current one.
+    number: usize,
+    leaf: Option<Leaf>,
+    position: usize,
+    /// Entries at the beginning of the leaf that are unchanged and were not given to the tree yet.
+    withheld: usize,
+    /// Whether the leaf can still be adopted.
+    whole: bool,
+}
+
+impl<'a> Parent<'a> {
+    pub(super) fn open(
+        uploads: &Uploads<'_, 'a, '_, '_>,
+        snapshot: &Snapshot,
+        origin: &[u8; 32],
+    ) -> Result<Self, EngineError> {
+        let vault = uploads.vault();
+        let cache = vault.access.cache;
+        Ok(Self {
+            chunks: ChunkReader::new(vault, &snapshot.state.body.domain)?,
+            tree: TreeReader::new(&snapshot.manifest.root),
+            fingerprints: cache.and_then(|cache| cache.fingerprints(&vault.id(), origin, &snapshot.id())),
+            number: 0,
+            leaf: None,
+            position: 0,
+            withheld: 0,
+            whole: false,
+        })
+    }
+
+    /// The current entry.
+    pub(super) fn entry(&self) -> Option<&TreeEntry> {
+        self.leaf.as_ref().and_then(|leaf| leaf.entries.get(self.position))
+    }
+
+    /// Passes entries before `path`, which are gone, and says what is known of `path` itself.
+    pub(super) fn seek<S: MetaSink<Error = EngineError>>(
+        &mut self,
+        path: &[u8],
+        tree: &mut TreeWriter<'_>,
+        sink: &mut S,
+    ) -> Result<Known, EngineError> {
+        loop {
+            if self.leaf.is_none() && !self.next_leaf() {
+                return Ok(Known::Nothing);
+            }
+            match self.entry().map(|entry| compare_paths(&entry.path, path)) {
+                None => self.leaf = None,
+                Some(std::cmp::Ordering::Less) => {
+                    self.give_up_leaf(tree, sink)?;
+                    self.pass();
+                }
+                Some(std::cmp::Ordering::Equal) => {
+                    let fingerprints = self.fingerprints.as_ref();
+                    let word = fingerprints.map(|words| words.get(self.number).copied().unwrap_or_default());
+                    return Ok(word.map_or(Known::Entry, Known::Fingerprint));
+                }
+                Some(std::cmp::Ordering::Greater) => return Ok(Known::Nothing),
+            }
+        }
+    }
+
+    fn next_leaf(&mut self) -> bool {
+        loop {
+            match self.tree.next_leaf(&mut self.chunks) {
+                None => return false,
+                Some(Ok(leaf)) => {
+                    (self.position, self.withheld, self.whole) = (0, 0, true);
+                    self.leaf = Some(leaf);
+                    return true;
+                }
+                // What is lost is read again from the source. Fingerprints are counted by entries: they are of no use any more.
+                Some(Err(_)) => self.fingerprints = None,
+            }
+        }
+    }
+
+    /// Passes the current entry without taking it.
+    pub(super) fn pass(&mut self) {
+        self.position += 1;
+        self.number += 1;
+        if self.entry().is_none() {
+            self.leaf = None;
+        }
+    }
+
+    /// Something in the leaf differs: gives the withheld entries to the tree one by one.
+    pub(super) fn give_up_leaf<S: MetaSink<Error = EngineError>>(
+        &mut self,
+        tree: &mut TreeWriter<'_>,
+        sink: &mut S,
+    ) -> Result<(), EngineError> {
+        self.whole = false;
+        let withheld = std::mem::take(&mut self.withheld);
+        let entries = self.leaf.iter().flat_map(|leaf| &leaf.entries);
+        for entry in entries.take(withheld) {
+            tree.push(entry, sink)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the current entry as it is.
+    pub(super) fn keep<S: MetaSink<Error = EngineError>>(
+        &mut self,
+        tree: &mut TreeWriter<'_>,
+        sink: &mut S,
+    ) -> Result<(), EngineError> {
+        let Some(leaf) = &self.leaf else { return Ok(()) };
+        if self.whole && self.position == self.withheld && (self.withheld > 0 || tree.at_leaf_start()) {
+            self.withheld += 1;
+            if self.withheld == leaf.entries.len() && tree.ends_after(&leaf.child.last_path) {
+                self.withheld = 0;
+                tree.adopt_leaf(&leaf.child, sink)?;
+            } else if self.withheld == leaf.entries.len() {
+                self.give_up_leaf(tree, sink)?;
+            }
+        } else {
+            self.give_up_leaf(tree, sink)?;
+            if let Some(entry) = self.entry() {
+                tree.push(entry, sink)?;
+            }
+        }
+        self.pass();
+        Ok(())
+    }
+}

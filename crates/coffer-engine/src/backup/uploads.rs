@@ -1,0 +1,328 @@
+//! What a backup adds to the vault: chunks that are new, the frames they are gathered in, and the index segments that list them.
+
+use std::collections::HashSet;
+
+use coffer_crypto::DomainKeys;
+use coffer_format::FormatError;
+use coffer_format::cbor::Encoder;
+use coffer_format::id::{ChunkId, DomainId, SegmentId};
+use coffer_format::index::ChunkRow;
+use coffer_format::log::LogState;
+use coffer_format::object::ObjectName;
+use coffer_format::pack::ChunkKind;
+use coffer_format::record::{RecordKind, SegmentAdded};
+use coffer_format::tree::ChunkRef;
+use coffer_pipeline::pack_reader::chunk_id;
+use coffer_pipeline::segment::SegmentWriter;
+use coffer_pipeline::tree_writer::MetaSink;
+
+use super::BackupOptions;
+use super::stage::{Frame, Stage, StoredPack};
+use crate::access::key_of;
+use crate::error::EngineError;
+use crate::index::Index;
+use crate::vault::Vault;
+
+/// A frame is closed when its chunks have this many bytes.
+const DATA_FRAME_LEN: usize = 2 << 20;
+/// As [`DATA_FRAME_LEN`], for leaves, nodes and lists, which are read one at a time.
+const META_FRAME_LEN: usize = 512 << 10;
+/// A chunk of this length or more is a frame of its own.
+const LONE_CHUNK_LEN: usize = 1 << 20;
+/// An index segment is closed, and named in a progress record, when it has this many chunks.
+const SEGMENT_CHUNK_COUNT: usize = 1 << 20;
+/// After this many lookups the filter pays.
+const LOOKUPS_BEFORE_FILTER: u32 = 64;
+
+type Prefix = [u8; 20];
+
+/// What a backup has added when it is done.
+#[derive(Debug, Default)]
+pub(super) struct Uploaded {
+    /// Segments that the snapshot's record is to add.
+    pub(super) segments: Vec<SegmentAdded>,
+    /// Segments that were there before and on which the snapshot may rely.
+    pub(super) relied_upon: Vec<SegmentId>,
+    pub(super) new_bytes: u64,
+    pub(super) new_chunk_count: u64,
+    pub(super) stored_bytes: u64,
+    pub(super) progress_count: u64,
+}
+
+/// Refuses to rely on segments that another commit has removed meanwhile.
+pub(super) fn check_relied_upon(state: &LogState, segments: &[SegmentId]) -> Result<(), EngineError> {
+    if segments.iter().all(|id| state.segments.contains_key(id)) {
+        return Ok(());
+    }
+    let reason = "a prune removed index segments meanwhile; run the backup again".to_owned();
+    Err(EngineError::CannotCommit { reason })
+}
+
+/// New chunks on their way into the vault.
+pub(super) struct Uploads<'v, 'a, 'scope, 'env> {
+    vault: &'v mut Vault<'a>,
+    stage: Stage<'scope, 'env>,
+    keys: DomainKeys,
+    domain: DomainId,
+    index: Index<'a>,
+    lookup_count: u32,
+    /// Chunks of this run that no segment of the index lists yet.
+    seen: HashSet<Prefix>,
+    pub(super) data: Frame,
+    meta: Frame,
+    pending: Pending,
+    uploaded: Uploaded,
+    origin: String,
+    host: String,
+    progress_interval_ns: u64,
+    progress_due_ns: u64,
+}
+
+/// Stored packs that no segment lists yet.
+#[derive(Default)]
+struct Pending {
+    segment: SegmentWriter,
+    prefixes: Vec<Prefix>,
+    full: Vec<StoredPack>,
+    stored_bytes: u64,
+}
+
+impl Pending {
+    fn add(&mut self, pack: StoredPack) -> Result<(), EngineError> {
+        self.stored_bytes += pack.len;
+        if !self.full.is_empty() || !self.segment.has_room(&pack.directory) {
+            self.full.push(pack);
+            return Ok(());
+        }
+        self.list(&pack)
+    }
+
+    fn list(&mut self, pack: &StoredPack) -> Result<(), EngineError> {
+        self.segment.add_pack(pack.id, pack.len, &pack.directory)?;
+        let chunks = pack.directory.frames.iter().flat_map(|frame| &frame.chunks);
+        self.prefixes.extend(chunks.map(|chunk| ChunkRow::prefix_of(&chunk.id)));
+        Ok(())
+    }
+
+    fn is_large(&self) -> bool {
+        !self.full.is_empty() || self.segment.chunk_count() >= SEGMENT_CHUNK_COUNT
+    }
+}
+
+impl<'v, 'a, 'scope, 'env> Uploads<'v, 'a, 'scope, 'env> {
+    pub(super) fn new(
+        vault: &'v mut Vault<'a>,
+        stage: Stage<'scope, 'env>,
+        options: &BackupOptions,
+    ) -> Result<Self, EngineError> {
+        let domain = vault.owner_domain();
+        let segments: Vec<_> = Index::segments_of(vault.state(), domain).collect();
+        let relied_upon = segments.iter().map(|(id, _)| *id).collect();
+        let index = Index::open(vault.access.store, vault.id(), vault.domain_keys(&domain)?, segments);
+        let keys = vault.domain_keys(&domain)?;
+        let now = vault.access.clock.monotonic_ns();
+        Ok(Self {
+            vault,
+            stage,
+            keys,
+            domain,
+            index,
+            lookup_count: 0,
+            seen: HashSet::new(),
+            data: Frame::default(),
+            meta: Frame::default(),
+            pending: Pending::default(),
+            uploaded: Uploaded { relied_upon, ..Uploaded::default() },
+            origin: "files".to_owned(),
+            host: options.host.clone(),
+            progress_interval_ns: options.progress_interval_ns,
+            progress_due_ns: now.saturating_add(options.progress_interval_ns),
+        })
+    }
+
+    pub(super) const fn vault(&self) -> &Vault<'a> {
+        self.vault
+    }
+
+    /// Whether every live segment of the domain can be read.
+    pub(super) fn index_is_whole(&self) -> bool {
+        self.index.unreadable().is_empty()
+    }
+
+    /// Ends the run if the user wants to stop; commits a progress record if one is due.
+    pub(super) fn check(&mut self) -> Result<(), EngineError> {
+        self.vault.access.check_interrupt()?;
+        if self.pending.is_large() || self.vault.access.clock.monotonic_ns() >= self.progress_due_ns {
+            let pending = &mut self.pending;
+            self.stage.collect(&mut |pack| pending.add(pack))?;
+            self.commit_progress()?;
+        }
+        Ok(())
+    }
+
+    /// The id of a data chunk, and whether its bytes have to be stored.
+    pub(super) fn meet(&mut self, kind: ChunkKind, bytes: &[u8]) -> Result<(ChunkRef, bool), EngineError> {
+        let id = chunk_id(&self.keys, kind, bytes);
+        let len = u32::try_from(bytes.len()).map_err(|_| FormatError::TooLong {
+            object: "chunk",
+            actual: bytes.len() as u64,
+            limit: u64::from(u32::MAX),
+        })?;
+        let chunk = ChunkRef { id, len };
+        if self.seen.contains(&ChunkRow::prefix_of(&id)) || self.is_indexed(&id)? {
+            return Ok((chunk, false));
+        }
+        self.seen.insert(ChunkRow::prefix_of(&id));
+        self.uploaded.new_bytes += u64::from(len);
+        self.uploaded.new_chunk_count += 1;
+        Ok((chunk, true))
+    }
+
+    fn is_indexed(&mut self, id: &ChunkId) -> Result<bool, EngineError> {
+        self.lookup_count = self.lookup_count.saturating_add(1);
+        if self.lookup_count == LOOKUPS_BEFORE_FILTER {
+            self.index.build_filter()?;
+        }
+        self.index.contains(id)
+    }
+
+    /// Takes a data chunk whose bytes are in the caller's buffer.
+    pub(super) fn put_data(&mut self, bytes: &[u8]) -> Result<ChunkRef, EngineError> {
+        let (chunk, is_new) = self.meet(ChunkKind::Data, bytes)?;
+        if is_new && bytes.len() >= LONE_CHUNK_LEN {
+            let mut frame = self.stage.empty_frame();
+            frame.plain.extend_from_slice(bytes);
+            frame.chunks.push(chunk);
+            self.submit(ChunkKind::Data, frame)?;
+        } else if is_new {
+            self.data.plain.extend_from_slice(bytes);
+            self.data.chunks.push(chunk);
+            self.flush_data_if_full()?;
+        }
+        Ok(chunk)
+    }
+
+    /// Takes the data chunk that the caller has appended to the open data frame, from `start` to its end.
+    pub(super) fn put_data_tail(&mut self, start: usize) -> Result<ChunkRef, EngineError> {
+        let plain = std::mem::take(&mut self.data.plain);
+        let met = self.meet(ChunkKind::Data, &plain[start..]);
+        self.data.plain = plain;
+        let (chunk, is_new) = met?;
+        if is_new {
+            self.data.chunks.push(chunk);
+            self.flush_data_if_full()?;
+        } else {
+            self.data.plain.truncate(start);
+        }
+        Ok(chunk)
+    }
+
+    fn flush_data_if_full(&mut self) -> Result<(), EngineError> {
+        if self.data.plain.len() < DATA_FRAME_LEN {
+            return Ok(());
+        }
+        let empty = self.stage.empty_frame();
+        let frame = std::mem::replace(&mut self.data, empty);
+        self.submit(ChunkKind::Data, frame)
+    }
+
+    fn flush_meta(&mut self) -> Result<(), EngineError> {
+        let empty = self.stage.empty_frame();
+        let frame = std::mem::replace(&mut self.meta, empty);
+        self.submit(ChunkKind::Meta, frame)
+    }
+
+    fn submit(&mut self, kind: ChunkKind, frame: Frame) -> Result<(), EngineError> {
+        let pending = &mut self.pending;
+        self.stage.submit(kind, frame, &mut |pack| pending.add(pack))
+    }
+
+    /// Stores an index segment of the packs that are pending; `None` if there are none.
+    fn store_segment(&mut self) -> Result<Option<SegmentAdded>, EngineError> {
+        if self.pending.segment.pack_count() == 0 {
+            return Ok(None);
+        }
+        let segment = self.pending.segment.finish(self.vault.id(), &self.keys, self.vault.access.rng)?;
+        self.vault.access.store.put_if_absent(&key_of(ObjectName::Segment(segment.id))?, &segment.bytes)?;
+        for pack in std::mem::take(&mut self.pending.full) {
+            self.pending.add(pack)?;
+        }
+        Ok(Some(SegmentAdded { id: segment.id, len: segment.bytes.len() as u64, domain: self.domain }))
+    }
+
+    /// Names what was stored so far, so that a run that is killed can be continued from any host.
+    fn commit_progress(&mut self) -> Result<(), EngineError> {
+        self.progress_due_ns =
+            self.vault.access.clock.monotonic_ns().saturating_add(self.progress_interval_ns);
+        let prefixes = std::mem::take(&mut self.pending.prefixes);
+        let Some(segment) = self.store_segment()? else { return Ok(()) };
+        let mut body = Encoder::new();
+        body.map(|map| {
+            map.key(1).text(&self.origin);
+            map.key(2).text(&self.host);
+        });
+        let body = body.finish();
+        let relied_upon = &self.uploaded.relied_upon;
+        self.vault.commit(RecordKind::Progress, Some(&body), &mut |state, public| {
+            check_relied_upon(state, relied_upon)?;
+            public.segments_added = vec![segment];
+            Ok(())
+        })?;
+        self.uploaded.progress_count += 1;
+        self.uploaded.relied_upon.push(segment.id);
+        self.index.add_segment(segment.id, segment.len)?;
+        prefixes.iter().for_each(|prefix| {
+            self.seen.remove(prefix);
+        });
+        Ok(())
+    }
+
+    /// Stores everything that is still open.
+    pub(super) fn finish(mut self) -> Result<Uploaded, EngineError> {
+        self.finish_packs()?;
+        while let Some(segment) = self.store_segment()? {
+            self.uploaded.segments.push(segment);
+        }
+        self.uploaded.segments.sort_unstable();
+        self.uploaded.stored_bytes = self.pending.stored_bytes;
+        Ok(self.uploaded)
+    }
+
+    fn finish_packs(&mut self) -> Result<(), EngineError> {
+        if !self.data.chunks.is_empty() {
+            let frame = std::mem::take(&mut self.data);
+            self.submit(ChunkKind::Data, frame)?;
+        }
+        if !self.meta.chunks.is_empty() {
+            self.flush_meta()?;
+        }
+        let pending = &mut self.pending;
+        self.stage.finish(&mut |pack| pending.add(pack))
+    }
+
+    /// Ends a run that makes no snapshot. If the user stopped it, what was read so far is stored and named, so that the next run
+    /// need not do it again.
+    pub(super) fn abandon(mut self, interrupted: bool) {
+        if interrupted && self.finish_packs().is_ok() {
+            // The run has failed already; that its remains are not named either costs the next run time, and nothing else.
+            drop(self.commit_progress());
+        }
+        self.stage.stop();
+    }
+}
+
+impl MetaSink for Uploads<'_, '_, '_, '_> {
+    type Error = EngineError;
+
+    fn put(&mut self, bytes: &[u8]) -> Result<ChunkRef, EngineError> {
+        let (chunk, is_new) = self.meet(ChunkKind::Meta, bytes)?;
+        if is_new {
+            self.meta.plain.extend_from_slice(bytes);
+            self.meta.chunks.push(chunk);
+            if self.meta.plain.len() >= META_FRAME_LEN {
+                self.flush_meta()?;
+            }
+        }
+        Ok(chunk)
+    }
+}

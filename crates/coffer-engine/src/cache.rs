@@ -1,0 +1,144 @@
+//! What this machine remembers of vaults: the last head, which vault is where, and stat fingerprints of the last backup.
+//!
+//! The directory can be deleted at any time: nothing but speed, and the memory that detects a rollback, is lost. It holds no
+//! content and no key. Files are replaced whole through a rename.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use coffer_crypto::hash::hash;
+use coffer_format::id::{Head, SnapshotId, VaultId, hex};
+
+use crate::error::EngineError;
+
+/// The local memory of vaults.
+#[derive(Debug)]
+pub struct Cache {
+    root: PathBuf,
+    unique: AtomicU64,
+}
+
+const FINGERPRINT_MAGIC: &[u8; 8] = b"coffstt1";
+
+impl Cache {
+    /// The memory in `root`, which is made when something is first remembered.
+    #[must_use]
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into(), unique: AtomicU64::new(0) }
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The vault that was last seen at a location.
+    pub(crate) fn location(&self, url: &str) -> Result<Option<VaultId>, EngineError> {
+        let text = self.read_text(&self.location_path(url))?;
+        Ok(text.and_then(|text| text.lines().next().and_then(|line| line.parse().ok())))
+    }
+
+    pub(crate) fn set_location(&self, url: &str, vault: &VaultId) -> Result<(), EngineError> {
+        if self.location(url)? == Some(*vault) {
+            return Ok(());
+        }
+        self.replace(&self.location_path(url), format!("{vault}\n{url}\n").as_bytes())
+    }
+
+    /// The head that was last seen of a vault.
+    pub(crate) fn head(&self, vault: &VaultId) -> Result<Option<Head>, EngineError> {
+        Ok(self.read_text(&self.vault_path(vault, "head"))?.and_then(|text| text.trim().parse().ok()))
+    }
+
+    pub(crate) fn set_head(&self, vault: &VaultId, head: &Head) -> Result<(), EngineError> {
+        if self.head(vault)? == Some(*head) {
+            return Ok(());
+        }
+        self.replace(&self.vault_path(vault, "head"), format!("{head}\n").as_bytes())
+    }
+
+    /// Fingerprints of the entries of a snapshot in their order, if they are remembered.
+    pub(crate) fn fingerprints(
+        &self,
+        vault: &VaultId,
+        origin: &[u8; 32],
+        snapshot: &SnapshotId,
+    ) -> Option<Vec<u64>> {
+        let bytes = fs::read(self.fingerprint_path(vault, origin)).ok()?;
+        let body = bytes.strip_prefix(FINGERPRINT_MAGIC)?.strip_prefix(&snapshot.0)?;
+        let (body, checksum) = body.split_last_chunk::<32>()?;
+        let (words, rest) = body.as_chunks::<8>();
+        let intact = rest.is_empty() && hash(&bytes[..bytes.len() - 32]) == *checksum;
+        intact.then(|| words.iter().map(|word| u64::from_le_bytes(*word)).collect())
+    }
+
+    pub(crate) fn set_fingerprints(
+        &self,
+        vault: &VaultId,
+        origin: &[u8; 32],
+        snapshot: &SnapshotId,
+        fingerprints: &[u64],
+    ) -> Result<(), EngineError> {
+        let mut bytes = Vec::with_capacity(72 + fingerprints.len() * 8);
+        bytes.extend_from_slice(FINGERPRINT_MAGIC);
+        bytes.extend_from_slice(&snapshot.0);
+        fingerprints.iter().for_each(|word| bytes.extend_from_slice(&word.to_le_bytes()));
+        bytes.extend_from_slice(&hash(&bytes));
+        self.replace(&self.fingerprint_path(vault, origin), &bytes)
+    }
+
+    fn location_path(&self, url: &str) -> PathBuf {
+        self.root.join("locations").join(hex(&hash(url.as_bytes())[..16]))
+    }
+
+    fn vault_path(&self, vault: &VaultId, name: &str) -> PathBuf {
+        self.root.join("vaults").join(vault.to_string()).join(name)
+    }
+
+    fn fingerprint_path(&self, vault: &VaultId, origin: &[u8; 32]) -> PathBuf {
+        self.vault_path(vault, &format!("origin-{}", hex(&origin[..16])))
+    }
+
+    fn read_text(&self, path: &Path) -> Result<Option<String>, EngineError> {
+        match fs::read_to_string(path) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(fail("read", path, source)),
+        }
+    }
+
+    fn replace(&self, path: &Path, bytes: &[u8]) -> Result<(), EngineError> {
+        let folder = path.parent().unwrap_or(&self.root);
+        make_private(folder).map_err(|source| fail("create", folder, source))?;
+        let number = self.unique.fetch_add(1, Ordering::Relaxed);
+        let temp = folder.join(format!(".tmp-{}-{number}", std::process::id()));
+        let write = || {
+            let mut file = fs::File::create(&temp)?;
+            file.write_all(bytes)?;
+            file.sync_data()?;
+            fs::rename(&temp, path)
+        };
+        write().map_err(|source| {
+            drop(fs::remove_file(&temp));
+            fail("write", path, source)
+        })
+    }
+}
+
+#[cfg(unix)]
+fn make_private(folder: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+#[cfg(not(unix))]
+fn make_private(folder: &Path) -> io::Result<()> {
+    fs::create_dir_all(folder)
+}
+
+fn fail(action: &'static str, path: &Path, source: io::Error) -> EngineError {
+    EngineError::Cache { action, path: path.display().to_string(), source }
+}

@@ -1,0 +1,159 @@
+//! What can stop an operation on a vault.
+
+use coffer_collect::CollectError;
+use coffer_crypto::CryptoError;
+use coffer_format::FormatError;
+use coffer_format::id::{Head, VaultId};
+use coffer_keys::KeyError;
+use coffer_pipeline::PipelineError;
+use coffer_store::StoreError;
+
+/// Why an operation on a vault did not succeed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// There is no vault at the location.
+    #[error("there is no vault at {store}")]
+    NoVault {
+        /// The location.
+        store: String,
+    },
+    /// There is one already.
+    #[error("there is a vault at {store} already; nothing was changed")]
+    VaultExists {
+        /// The location.
+        store: String,
+    },
+    /// A vault was begun and never finished; it holds nothing.
+    #[error("the vault at {store} was begun and never finished")]
+    Unfinished {
+        /// The location.
+        store: String,
+    },
+    /// The vault at a location is not the one expected there.
+    #[error("the vault is {actual}, expected was {expected}")]
+    OtherVault {
+        /// The vault id found.
+        actual: VaultId,
+        /// The vault id expected.
+        expected: VaultId,
+    },
+    /// The log is older than one seen before, or another one.
+    #[error("the log at {store} was rolled back or forked: record {} seen before is not there or differs", remembered.number)]
+    Rollback {
+        /// The location.
+        store: String,
+        /// The head remembered.
+        remembered: Head,
+    },
+    /// An object of the vault cannot be used.
+    #[error("{object} is damaged")]
+    Damaged {
+        /// Name of the object.
+        object: String,
+        /// What is wrong with it.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The log needs a newer program.
+    #[error("the vault's policy needs format version 1.{minor}, which this program does not know")]
+    NeedsNewer {
+        /// The minor version in force.
+        minor: u64,
+    },
+    /// A key does not open the vault.
+    #[error("the vault does not open")]
+    Key(#[from] KeyError),
+    /// The key that opened the vault may not do this.
+    #[error("the key that opened the vault cannot {action}")]
+    NotAllowed {
+        /// What was asked for.
+        action: &'static str,
+    },
+    /// No place for a chunk, or none that can be read.
+    #[error("chunk {id} cannot be read from any place")]
+    ChunkLost {
+        /// The chunk, as hexadecimal digits.
+        id: String,
+        /// What was met at its last place, if there is one.
+        #[source]
+        source: Option<Box<Self>>,
+    },
+    /// A record could not be committed.
+    #[error("the record could not be committed: {reason}")]
+    CannotCommit {
+        /// Why.
+        reason: String,
+    },
+    /// No snapshot fits.
+    #[error("no snapshot is {selector:?}")]
+    NoSnapshot {
+        /// What was asked for.
+        selector: String,
+    },
+    /// More than one snapshot fits.
+    #[error("{selector:?} is the beginning of {count} snapshot ids")]
+    AmbiguousSnapshot {
+        /// What was asked for.
+        selector: String,
+        /// How many fit.
+        count: usize,
+    },
+    /// A path is not in the snapshot.
+    #[error("{path} is not in the snapshot")]
+    NoPath {
+        /// The path.
+        path: String,
+    },
+    /// What was asked for cannot be done.
+    #[error("{reason}")]
+    Invalid {
+        /// Why not.
+        reason: String,
+    },
+    /// The user stopped the operation.
+    #[error("interrupted")]
+    Interrupted,
+    /// A worker thread ended before its work.
+    #[error("a worker ended early")]
+    WorkerGone,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Bytes at rest are malformed.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    /// Encoding or decoding failed.
+    #[error(transparent)]
+    Pipeline(#[from] PipelineError),
+    /// A primitive failed.
+    #[error(transparent)]
+    Crypto(#[from] CryptoError),
+    /// Reading or writing files failed.
+    #[error(transparent)]
+    Collect(#[from] CollectError),
+    /// The local cache failed.
+    #[error("{action} {path}")]
+    Cache {
+        /// What was tried.
+        action: &'static str,
+        /// The file or directory.
+        path: String,
+        /// Why it failed.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl EngineError {
+    pub(crate) fn damaged(
+        object: impl ToString,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self::Damaged { object: object.to_string(), source: source.into() }
+    }
+
+    pub(crate) fn invalid(reason: impl Into<String>) -> Self {
+        Self::Invalid { reason: reason.into() }
+    }
+}

@@ -1,0 +1,319 @@
+//! Where chunks are: lookups in the live index segments of one dedup domain.
+//!
+//! Segments are never loaded whole. Their pack and frame tables are (12 bytes for every 2 MiB of data); of their chunk tables only pages
+//! that a lookup needs, kept in a cache of bounded size. For a backup, which mostly asks for chunks that are not there, 8 bytes
+//! of every chunk id are kept as a filter.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use coffer_crypto::{DomainKeys, hash};
+use coffer_format::id::{ChunkId, DomainId, SegmentId, VaultId};
+use coffer_format::index::{ChunkRow, PackRow, SEGMENT_HEAD_LEN, SegmentHead, read_frame_row};
+use coffer_format::limits::INDEX_LEN_MAX;
+use coffer_format::object::ObjectName;
+use coffer_format::pack::{Directory, FramePlace};
+use coffer_pipeline::segment::{PageAnswer, SegmentReader, SegmentTable, find_in_page};
+use coffer_store::ObjectStore;
+
+use crate::access::key_of;
+use crate::error::EngineError;
+
+/// Pages of chunk tables kept opened: 32 MiB.
+const PAGE_CACHE_COUNT_MAX: usize = 2048;
+/// A lookup that meets more pages than this is given up: ids are uniform, so one or two are expected.
+const PAGE_STEP_COUNT_MAX: u64 = 64;
+
+/// Where a chunk is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The pack.
+    pub pack: PackRow,
+    /// Number of the frame in the pack.
+    pub frame_number: u16,
+    /// The frame.
+    pub frame: FramePlace,
+    /// Offset in the frame's plain bytes.
+    pub offset: u32,
+    /// Length of the chunk.
+    pub len: u32,
+}
+
+#[derive(Debug)]
+struct Segment {
+    id: SegmentId,
+    reader: SegmentReader,
+    packs: Vec<PackRow>,
+    frame_starts: Vec<u32>,
+    frames: Vec<FramePlace>,
+}
+
+/// Lookups in the index segments of one dedup domain.
+#[derive(Debug)]
+pub struct Index<'a> {
+    store: &'a dyn ObjectStore,
+    vault: VaultId,
+    domain: DomainKeys,
+    segments: Vec<Segment>,
+    /// Segments that could not be read, and why.
+    unreadable: Vec<(SegmentId, EngineError)>,
+    pages: HashMap<(usize, u64), Arc<Vec<u8>>>,
+    filter: Option<Filter>,
+    /// Places found in pack directories, for chunks whose segments are damaged.
+    recovered: HashMap<[u8; 20], Vec<Place>>,
+}
+
+/// The first eight bytes of every id: says for sure that a chunk is not there.
+#[derive(Debug, Default)]
+struct Filter {
+    sorted: Vec<u64>,
+    added: HashSet<u64>,
+}
+
+fn fingerprint(prefix: &[u8]) -> u64 {
+    prefix.iter().take(8).fold(0, |value, byte| value << 8 | u64::from(*byte))
+}
+
+impl<'a> Index<'a> {
+    /// An index of these segments, all of the domain of `keys`. What cannot be read is left out and remembered.
+    pub fn open(
+        store: &'a dyn ObjectStore,
+        vault: VaultId,
+        keys: DomainKeys,
+        segments: impl IntoIterator<Item = (SegmentId, u64)>,
+    ) -> Self {
+        let (pages, recovered) = (HashMap::new(), HashMap::new());
+        let mut index = Self {
+            store,
+            vault,
+            domain: keys,
+            segments: Vec::new(),
+            unreadable: Vec::new(),
+            pages,
+            filter: None,
+            recovered,
+        };
+        for (id, len) in segments {
+            if let Err(error) = index.add_segment(id, len) {
+                index.unreadable.push((id, error));
+            }
+        }
+        index
+    }
+
+    /// The domain's keys.
+    #[must_use]
+    pub const fn keys(&self) -> &DomainKeys {
+        &self.domain
+    }
+
+    /// Segments that could not be read, and why.
+    #[must_use]
+    pub fn unreadable(&self) -> &[(SegmentId, EngineError)] {
+        &self.unreadable
+    }
+
+    /// Packs that the readable segments list.
+    pub fn packs(&self) -> impl Iterator<Item = &PackRow> {
+        self.segments.iter().flat_map(|segment| &segment.packs)
+    }
+
+    /// Adds a segment of `len` bytes.
+    pub(crate) fn add_segment(&mut self, id: SegmentId, len: u64) -> Result<(), EngineError> {
+        let name = ObjectName::Segment(id);
+        let segment = self.read_segment(id, len).map_err(|error| EngineError::damaged(name, error))?;
+        self.segments.push(segment);
+        if self.filter.is_some() {
+            let position = self.segments.len() - 1;
+            self.filter_segment(position)?;
+        }
+        Ok(())
+    }
+
+    fn read_segment(&self, id: SegmentId, len: u64) -> Result<Segment, EngineError> {
+        let key = key_of(ObjectName::Segment(id))?;
+        let stat = self.store.stat(&key)?;
+        if stat.len != len || len > INDEX_LEN_MAX {
+            return Err(EngineError::invalid(format!(
+                "its length is {} bytes, the log says {len}",
+                stat.len
+            )));
+        }
+        let mut head_bytes = vec![0; usize::try_from(SEGMENT_HEAD_LEN).unwrap_or_default()];
+        self.store.read_range(&key, 0, &mut head_bytes)?;
+        let head = SegmentHead::decode(&head_bytes, len)?;
+        let mut table = vec![0; usize::try_from(head.pack_table_len()).unwrap_or_default()];
+        self.store.read_range(&key, SEGMENT_HEAD_LEN, &mut table)?;
+        let packs = head.decode_packs(&table)?;
+        let reader = SegmentReader::open(self.vault, &self.domain, head)?;
+        let mut plain = Vec::new();
+        for page in 0..reader.head().frame_table().page_count() {
+            plain.extend_from_slice(&self.read_page(id, &reader, SegmentTable::Frames, page)?);
+        }
+        let malformed = || EngineError::invalid("its frame table does not fit its packs");
+        let (starts, rows) = plain.split_at_checked(packs.len() * 4).ok_or_else(malformed)?;
+        let frame_starts: Vec<u32> =
+            starts.as_chunks::<4>().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect();
+        let frames: Vec<_> = rows.as_chunks::<12>().0.iter().map(read_frame_row).collect();
+        if frames.len() as u64 != u64::from(reader.head().frame_count)
+            || !frame_starts.is_sorted()
+            || frame_starts.iter().any(|start| *start as usize > frames.len())
+        {
+            return Err(malformed());
+        }
+        Ok(Segment { id, reader, packs, frame_starts, frames })
+    }
+
+    fn read_page(
+        &self,
+        id: SegmentId,
+        reader: &SegmentReader,
+        table: SegmentTable,
+        page: u64,
+    ) -> Result<Vec<u8>, EngineError> {
+        let place = match table {
+            SegmentTable::Frames => reader.head().frame_table(),
+            SegmentTable::Chunks => reader.head().chunk_table(),
+        };
+        let (offset, len) = place.page(page);
+        let mut sealed = vec![0; usize::try_from(len).unwrap_or_default()];
+        self.store.read_range(&key_of(ObjectName::Segment(id))?, offset, &mut sealed)?;
+        let mut plain = Vec::new();
+        reader.page(table, page, &sealed, &mut plain)?;
+        Ok(plain)
+    }
+
+    fn chunk_page(&mut self, segment: usize, page: u64) -> Result<Arc<Vec<u8>>, EngineError> {
+        if let Some(plain) = self.pages.get(&(segment, page)) {
+            return Ok(Arc::clone(plain));
+        }
+        let found = &self.segments[segment];
+        let plain = Arc::new(self.read_page(found.id, &found.reader, SegmentTable::Chunks, page)?);
+        if self.pages.len() >= PAGE_CACHE_COUNT_MAX {
+            self.pages.clear();
+        }
+        self.pages.insert((segment, page), Arc::clone(&plain));
+        Ok(plain)
+    }
+
+    /// Builds the filter that lets [`Self::contains`] answer "no" at once.
+    pub(crate) fn build_filter(&mut self) -> Result<(), EngineError> {
+        self.filter = Some(Filter::default());
+        for segment in 0..self.segments.len() {
+            self.filter_segment(segment)?;
+        }
+        if let Some(filter) = &mut self.filter {
+            filter.sorted = filter.added.drain().collect();
+            filter.sorted.sort_unstable();
+        }
+        Ok(())
+    }
+
+    fn filter_segment(&mut self, segment: usize) -> Result<(), EngineError> {
+        let found = &self.segments[segment];
+        for page in 0..found.reader.head().chunk_table().page_count() {
+            let plain = self.read_page(found.id, &found.reader, SegmentTable::Chunks, page)?;
+            if let Some(filter) = &mut self.filter {
+                filter.added.extend(plain.as_chunks::<32>().0.iter().map(|row| fingerprint(row)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a live segment gives a place for the chunk.
+    pub(crate) fn contains(&mut self, id: &ChunkId) -> Result<bool, EngineError> {
+        if let Some(filter) = &self.filter {
+            let wanted = fingerprint(&id.0);
+            if filter.sorted.binary_search(&wanted).is_err() && !filter.added.contains(&wanted) {
+                return Ok(false);
+            }
+        }
+        for segment in 0..self.segments.len() {
+            if self.find_row(segment, id)?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// All places of a chunk. Segments that cannot be read are passed over.
+    pub fn places(&mut self, id: &ChunkId) -> Vec<Place> {
+        let mut places = Vec::new();
+        for segment in 0..self.segments.len() {
+            if let Ok(Some(row)) = self.find_row(segment, id) {
+                places.extend(self.place_of(segment, &row));
+            }
+        }
+        if let Some(recovered) = self.recovered.get(&ChunkRow::prefix_of(id)) {
+            places.extend(recovered);
+        }
+        places
+    }
+
+    fn place_of(&self, segment: usize, row: &ChunkRow) -> Option<Place> {
+        let segment = &self.segments[segment];
+        let pack = *segment.packs.get(usize::from(row.pack))?;
+        let start = *segment.frame_starts.get(usize::from(row.pack))? as usize;
+        let end = segment
+            .frame_starts
+            .get(usize::from(row.pack) + 1)
+            .map_or(segment.frames.len(), |end| *end as usize);
+        let frame = *segment.frames.get(start..end)?.get(usize::from(row.frame))?;
+        frame.check(pack.len).ok()?;
+        row.check(segment.reader.head(), &frame).ok()?;
+        Some(Place { pack, frame_number: row.frame, frame, offset: row.offset, len: row.len })
+    }
+
+    fn find_row(&mut self, segment: usize, id: &ChunkId) -> Result<Option<ChunkRow>, EngineError> {
+        let reader = &self.segments[segment].reader;
+        let page_count = reader.head().chunk_table().page_count();
+        if page_count == 0 {
+            return Ok(None);
+        }
+        let mut page = reader.guess_page(id).min(page_count - 1);
+        let mut last = None;
+        for _ in 0..PAGE_STEP_COUNT_MAX {
+            let plain = self.chunk_page(segment, page)?;
+            let answer = find_in_page(&plain, id)?;
+            let next = match answer {
+                PageAnswer::Found(row) => return Ok(Some(row)),
+                PageAnswer::Absent => return Ok(None),
+                PageAnswer::Before => page.checked_sub(1),
+                PageAnswer::After => (page + 1 < page_count).then_some(page + 1),
+            };
+            // Between two pages that point at each other there is nothing.
+            if next.is_none() || (next == last) {
+                return Ok(None);
+            }
+            last = Some(page);
+            page = next.unwrap_or_default();
+        }
+        Ok(None)
+    }
+
+    /// Adds the places that a pack's directory gives.
+    pub(crate) fn add_directory(&mut self, pack: PackRow, directory: &Directory) {
+        for (number, frame) in directory.frames.iter().enumerate() {
+            let Ok(frame_number) = u16::try_from(number) else { return };
+            let mut offset = 0;
+            for chunk in &frame.chunks {
+                let place = Place { pack, frame_number, frame: frame.place, offset, len: chunk.len };
+                self.recovered.entry(ChunkRow::prefix_of(&chunk.id)).or_default().push(place);
+                offset += chunk.len;
+            }
+        }
+    }
+
+    /// The live segments of a domain, with their lengths.
+    pub(crate) fn segments_of(
+        state: &coffer_format::log::LogState,
+        domain: DomainId,
+    ) -> impl Iterator<Item = (SegmentId, u64)> {
+        state.segments.iter().filter(move |(_, live)| live.domain == domain).map(|(id, live)| (*id, live.len))
+    }
+}
+
+/// Checks that an object's bytes have the hash that is its name.
+pub(crate) fn has_name(bytes: &[u8], name: &[u8; 32]) -> bool {
+    hash::hash(bytes) == *name
+}

@@ -1,0 +1,202 @@
+//! Making a vault.
+
+use coffer_crypto::rng;
+use coffer_crypto::{Secret, VaultKey};
+use coffer_format::header::{ChunkerSpec, FORMAT_MINOR, Header, StoreMode};
+use coffer_format::id::{Head, SlotId, VaultId};
+use coffer_format::limits::HEADER_LEN_MAX;
+use coffer_format::log::LogState;
+use coffer_format::object::{ObjectName, SLOTS_PREFIX};
+use coffer_format::record::{Details, RecordKind, chain_value};
+use coffer_format::slot::{Slot, SlotPurpose};
+use coffer_keys::{RootKey, make_slot, try_slots};
+use coffer_pipeline::record::seal_record;
+use coffer_store::{ListItem, PutOutcome};
+
+use crate::access::{Access, key_of};
+use crate::error::EngineError;
+
+/// What a new vault is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct InitOptions {
+    /// How streams are cut.
+    pub chunker: ChunkerSpec,
+    /// How commits are made exclusive.
+    pub store_mode: StoreMode,
+}
+
+/// A vault that was just made.
+#[derive(Debug, Clone)]
+pub struct Created {
+    /// Its id: the fingerprint to write down.
+    pub vault: VaultId,
+    /// Its first head.
+    pub head: Head,
+    /// Its key slots.
+    pub slots: Vec<SlotId>,
+    /// Whether an interrupted init was completed.
+    pub resumed: bool,
+}
+
+/// Makes a vault with one slot for each root key. Each comes with its label.
+///
+/// An init that was interrupted before it wrote record 0 is completed, if one of the root keys opens a slot of it.
+///
+/// # Errors
+/// [`EngineError::VaultExists`] when there is a vault already, which is then untouched.
+pub fn init(
+    access: &Access<'_>,
+    roots: &[(&dyn RootKey, String)],
+    options: &InitOptions,
+) -> Result<Created, EngineError> {
+    options.chunker.check()?;
+    if roots.is_empty() {
+        return Err(EngineError::invalid("a vault needs at least one key slot"));
+    }
+    let header_key = key_of(ObjectName::Header)?;
+    match access.store.stat(&header_key) {
+        Ok(_) => return resume(access, roots),
+        Err(error) if error.is_not_found() => {}
+        Err(error) => return Err(error.into()),
+    }
+    if access.store.stat(&key_of(ObjectName::Record(0))?).is_ok() {
+        // The header is lost, but its copy in record 0 lets the vault be read.
+        return Err(EngineError::VaultExists { store: access.store.url() });
+    }
+    let key = VaultKey::generate(access.rng)?;
+    let header = Header {
+        minor: FORMAT_MINOR,
+        chunker: options.chunker,
+        store_mode: options.store_mode,
+        sealing_key: Box::new(key.reader().sealing().public().to_bytes()),
+        owner_key: *key.signing().verifying_key().as_bytes(),
+        random: rng::array(access.rng)?,
+    };
+    let header_bytes = header.encode();
+    let vault = Header::vault_id(&header_bytes);
+    let mut slot_ids = Vec::new();
+    for (root, label) in roots {
+        slot_ids.push(put_slot(access, *root, vault, 0, label, &key)?);
+    }
+    slot_ids.sort_unstable();
+    if access.store.put_if_absent(&header_key, &header_bytes)? == PutOutcome::AlreadyExists {
+        return Err(EngineError::VaultExists { store: access.store.url() });
+    }
+    finish(access, &header_bytes, &header, slot_ids, &key, false)
+}
+
+/// Wraps the vault key for `root` and stores the slot.
+pub(crate) fn put_slot(
+    access: &Access<'_>,
+    root: &dyn RootKey,
+    vault: VaultId,
+    epoch: u32,
+    label: &str,
+    key: &VaultKey,
+) -> Result<SlotId, EngineError> {
+    let secret = Secret::new(*key.expose());
+    let created_s = access.now_s();
+    let purpose = SlotPurpose::VaultKey;
+    let (id, bytes, _) = make_slot(root, vault, epoch, purpose, label, created_s, &secret, access.rng)?;
+    access.store.put_if_absent(&key_of(ObjectName::Slot(id))?, &bytes)?;
+    Ok(id)
+}
+
+/// Completes an init that stopped between header and record 0.
+fn resume(access: &Access<'_>, roots: &[(&dyn RootKey, String)]) -> Result<Created, EngineError> {
+    let exists = || EngineError::VaultExists { store: access.store.url() };
+    let mut header_bytes = Vec::new();
+    access.store.read(&key_of(ObjectName::Header)?, HEADER_LEN_MAX, &mut header_bytes)?;
+    let mut log_is_empty = true;
+    access.store.list(coffer_format::object::LOG_PREFIX, None, &mut |_: ListItem| {
+        log_is_empty = false;
+        std::ops::ControlFlow::Break(())
+    })?;
+    if !log_is_empty || access.store.stat(&key_of(ObjectName::Record(0))?).is_ok() {
+        return Err(exists());
+    }
+    let header = Header::decode(&header_bytes).map_err(|_| exists())?;
+    let vault = Header::vault_id(&header_bytes);
+    let mut ids = Vec::new();
+    access.store.list(SLOTS_PREFIX, None, &mut |item: ListItem| {
+        if let Some(ObjectName::Slot(id)) = ObjectName::parse(&item.name) {
+            ids.push(id);
+        }
+        std::ops::ControlFlow::Continue(())
+    })?;
+    let mut slots: Vec<(SlotId, Slot)> = Vec::new();
+    let mut bytes = Vec::new();
+    for id in ids {
+        let read = access.store.read(
+            &key_of(ObjectName::Slot(id))?,
+            coffer_format::limits::SLOT_LEN_MAX,
+            &mut bytes,
+        );
+        if read.is_ok()
+            && Slot::id(&bytes) == id
+            && let Ok(slot) = Slot::decode(&bytes)
+            && slot.vault == vault
+        {
+            slots.push((id, slot));
+        }
+    }
+    let key = roots.iter().find_map(|(root, _)| try_slots(&slots, vault, *root).ok());
+    let Some((_, _, secret)) = key else { return Err(EngineError::Unfinished { store: access.store.url() }) };
+    let key = VaultKey::from_secret(secret);
+    if *key.signing().verifying_key().as_bytes() != header.owner_key {
+        return Err(EngineError::Unfinished { store: access.store.url() });
+    }
+    let mut slot_ids: Vec<_> = slots.into_iter().map(|(id, _)| id).collect();
+    // A root key whose slot was not written yet gets one now.
+    for (root, label) in roots {
+        let known = slots_of(access, &slot_ids)?;
+        if try_slots(&known, vault, *root).is_err() {
+            slot_ids.push(put_slot(access, *root, vault, 0, label, &key)?);
+        }
+    }
+    slot_ids.sort_unstable();
+    finish(access, &header_bytes, &header, slot_ids, &key, true)
+}
+
+fn slots_of(access: &Access<'_>, ids: &[SlotId]) -> Result<Vec<(SlotId, Slot)>, EngineError> {
+    let mut bytes = Vec::new();
+    let mut slots = Vec::new();
+    for id in ids {
+        access.store.read(
+            &key_of(ObjectName::Slot(*id))?,
+            coffer_format::limits::SLOT_LEN_MAX,
+            &mut bytes,
+        )?;
+        slots.push((*id, Slot::decode(&bytes)?));
+    }
+    Ok(slots)
+}
+
+/// Writes record 0: from here on the vault exists.
+fn finish(
+    access: &Access<'_>,
+    header_bytes: &[u8],
+    header: &Header,
+    slots: Vec<SlotId>,
+    key: &VaultKey,
+    resumed: bool,
+) -> Result<Created, EngineError> {
+    let vault = Header::vault_id(header_bytes);
+    let signing = key.signing();
+    let state = LogState::new(vault, header);
+    let mut public = state.next_public(RecordKind::Slots, *signing.verifying_key().as_bytes());
+    public.time_s = access.now_s();
+    public.slots = Some(slots.clone());
+    public.details = Details::Genesis { header: header_bytes.to_vec() }.encode();
+    let bytes = seal_record(public, None, &signing, access.rng)?;
+    match access.store.put_if_absent(&key_of(ObjectName::Record(0))?, &bytes)? {
+        PutOutcome::Created => {}
+        PutOutcome::AlreadyExists => return Err(EngineError::VaultExists { store: access.store.url() }),
+    }
+    let head = Head { number: 0, chain: chain_value(&bytes) };
+    if let Some(cache) = access.cache {
+        cache.set_location(&access.store.url(), &vault)?;
+        cache.set_head(&vault, &head)?;
+    }
+    Ok(Created { vault, head, slots, resumed })
+}

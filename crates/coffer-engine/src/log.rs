@@ -1,0 +1,239 @@
+//! Reading the log to its head, and committing to it.
+
+use std::ops::ControlFlow;
+
+use coffer_format::header::Header;
+use coffer_format::id::{Head, VaultId};
+use coffer_format::limits::{HEADER_LEN_MAX, RECORD_LEN_MAX};
+use coffer_format::log::{LogState, Outcome, StoredRecord};
+use coffer_format::object::{LOG_PREFIX, ObjectName};
+use coffer_format::record::{Details, Record, RecordKind, chain_value};
+use coffer_pipeline::record::signature_is_good;
+use coffer_store::{ListItem, ObjectStore, PutOutcome, StoreError};
+
+use crate::access::{Access, key_of};
+use crate::error::EngineError;
+
+/// How often a commit tries the next number before it gives up.
+const COMMIT_ATTEMPT_COUNT_MAX: usize = 1000;
+/// How many objects beyond a gap are looked at for evidence that the log once went on.
+const EVIDENCE_COUNT_MAX: usize = 4096;
+
+/// The header and the log of a vault, read up to a head.
+#[derive(Debug, Clone)]
+pub struct Log {
+    /// The vault id.
+    pub vault: VaultId,
+    /// The header.
+    pub header: Header,
+    /// Whether the object `vault` was lost and the header comes from record 0.
+    pub header_recovered: bool,
+    /// The state after the records read.
+    pub state: LogState,
+    /// Records that did not take effect, and why.
+    pub ineffective: Vec<(u64, Outcome)>,
+}
+
+impl Log {
+    /// Reads header and log, and checks them against the vault id and head that are known from elsewhere.
+    pub fn read(access: &Access<'_>, expected: Option<VaultId>) -> Result<Self, EngineError> {
+        let store = access.store;
+        let remembered = access.cache.map(|cache| cache.location(&store.url())).transpose()?.flatten();
+        let expected = expected.or(remembered);
+        let (vault, header, header_recovered) = read_header(store, expected)?;
+        let state = LogState::new(vault, &header);
+        let mut log = Self { vault, header, header_recovered, state, ineffective: Vec::new() };
+        log.extend(store)?;
+        log.look_beyond(store)?;
+        if log.state.next == 0 {
+            return Err(EngineError::Unfinished { store: store.url() });
+        }
+        if let Some(minor) = log.state.needs_minor {
+            return Err(EngineError::NeedsNewer { minor });
+        }
+        log.remember(access)?;
+        Ok(log)
+    }
+
+    /// The head as far as the log was read.
+    #[must_use]
+    pub fn head(&self) -> Option<Head> {
+        self.state.head()
+    }
+
+    /// Reads the records that follow, up to the first number that is absent.
+    fn extend(&mut self, store: &dyn ObjectStore) -> Result<(), EngineError> {
+        let mut buffer = Vec::new();
+        while self.read_next(store, &mut buffer)? {}
+        Ok(())
+    }
+
+    /// Applies the record with the next number; `false` if there is none.
+    fn read_next(&mut self, store: &dyn ObjectStore, buffer: &mut Vec<u8>) -> Result<bool, EngineError> {
+        let number = self.state.next;
+        let key = key_of(ObjectName::Record(number))?;
+        let outcome = match store.read(&key, RECORD_LEN_MAX, buffer) {
+            Ok(()) => self.state.apply(StoredRecord::Whole(buffer), &signature_is_good),
+            Err(error) if error.is_not_found() => return Ok(false),
+            Err(StoreError::TooLong { len, .. }) => {
+                buffer.resize(usize::try_from(RECORD_LEN_MAX).unwrap_or(usize::MAX), 0);
+                store.read_range(&key, 0, buffer)?;
+                self.state.apply(StoredRecord::Oversize(buffer, len), &signature_is_good)
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if outcome != Outcome::Effective {
+            self.ineffective.push((number, outcome));
+        }
+        Ok(true)
+    }
+
+    /// Where a record is absent, looks for later ones that an enrolled signer signed: then the absent one was lost.
+    fn look_beyond(&mut self, store: &dyn ObjectStore) -> Result<(), EngineError> {
+        let mut numbers = Vec::new();
+        store.list(LOG_PREFIX, None, &mut |item: ListItem| {
+            if let Some(ObjectName::Record(number)) = ObjectName::parse(&item.name)
+                && number >= self.state.next
+            {
+                numbers.push(number);
+            }
+            ControlFlow::Continue(())
+        })?;
+        numbers.sort_unstable();
+        let mut buffer = Vec::new();
+        for number in numbers.into_iter().take(EVIDENCE_COUNT_MAX) {
+            if number < self.state.next {
+                continue;
+            }
+            let found = store.read(&key_of(ObjectName::Record(number))?, RECORD_LEN_MAX, &mut buffer).is_ok();
+            if !found || !self.state.is_evidence(number, &buffer, &signature_is_good) {
+                continue;
+            }
+            while self.state.next < number {
+                let lost = self.state.next;
+                if !self.read_next(store, &mut buffer)? {
+                    self.state.apply(StoredRecord::Missing, &signature_is_good);
+                    self.ineffective.push((lost, Outcome::Missing));
+                }
+            }
+            self.extend(store)?;
+        }
+        Ok(())
+    }
+
+    /// Refuses a log that is older than, or differs from, what this machine saw before; else remembers its head.
+    fn remember(&self, access: &Access<'_>) -> Result<(), EngineError> {
+        let Some(cache) = access.cache else { return Ok(()) };
+        if let Some(remembered) = cache.head(&self.vault)? {
+            let shorter = self.state.next <= remembered.number;
+            let known = if self.head().is_some_and(|head| head.number == remembered.number) {
+                self.head().map(|head| head.chain)
+            } else if shorter {
+                None
+            } else {
+                chain_value_of(access.store, remembered.number)?
+            };
+            if known != Some(remembered.chain) {
+                return Err(EngineError::Rollback { store: access.store.url(), remembered });
+            }
+        }
+        cache.set_location(&access.store.url(), &self.vault)?;
+        self.head().map_or(Ok(()), |head| cache.set_head(&self.vault, &head))
+    }
+
+    /// Commits one record: creates the next number with what `make` gives for the state before it, reading on and trying again as
+    /// long as others are faster. Returns number and chain value.
+    ///
+    /// `make` is called again after every record that came in between, and may refuse.
+    pub fn commit(
+        &mut self,
+        access: &Access<'_>,
+        make: &mut dyn FnMut(&LogState) -> Result<Vec<u8>, EngineError>,
+    ) -> Result<Head, EngineError> {
+        let refuse = |reason: String| EngineError::CannotCommit { reason };
+        for _ in 0..COMMIT_ATTEMPT_COUNT_MAX {
+            self.extend(access.store)?;
+            if let Some(minor) = self.state.needs_minor {
+                return Err(EngineError::NeedsNewer { minor });
+            }
+            let bytes = make(&self.state)?;
+            let head = Head { number: self.state.next, chain: chain_value(&bytes) };
+            let mut after = self.state.clone();
+            if let Outcome::Void(reason) = after.apply(StoredRecord::Whole(&bytes), &signature_is_good) {
+                return Err(refuse(format!(
+                    "it would be void ({}): the key or what it asks for is not allowed any more",
+                    reason.name()
+                )));
+            }
+            let key = key_of(ObjectName::Record(head.number))?;
+            match access.store.put_if_absent(&key, &bytes) {
+                Ok(PutOutcome::Created) => {}
+                Ok(PutOutcome::AlreadyExists) => continue,
+                // The effect is unknown: what stands there decides.
+                Err(error) => match chain_value_of(access.store, head.number) {
+                    Ok(Some(chain)) if chain == head.chain => {}
+                    Ok(Some(_)) => continue,
+                    Ok(None) | Err(_) => return Err(error.into()),
+                },
+            }
+            self.state = after;
+            if let Some(cache) = access.cache {
+                cache.set_head(&self.vault, &head)?;
+            }
+            return Ok(head);
+        }
+        Err(refuse(format!("other writers took the next number {COMMIT_ATTEMPT_COUNT_MAX} times")))
+    }
+}
+
+/// The chain value of the record object with this number; `None` if it is absent.
+fn chain_value_of(store: &dyn ObjectStore, number: u64) -> Result<Option<[u8; 32]>, EngineError> {
+    let mut bytes = Vec::new();
+    match store.read(&key_of(ObjectName::Record(number))?, RECORD_LEN_MAX, &mut bytes) {
+        Ok(()) => Ok(Some(chain_value(&bytes))),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Reads the header; if it is lost or not the one expected, takes the copy in record 0 that has the expected id.
+fn read_header(
+    store: &dyn ObjectStore,
+    expected: Option<VaultId>,
+) -> Result<(VaultId, Header, bool), EngineError> {
+    let mut bytes = Vec::new();
+    let read = store.read(&key_of(ObjectName::Header)?, HEADER_LEN_MAX, &mut bytes);
+    let failure = match read {
+        Ok(()) => {
+            let actual = Header::vault_id(&bytes);
+            match (Header::decode(&bytes), expected) {
+                (Ok(header), None) => return Ok((actual, header, false)),
+                (Ok(header), Some(expected)) if expected == actual => return Ok((actual, header, false)),
+                (Ok(_), Some(expected)) => EngineError::OtherVault { actual, expected },
+                (Err(error), _) => EngineError::damaged(ObjectName::Header, error),
+            }
+        }
+        Err(error) if error.is_not_found() => EngineError::NoVault { store: store.url() },
+        Err(error) => EngineError::damaged(ObjectName::Header, error),
+    };
+    // Without an id from elsewhere a copy proves nothing, but neither did the header itself: the key decides later.
+    match header_copy(store) {
+        Some((vault, header)) if expected.is_none_or(|expected| expected == vault) => {
+            Ok((vault, header, true))
+        }
+        _ => Err(failure),
+    }
+}
+
+/// The header that record 0 carries, if that is well-formed and signed by the owner whom it names.
+fn header_copy(store: &dyn ObjectStore) -> Option<(VaultId, Header)> {
+    let mut bytes = Vec::new();
+    store.read(&key_of(ObjectName::Record(0)).ok()?, RECORD_LEN_MAX, &mut bytes).ok()?;
+    let record = Record::decode(&bytes).ok()?;
+    let details = Details::decode(RecordKind::Slots, true, record.public.details.as_deref()).ok()?;
+    let Details::Genesis { header: copy } = details else { return None };
+    let header = Header::decode(&copy).ok()?;
+    let signed = record.public.signer == header.owner_key
+        && signature_is_good(&record.public.signer, record.public_bytes, &record.signature);
+    signed.then(|| (Header::vault_id(&copy), header))
+}

@@ -1,0 +1,151 @@
+//! A snapshot's tree, leaf by leaf, in path order.
+
+use coffer_format::pack::ChunkKind;
+use coffer_format::path::{compare_paths, display_path, is_within};
+use coffer_format::tree::{
+    Blob, ChunkRef, Content, Hole, NodeChild, TreeEntry, TreeRoot, Xattr, decode_holes, decode_leaf,
+    decode_node, decode_xattrs,
+};
+
+use crate::error::EngineError;
+use crate::read::ChunkReader;
+
+/// A leaf with its entries.
+#[derive(Debug, Clone)]
+pub(crate) struct Leaf {
+    /// How its node lists it.
+    pub(crate) child: NodeChild,
+    /// Its entries.
+    pub(crate) entries: Vec<TreeEntry>,
+}
+
+/// A part of the tree that cannot be read.
+#[derive(Debug)]
+pub struct LostSubtree {
+    /// The last path in it.
+    pub last_path: Vec<u8>,
+    /// Number of entries in it, where known.
+    pub entry_count: u64,
+    /// Why it cannot be read.
+    pub error: EngineError,
+}
+
+/// Walks the leaves of a tree. What cannot be read is reported once, and the walk goes on behind it.
+#[derive(Debug)]
+pub(crate) struct TreeReader {
+    /// Children still to be visited, deepest level last; each level in reverse order.
+    stack: Vec<(u8, NodeChild)>,
+    last_path: Option<Vec<u8>>,
+    /// Only leaves that can hold this path, or paths below it, are visited.
+    within: Vec<u8>,
+}
+
+impl TreeReader {
+    pub(crate) fn new(root: &TreeRoot) -> Self {
+        Self::within(root, Vec::new())
+    }
+
+    /// A walk over the leaves that may hold `path` and what lies below it.
+    pub(crate) fn within(root: &TreeRoot, path: Vec<u8>) -> Self {
+        let child = NodeChild { last_path: Vec::new(), chunk: root.chunk, entry_count: 0, content_bytes: 0 };
+        Self { stack: vec![(root.height, child)], last_path: None, within: path }
+    }
+
+    /// The next leaf; `None` at the end.
+    pub(crate) fn next_leaf(&mut self, chunks: &mut ChunkReader<'_>) -> Option<Result<Leaf, LostSubtree>> {
+        while let Some((height, child)) = self.stack.pop() {
+            let lost = |child: &NodeChild, error| LostSubtree {
+                last_path: child.last_path.clone(),
+                entry_count: child.entry_count,
+                error,
+            };
+            let bytes = match chunks.read(ChunkKind::Meta, &child.chunk) {
+                Ok(bytes) => bytes,
+                Err(error) => return Some(Err(lost(&child, error))),
+            };
+            if height == 0 {
+                return Some(self.leaf(child.clone(), &bytes).map_err(|error| lost(&child, error)));
+            }
+            match decode_node(&bytes) {
+                Ok(children) => self.push_children(height - 1, children),
+                Err(error) => return Some(Err(lost(&child, error.into()))),
+            }
+        }
+        None
+    }
+
+    fn push_children(&mut self, height: u8, children: Vec<NodeChild>) {
+        let mut passed = false;
+        let mut wanted = Vec::new();
+        for child in children {
+            let before = compare_paths(&child.last_path, &self.within).is_lt();
+            if before || passed {
+                continue;
+            }
+            // The first child that ends behind everything below the path is the last that can hold any of it.
+            passed = !is_within(&child.last_path, &self.within);
+            wanted.push((height, child));
+        }
+        self.stack.extend(wanted.into_iter().rev());
+    }
+
+    fn leaf(&mut self, mut child: NodeChild, bytes: &[u8]) -> Result<Leaf, EngineError> {
+        let entries = decode_leaf(bytes)?;
+        let ascending = match (&self.last_path, entries.first()) {
+            (Some(last), Some(first)) => compare_paths(last, &first.path).is_lt(),
+            _ => true,
+        };
+        let Some(last) = entries.last() else { return Ok(Leaf { child, entries }) };
+        let is_root = child.entry_count == 0 && child.last_path.is_empty();
+        if !ascending
+            || (!is_root && (child.entry_count != entries.len() as u64 || child.last_path != last.path))
+        {
+            return Err(EngineError::invalid("a leaf does not hold what its node says"));
+        }
+        self.last_path = Some(last.path.clone());
+        child.last_path.clone_from(&last.path);
+        child.entry_count = entries.len() as u64;
+        Ok(Leaf { child, entries })
+    }
+}
+
+/// All data chunks of a file, in order, from its content list.
+pub(crate) fn content_chunks(
+    content: &Content,
+    chunks: &mut ChunkReader<'_>,
+) -> Result<Vec<ChunkRef>, EngineError> {
+    let Content::List { level, rows } = content else { return Ok(Vec::new()) };
+    let mut rows = rows.clone();
+    for _ in 0..*level {
+        let mut below = Vec::new();
+        for row in &rows {
+            below.extend(ChunkRef::read_chunked_rows(&chunks.read(ChunkKind::Meta, row)?)?);
+        }
+        rows = below;
+    }
+    Ok(rows)
+}
+
+fn blob(blob: &Blob, chunks: &mut ChunkReader<'_>) -> Result<Vec<u8>, EngineError> {
+    match blob {
+        Blob::Inline(bytes) => Ok(bytes.clone()),
+        Blob::Chunk(chunk) => chunks.read(ChunkKind::Meta, chunk),
+    }
+}
+
+/// The extended attributes of an entry.
+pub(crate) fn xattrs(entry: &TreeEntry, chunks: &mut ChunkReader<'_>) -> Result<Vec<Xattr>, EngineError> {
+    let Some(stored) = &entry.xattrs else { return Ok(Vec::new()) };
+    Ok(decode_xattrs(&blob(stored, chunks)?)?)
+}
+
+/// The holes of an entry.
+pub(crate) fn holes(entry: &TreeEntry, chunks: &mut ChunkReader<'_>) -> Result<Vec<Hole>, EngineError> {
+    let Some(stored) = &entry.holes else { return Ok(Vec::new()) };
+    Ok(decode_holes(&blob(stored, chunks)?, entry.size)?)
+}
+
+/// How a path is named in messages.
+pub(crate) fn path_text(path: &[u8]) -> String {
+    if path.is_empty() { ".".to_owned() } else { display_path(path) }
+}

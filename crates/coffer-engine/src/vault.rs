@@ -1,0 +1,238 @@
+//! A vault that was opened with a key.
+
+use std::sync::Arc;
+
+use coffer_crypto::{DomainKeys, SealingPublicKey, SigningKey};
+use coffer_format::id::{DomainId, Head, SlotId, SnapshotId, VaultId};
+use coffer_format::limits::{RECORD_LEN_MAX, SLOT_LEN_MAX};
+use coffer_format::log::{LogState, SnapshotState};
+use coffer_format::manifest::Manifest;
+use coffer_format::object::{ObjectName, SLOTS_PREFIX};
+use coffer_format::record::{Details, Record, RecordKind};
+use coffer_format::slot::{Slot, SlotPurpose};
+use coffer_keys::{RootKey, try_slots};
+use coffer_pipeline::keyring::{Keyring, UnwrappedKey};
+use coffer_pipeline::record::{BodySealer, open_body, seal_record};
+use coffer_store::ListItem;
+
+use crate::access::{Access, key_of};
+use crate::error::EngineError;
+use crate::log::Log;
+
+/// A vault opened with a key: its log as far as it was read, and the keys to read it.
+#[derive(Debug)]
+pub struct Vault<'a> {
+    /// The world.
+    pub access: Access<'a>,
+    /// Header and log.
+    pub log: Log,
+    /// The reading keys.
+    pub keyring: Arc<Keyring>,
+    /// The slot that opened it.
+    pub opened_by: SlotId,
+}
+
+/// A snapshot with its manifest.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// What the log says of it.
+    pub state: SnapshotState,
+    /// What its record says.
+    pub manifest: Manifest,
+}
+
+impl Snapshot {
+    /// Its id.
+    #[must_use]
+    pub const fn id(&self) -> SnapshotId {
+        self.state.id
+    }
+}
+
+impl<'a> Vault<'a> {
+    /// Opens the vault with a root key; `expected` is its id where that is known from elsewhere.
+    ///
+    /// # Errors
+    /// [`EngineError::NoVault`], [`EngineError::Rollback`], [`EngineError::Key`] when no slot opens, and others.
+    pub fn open(
+        access: Access<'a>,
+        root: &dyn RootKey,
+        expected: Option<VaultId>,
+    ) -> Result<Self, EngineError> {
+        let log = Log::read(&access, expected)?;
+        let slots = current_slots(&access, &log)?;
+        let (opened_by, slot, key) = try_slots(&slots, log.vault, root)?;
+        let key = match slot.purpose {
+            SlotPurpose::VaultKey => UnwrappedKey::VaultKey(coffer_crypto::VaultKey::from_secret(key)),
+            SlotPurpose::ReaderSecret => UnwrappedKey::Reader(coffer_crypto::ReaderSecret::from_secret(key)),
+        };
+        let keyring = Arc::new(Keyring::open(log.vault, &log.state.epochs, slot.epoch, key)?);
+        Ok(Self { access, log, keyring, opened_by })
+    }
+
+    /// The vault id.
+    #[must_use]
+    pub const fn id(&self) -> VaultId {
+        self.log.vault
+    }
+
+    /// The state of the log as far as it was read.
+    #[must_use]
+    pub const fn state(&self) -> &LogState {
+        &self.log.state
+    }
+
+    /// The owner's signing key.
+    ///
+    /// # Errors
+    /// [`EngineError::NotAllowed`] when the vault was opened with a key that only reads.
+    pub fn signing_key(&self) -> Result<&SigningKey, EngineError> {
+        self.keyring.signing().ok_or(EngineError::NotAllowed { action: "sign records" })
+    }
+
+    /// The dedup domain that the owner writes into.
+    #[must_use]
+    pub fn owner_domain(&self) -> DomainId {
+        DomainId::owner(self.log.state.domain_epoch)
+    }
+
+    /// Keys of a dedup domain.
+    ///
+    /// # Errors
+    /// When the domain is of an epoch that the key does not reach.
+    pub fn domain_keys(&self, domain: &DomainId) -> Result<DomainKeys, EngineError> {
+        Ok(self.keyring.domain_keys(domain)?)
+    }
+
+    /// The sealing public key of the newest epoch, and its number.
+    ///
+    /// # Errors
+    /// When the log holds a key that is none.
+    pub fn sealing_key(&self) -> Result<(SealingPublicKey, u32), EngineError> {
+        let epoch = self.log.state.epoch();
+        let newest = self.log.state.epochs.last().ok_or(EngineError::WorkerGone)?;
+        Ok((SealingPublicKey::from_bytes(&newest.sealing_key)?, epoch))
+    }
+
+    /// Commits a record that the owner signs, made of public additions and a body.
+    ///
+    /// `fill` puts what the record says into the public part, for the state before it.
+    pub(crate) fn commit(
+        &mut self,
+        kind: RecordKind,
+        body: Option<&[u8]>,
+        fill: &mut dyn FnMut(&LogState, &mut coffer_format::record::Public) -> Result<(), EngineError>,
+    ) -> Result<Head, EngineError> {
+        let signing = self.keyring.signing().ok_or(EngineError::NotAllowed { action: "sign records" })?;
+        let (sealing_key, epoch) = self.sealing_key()?;
+        let domain = self.domain_keys(&self.owner_domain())?;
+        let sealer = BodySealer { sealing_key: &sealing_key, epoch, domain: &domain };
+        let access = self.access;
+        self.log.commit(&access, &mut |state| {
+            if state.epoch() != epoch {
+                let reason = "the vault's key was rotated meanwhile; run the command again".to_owned();
+                return Err(EngineError::CannotCommit { reason });
+            }
+            let mut public = state.next_public(kind, *signing.verifying_key().as_bytes());
+            public.time_s = access.now_s();
+            fill(state, &mut public)?;
+            Ok(seal_record(public, body.map(|body| (body, &sealer)), signing, access.rng)?)
+        })
+    }
+
+    /// The manifest of a snapshot.
+    ///
+    /// # Errors
+    /// [`EngineError::Damaged`] when its record cannot be read or opened.
+    pub fn snapshot(&self, state: &SnapshotState) -> Result<Snapshot, EngineError> {
+        let name = ObjectName::Record(state.number);
+        let mut bytes = Vec::new();
+        self.access.store.read(&key_of(name)?, RECORD_LEN_MAX, &mut bytes)?;
+        let manifest =
+            self.open_manifest(&bytes, state).map_err(|error| EngineError::damaged(name, error))?;
+        Ok(Snapshot { state: *state, manifest })
+    }
+
+    fn open_manifest(&self, bytes: &[u8], state: &SnapshotState) -> Result<Manifest, EngineError> {
+        let outer = Record::decode(bytes)?;
+        let quoted;
+        let mut record = outer;
+        if SnapshotId(coffer_format::record::chain_value(bytes)) != state.id {
+            // The snapshot was taken over from another home: its record is quoted in this one.
+            let details = Details::decode(RecordKind::Reconcile, false, record.public.details.as_deref())?;
+            let Details::Reconcile { records } = details else {
+                return Err(EngineError::invalid("the record is not that of the snapshot"));
+            };
+            quoted = records;
+            let found = quoted.iter().find(|bytes| coffer_format::record::chain_value(bytes) == state.id.0);
+            record = Record::decode(
+                found.ok_or_else(|| EngineError::invalid("the record does not quote the snapshot"))?,
+            )?;
+        }
+        let pair = self.keyring.sealing(state.body.epoch);
+        let pair = pair.ok_or(EngineError::NotAllowed { action: "read this epoch" })?;
+        let domain = self.domain_keys(&state.body.domain)?;
+        Ok(Manifest::decode(&open_body(&record, pair, &domain)?)?)
+    }
+
+    /// All snapshots that are not forgotten, in log order; those that cannot be read come as errors.
+    pub fn snapshots(&self) -> Vec<Result<Snapshot, (SnapshotState, EngineError)>> {
+        let live = self.log.state.snapshots.iter().filter(|snapshot| !snapshot.forgotten);
+        live.map(|state| self.snapshot(state).map_err(|error| (*state, error))).collect()
+    }
+
+    /// The snapshot that `selector` names: `latest`, `latest~N`, or the beginning of an id.
+    ///
+    /// # Errors
+    /// [`EngineError::NoSnapshot`], [`EngineError::AmbiguousSnapshot`].
+    pub fn select(&self, selector: &str) -> Result<Snapshot, EngineError> {
+        let none = || EngineError::NoSnapshot { selector: selector.to_owned() };
+        let live: Vec<_> = self.log.state.snapshots.iter().filter(|snapshot| !snapshot.forgotten).collect();
+        if let Some(back) = selector.strip_prefix("latest") {
+            let back: usize = match back.strip_prefix('~') {
+                Some(number) => number.parse().map_err(|_| none())?,
+                None if back.is_empty() => 0,
+                None => return Err(none()),
+            };
+            return self.snapshot(live.iter().rev().nth(back).ok_or_else(none)?);
+        }
+        let hex_digits =
+            !selector.is_empty() && selector.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        let fits = |snapshot: &&&SnapshotState| hex_digits && snapshot.id.to_string().starts_with(selector);
+        let found: Vec<_> = live.iter().filter(fits).collect();
+        match found.as_slice() {
+            [] => Err(none()),
+            [one] => self.snapshot(one),
+            many => Err(EngineError::AmbiguousSnapshot { selector: selector.to_owned(), count: many.len() }),
+        }
+    }
+}
+
+/// The current slots, as far as they can be read. On a log with damage all slots in the store are tried: the list may be lost, and the
+/// key decides whether one is the vault's.
+pub(crate) fn current_slots(access: &Access<'_>, log: &Log) -> Result<Vec<(SlotId, Slot)>, EngineError> {
+    let mut ids = log.state.slots.clone();
+    if ids.is_empty() || !log.state.damaged.is_empty() || !log.ineffective.is_empty() {
+        access.store.list(SLOTS_PREFIX, None, &mut |item: ListItem| {
+            if let Some(ObjectName::Slot(id)) = ObjectName::parse(&item.name)
+                && ids.len() < 1024
+                && log.state.slots.is_empty()
+            {
+                ids.push(id);
+            }
+            std::ops::ControlFlow::Continue(())
+        })?;
+    }
+    let mut slots = Vec::new();
+    let mut bytes = Vec::new();
+    for id in ids {
+        let read = access.store.read(&key_of(ObjectName::Slot(id))?, SLOT_LEN_MAX, &mut bytes);
+        if read.is_ok()
+            && Slot::id(&bytes) == id
+            && let Ok(slot) = Slot::decode(&bytes)
+        {
+            slots.push((id, slot));
+        }
+    }
+    Ok(slots)
+}

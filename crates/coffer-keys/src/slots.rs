@@ -1,0 +1,95 @@
+//! Making key slots, and finding the one that opens.
+
+use std::cmp::Reverse;
+
+use coffer_crypto::{Rng, Secret};
+use coffer_format::id::{SlotId, VaultId};
+use coffer_format::slot::{Slot, SlotKind, SlotPurpose};
+
+use crate::RootKey;
+use crate::error::KeyError;
+
+/// Makes a slot in which `root` wraps `key`: its name, the bytes to store under it, and what they say.
+///
+/// `label` is at most 256 bytes; `created_s` is in seconds since 1970 UTC.
+///
+/// # Errors
+/// [`KeyError::Format`] when the label is too long, otherwise those of [`RootKey::wrap`].
+#[expect(clippy::too_many_arguments, reason = "they are the fields of a slot, each of a type of its own")]
+pub fn make_slot(
+    root: &dyn RootKey,
+    vault: VaultId,
+    epoch: u32,
+    purpose: SlotPurpose,
+    label: &str,
+    created_s: i64,
+    key: &Secret<32>,
+    rng: &dyn Rng,
+) -> Result<(SlotId, Vec<u8>, Slot), KeyError> {
+    let template = Slot::unwrapped(vault, epoch, purpose, root.new_kind(rng)?, label.to_owned(), created_s);
+    let bytes = root.wrap(template, key, rng)?.encode();
+    let slot = Slot::decode(&bytes)?; // What a reader will see, under the reader's rules.
+    Ok((Slot::id(&bytes), bytes, slot))
+}
+
+/// The key in `slot` if it is one of `vault`.
+///
+/// The caller still MUST check that the vault's public keys follow from it.
+///
+/// # Errors
+/// Those of [`RootKey::unwrap`]; [`KeyError::WrongKey`] also for a slot of another vault.
+pub fn open_slot(slot: &Slot, vault: VaultId, root: &dyn RootKey) -> Result<Secret<32>, KeyError> {
+    if slot.vault != vault {
+        return Err(KeyError::WrongKey { root: root.kind_name() });
+    }
+    root.unwrap(slot)
+}
+
+/// Opens the first of `slots` that `root` can open: its name, the slot, which says what the key is, and the key.
+///
+/// Only slots that `root` may open are tried: those of the newest epoch first, a vault key before a reader secret, and
+/// the cheapest of those that are alike. A slot whose cost is outside the limits does not keep the others from being
+/// tried. The work is bounded by the number of slots times the highest cost the format allows, so the caller passes
+/// the current slots of the log and no others.
+///
+/// # Errors
+/// [`KeyError::NoSlot`].
+pub fn try_slots<'a>(
+    slots: &'a [(SlotId, Slot)],
+    vault: VaultId,
+    root: &dyn RootKey,
+) -> Result<(SlotId, &'a Slot, Secret<32>), KeyError> {
+    let mut candidates: Vec<_> = slots.iter().filter(|(_, slot)| root.may_open(slot)).collect();
+    candidates.sort_by_key(|(_, slot)| {
+        (Reverse(slot.epoch), slot.purpose == SlotPurpose::ReaderSecret, cost(&slot.kind))
+    });
+    let mut refused = None;
+    for (id, slot) in &candidates {
+        match open_slot(slot, vault, root) {
+            Ok(key) => return Ok((*id, slot, key)),
+            Err(KeyError::WrongKey { .. }) => {}
+            Err(reason) => refused = refused.or(Some(Box::new(reason))),
+        }
+    }
+    let mut kinds: Vec<_> = slots.iter().map(|(_, slot)| (slot.kind.number(), slot.kind.name())).collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    Err(KeyError::NoSlot {
+        root: root.kind_name(),
+        slot_count: slots.len(),
+        tried_count: candidates.len(),
+        kinds: kinds.into_iter().map(|(_, name)| name).collect(),
+        refused,
+    })
+}
+
+/// Work of trying a slot, comparable within a kind.
+fn cost(kind: &SlotKind) -> u64 {
+    match kind {
+        SlotKind::Passphrase { memory_kib, passes, .. } => u64::from(*memory_kib) * u64::from(*passes),
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests;

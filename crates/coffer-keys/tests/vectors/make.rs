@@ -1,0 +1,290 @@
+//! The vectors: a few that hold, and around each what has to be refused.
+
+use coffer_crypto::rng::SeededRng;
+use coffer_crypto::{Argon2Params, Secret, SecretBytes, hash, wrap};
+use coffer_format::cbor::Encoder;
+use coffer_format::id::{VaultId, hex, unhex};
+use coffer_format::slot::{Slot, SlotKind, SlotPurpose};
+use coffer_keys::{KeyFile, Passphrase, RootKey, make_slot};
+use serde_json::{Value, json};
+
+const VAULT: VaultId = VaultId([0x11; 32]);
+const PASSPHRASE: &str = "correct horse battery stäple";
+
+pub(crate) fn vectors() -> Vec<Value> {
+    [key_file_slots(), passphrase_slots(), key_file_texts()].concat()
+}
+
+fn key_file(seed: u64) -> KeyFile {
+    KeyFile::generate(&SeededRng::new(seed)).expect("a seeded generator does not fail")
+}
+
+fn line(key_file: &KeyFile) -> String {
+    let text = String::from_utf8(key_file.to_text().expose().to_vec()).expect("text");
+    text.lines().last().expect("a line").to_owned()
+}
+
+fn key(seed: u64) -> Secret<32> {
+    Secret::generate(&SeededRng::new(seed)).expect("a seeded generator does not fail")
+}
+
+fn made(root: &dyn RootKey, purpose: SlotPurpose, label: &str, key: &Secret<32>, seed: u64) -> Slot {
+    let made = make_slot(root, VAULT, 0, purpose, label, 1_750_000_000, key, &SeededRng::new(seed));
+    made.expect("the slot can be made").2
+}
+
+/// A vector for a slot that opens; `with` names the field of the root key.
+fn good(name: &str, slot: &Slot, with: (&str, &str), key: &Secret<32>) -> Value {
+    let bytes = slot.encode();
+    let mut vector = json!({
+        "test": "key slot", "section": "7", "name": name, "expect": "ok",
+        "vault id": slot.vault.to_string(),
+        "slot": hex(&bytes),
+        "slot id": Slot::id(&bytes).to_string(),
+        "context": hex(&slot.context()),
+        "epoch": slot.epoch,
+        "purpose": if slot.purpose == SlotPurpose::VaultKey { 1 } else { 2 },
+        "key": hex(key.expose()),
+    });
+    vector[with.0] = with.1.into();
+    vector
+}
+
+/// The vector with another slot, which is refused; what only an opened slot has is left out.
+fn refused(vector: &Value, how: &str, expect: &str, slot: &[u8]) -> Value {
+    let mut other = vector.clone();
+    assert_ne!(other["slot"], hex(slot), "{how}: nothing would change");
+    other["name"] = format!("{}: {how}", vector["name"].as_str().expect("a name")).into();
+    other["expect"] = expect.into();
+    other["slot"] = hex(slot).into();
+    for field in ["slot id", "context", "epoch", "purpose", "key"] {
+        other.as_object_mut().expect("an object").remove(field);
+    }
+    other
+}
+
+/// The vector with another value in a field that is not the slot, which makes it fail.
+fn wrong(vector: &Value, how: &str, field: &str, value: &str) -> Value {
+    let mut other = refused(vector, how, "wrong key", &[]);
+    other["slot"] = vector["slot"].clone();
+    assert_ne!(other[field], value, "{how}: nothing would change");
+    other[field] = value.into();
+    other
+}
+
+fn altered(vector: &Value, slot: &Slot, how: &str, alter: impl FnOnce(&mut Slot)) -> Value {
+    let mut other = slot.clone();
+    alter(&mut other);
+    refused(vector, how, "wrong key", &other.encode())
+}
+
+/// The slot's bytes with one more key at the end of the map.
+fn with_key(slot: &Slot, number: u64, text: &str) -> Vec<u8> {
+    let mut bytes = slot.encode();
+    bytes[0] += 1;
+    let mut item = Encoder::new();
+    item.uint(number);
+    item.text(text);
+    bytes.extend_from_slice(&item.finish());
+    bytes
+}
+
+fn key_file_slots() -> Vec<Value> {
+    let (root, vault_key, reader) = (key_file(1), key(2), key(3));
+    let line_1 = line(&root);
+    let with = ("key file line", line_1.as_str());
+    let slot = made(&root, SlotPurpose::VaultKey, "safe", &vault_key, 4);
+    let base = good("key file slot", &slot, with, &vault_key);
+    let of_reader = made(&root, SlotPurpose::ReaderSecret, "", &reader, 5);
+    let unknown = Slot::decode(&with_key(&slot, 11, "later")).expect("unknown keys are kept");
+    let unknown = root.wrap(unknown, &vault_key, &SeededRng::new(6)).expect("the slot can be made");
+    let mut vectors = vec![
+        base.clone(),
+        good("key file slot: reader secret, no label", &of_reader, with, &reader),
+        good("key file slot: with a key that version 1.0 does not define", &unknown, with, &vault_key),
+        wrong(&base, "other key file", "key file line", &line(&key_file(9))),
+        wrong(&base, "other vault", "vault id", &VaultId([0x12; 32]).to_string()),
+        refused(&base, "key 11 added afterwards", "wrong key", &with_key(&slot, 11, "later")),
+        altered(&base, &slot, "vault id in the slot", |slot| slot.vault = VaultId([0x12; 32])),
+        altered(&base, &slot, "epoch", |slot| slot.epoch = 1),
+        altered(&base, &slot, "purpose", |slot| slot.purpose = SlotPurpose::ReaderSecret),
+        altered(&base, &slot, "label", |slot| slot.label = "Safe".to_owned()),
+        altered(&base, &slot, "time", |slot| slot.created_s += 1),
+        altered(&base, &slot, "key id", |slot| slot.kind = SlotKind::KeyFile { key_id: [0; 8] }),
+        altered(&base, &slot, "kind 6", |slot| {
+            slot.kind = SlotKind::Other { number: 6, parameters: vec![0xa0] };
+        }),
+        altered(&base, &slot, "salt", |slot| slot.salt.as_mut().expect("a salt")[31] ^= 1),
+        altered(&base, &slot, "commitment", |slot| {
+            slot.commitment.as_mut().expect("a commitment")[0] ^= 0x80;
+        }),
+        altered(&base, &slot, "wrapped key", |slot| slot.wrapped[0] ^= 1),
+        altered(&base, &slot, "tag", |slot| slot.wrapped[79] ^= 1),
+        altered(&base, &slot, "wrapped key cut", |slot| slot.wrapped.truncate(79)),
+        altered(&base, &slot, "wrapped key longer", |slot| slot.wrapped.push(0)),
+        altered(&base, &slot, "wrapped key empty", |slot| slot.wrapped.clear()),
+    ];
+    vectors.extend(bound_otherwise(&base, &slot, &vault_key, &line_1));
+    vectors.extend(malformed(&base, &slot));
+    vectors
+}
+
+/// Slots whose maker knew the secret: each opens for a reader that leaves out one check.
+fn bound_otherwise(base: &Value, slot: &Slot, key: &Secret<32>, line: &str) -> Vec<Value> {
+    let digits = &line["COFFER-KEY-1-".len()..][..64];
+    let secret = Secret::new(unhex(digits).expect("the digits of the secret"));
+    let salt = slot.salt.expect("a salt");
+    let (kek, _) = wrap::slot_keys(&secret, &salt, &VAULT.0);
+    let context = slot.context();
+    let plain = |bound_to: [u8; 32]| {
+        let mut plain = [0; 64];
+        plain[..32].copy_from_slice(key.expose());
+        plain[32..].copy_from_slice(&bound_to);
+        plain
+    };
+    let bound = plain(hash::hash(&context));
+    assert_eq!(wrap::wrap(&kek, &context, &bound), slot.wrapped, "the slot made by hand");
+    vec![
+        altered(base, slot, "hash of another context in the plaintext", |slot| {
+            slot.wrapped = wrap::wrap(&kek, &context, &plain(hash::hash(b"")));
+        }),
+        altered(base, slot, "plaintext without the hash", |slot| {
+            slot.wrapped = wrap::wrap(&kek, &context, &plain([0; 32]));
+        }),
+        altered(base, slot, "no additional data", |slot| slot.wrapped = wrap::wrap(&kek, b"", &bound)),
+        altered(base, slot, "hash of the context as additional data", |slot| {
+            slot.wrapped = wrap::wrap(&kek, &hash::hash(&context), &bound);
+        }),
+    ]
+}
+
+fn malformed(base: &Value, slot: &Slot) -> Vec<Value> {
+    let bytes = slot.encode();
+    let refused = |how, bytes: &[u8]| refused(base, how, "malformed", bytes);
+    let without = |alter: fn(&mut Slot)| {
+        let mut other = slot.clone();
+        alter(&mut other);
+        other.encode()
+    };
+    let mut wide_head = vec![0xb8, bytes[0] & 0x1f];
+    wide_head.extend_from_slice(&bytes[1..]);
+    vec![
+        refused("empty", &[]),
+        refused("last byte missing", &bytes[..bytes.len() - 1]),
+        refused("byte left over", &[&bytes[..], &[0]].concat()),
+        refused("head of the map not in its shortest form", &wide_head),
+        refused("key 10 twice", &with_key(slot, 10, "")),
+        refused("key 0 behind key 10", &with_key(slot, 0, "")),
+        refused("without salt", &without(|slot| slot.salt = None)),
+        refused("without commitment", &without(|slot| slot.commitment = None)),
+        refused("label over 256 bytes", &without(|slot| slot.label = "a".repeat(257))),
+        refused("wrapped key over 4096 bytes", &without(|slot| slot.wrapped = vec![0; 4097])),
+        refused(
+            "kind 3 with salt and commitment",
+            &without(|slot| {
+                slot.kind = SlotKind::Other { number: 3, parameters: vec![0xa0] };
+            }),
+        ),
+        refused("kind 8", &without(|slot| slot.kind = SlotKind::Other { number: 8, parameters: vec![0xa0] })),
+        refused(
+            "key file slot without key id",
+            &without(|slot| {
+                slot.kind = SlotKind::Other { number: 2, parameters: vec![0xa0] };
+            }),
+        ),
+    ]
+}
+
+fn passphrase_slots() -> Vec<Value> {
+    let passphrase = SecretBytes::from(PASSPHRASE.to_owned());
+    let root = Passphrase::new(passphrase, Argon2Params::FLOOR).expect("a passphrase");
+    let key = key(20);
+    let slot = made(&root, SlotPurpose::VaultKey, "passphrase of the owner", &key, 21);
+    let base = good("passphrase slot", &slot, ("passphrase", PASSPHRASE), &key);
+    let SlotKind::Passphrase { memory_kib, passes, lanes, salt } = slot.kind else {
+        panic!("a passphrase slot");
+    };
+    let mut other_salt = salt;
+    other_salt[0] ^= 1;
+    let with_cost = |how, expect, memory_kib, passes, lanes| {
+        let kind = SlotKind::Passphrase { memory_kib, passes, lanes, salt };
+        let mut other = slot.clone();
+        other.kind = kind;
+        refused(&base, how, expect, &other.encode())
+    };
+    vec![
+        base.clone(),
+        wrong(&base, "other passphrase", "passphrase", "correct horse battery staple"),
+        wrong(&base, "the same with a line feed", "passphrase", &format!("{PASSPHRASE}\n")),
+        wrong(&base, "the same decomposed", "passphrase", "correct horse battery sta\u{308}ple"),
+        altered(&base, &slot, "salt of the passphrase", |slot| {
+            slot.kind = SlotKind::Passphrase { memory_kib, passes, lanes, salt: other_salt };
+        }),
+        with_cost("more memory", "wrong key", memory_kib + 4, passes, lanes),
+        with_cost("more passes", "wrong key", memory_kib, passes + 1, lanes),
+        with_cost("fewer lanes", "wrong key", memory_kib, passes, lanes - 1),
+        with_cost("memory below the limit", "bad cost", 65_535, passes, lanes),
+        with_cost("memory above the limit", "bad cost", 4_194_305, passes, lanes),
+        with_cost("memory at the end of 32 bits", "bad cost", u32::MAX, passes, lanes),
+        with_cost("passes below the limit", "bad cost", memory_kib, 2, lanes),
+        with_cost("passes above the limit", "bad cost", memory_kib, 17, lanes),
+        with_cost("no lanes", "bad cost", memory_kib, passes, 0),
+        with_cost("lanes above the limit", "bad cost", memory_kib, passes, 17),
+    ]
+}
+
+fn key_file_texts() -> Vec<Value> {
+    let root = key_file(30);
+    let line = line(&root);
+    let vector = |name: &str, expect: &str, text: &[u8]| {
+        let mut vector = json!({
+            "test": "key file text", "section": "7.1", "name": format!("key file text: {name}"), "expect": expect,
+            "text": hex(text),
+        });
+        if expect == "ok" {
+            vector["key file line"] = line.as_str().into();
+            vector["key id"] = hex(&root.key_id()).into();
+        }
+        vector
+    };
+    let good = |name, text: String| vector(name, "ok", text.as_bytes());
+    let bad = |name, text: String| vector(name, "malformed", text.as_bytes());
+    let last = line.len() - 1;
+    let other_digit = if line.ends_with('0') { '1' } else { '0' };
+    let fill = "#".repeat(4096 - line.len() - 1);
+    vec![
+        vector("as written", "ok", root.to_text().expose()),
+        good("the key alone, without line feed", line.clone()),
+        good("carriage returns, blank lines, white space", format!("# a\r\n\r\n \t{line} \t\r\n\n")),
+        vector("comment that is not UTF-8", "ok", &[b"# \xff\n", line.as_bytes()].concat()),
+        good("4096 bytes", format!("{fill}\n{line}")),
+        vector("4097 bytes", "too long", format!("#{fill}\n{line}").as_bytes()),
+        vector("empty", "no key", b""),
+        vector("comments alone", "no key", b"# a\n#\n\n"),
+        vector("key as a comment", "no key", format!("#{line}\n").as_bytes()),
+        bad("the same key twice", format!("{line}\n{line}\n")),
+        bad("two keys", format!("{line}\n{}\n", self::line(&key_file(31)))),
+        bad("another line", format!("{line}\nkey\n")),
+        bad("comment behind the key", format!("{line} # a\n")),
+        bad("byte order mark", format!("\u{feff}{line}\n")),
+        bad("upper-case digits", line.to_uppercase()),
+        bad("lower-case prefix", line.to_lowercase()),
+        bad("another version", line.replace("-1-", "-2-")),
+        bad("last digit missing", line[..last].to_owned()),
+        bad("a digit too many", format!("{line}0")),
+        bad("without check digits", line[..line.len() - 8].to_owned()),
+        bad("last digit altered", format!("{}{other_digit}", &line[..last])),
+        bad("two digits swapped", swap_first_unequal(&line)),
+        bad("key over two lines", format!("{}\n{}\n", &line[..40], &line[40..])),
+        bad("white space inside", format!("{} {}", &line[..40], &line[41..])),
+    ]
+}
+
+/// The line with two neighbouring digits of its key exchanged.
+fn swap_first_unequal(line: &str) -> String {
+    let mut bytes = line.as_bytes().to_vec();
+    let first = "COFFER-KEY-1-".len();
+    let place = (first..bytes.len() - 1).find(|at| bytes[*at] != bytes[at + 1]).expect("digits differ");
+    bytes.swap(place, place + 1);
+    String::from_utf8(bytes).expect("digits are ASCII")
+}

@@ -1,0 +1,120 @@
+//! The reading keys of every epoch, found backwards from the key that a slot gave.
+
+use coffer_crypto::{
+    DomainKeys, ObjectKind, Purpose, ReaderSecret, SealContext, SealKey, SealingKeyPair, Secret, SigningKey,
+    VaultKey,
+};
+use coffer_format::FormatError;
+use coffer_format::id::{DomainId, VaultId};
+use coffer_format::log::Epoch;
+
+use crate::error::PipelineError;
+
+/// The key that was unwrapped from a slot.
+#[derive(Debug)]
+pub enum UnwrappedKey {
+    /// The vault key: reads and signs.
+    VaultKey(VaultKey),
+    /// The reader secret: reads.
+    Reader(ReaderSecret),
+}
+
+/// Keys to read all epochs up to the one the unwrapped key belongs to.
+#[derive(Debug)]
+pub struct Keyring {
+    readers: Vec<ReaderSecret>,
+    pairs: Vec<SealingKeyPair>,
+    signing: Option<SigningKey>,
+}
+
+impl Keyring {
+    /// Checks the unwrapped key of epoch number `epoch` against the log's `epochs` and opens the older ones.
+    ///
+    /// # Errors
+    /// [`PipelineError::WrongKey`] when the key does not belong to the epoch; [`PipelineError::Crypto`] when an older
+    /// key does not open.
+    pub fn open(
+        vault: VaultId,
+        epochs: &[Epoch],
+        epoch: u32,
+        key: UnwrappedKey,
+    ) -> Result<Self, PipelineError> {
+        let wrong = || PipelineError::WrongKey { epoch };
+        let last = epoch as usize;
+        let newest = epochs.get(last).ok_or_else(wrong)?;
+        let (reader, signing) = match key {
+            UnwrappedKey::VaultKey(key) => {
+                let signing = key.signing();
+                if *signing.verifying_key().as_bytes() != newest.owner_key {
+                    return Err(wrong());
+                }
+                (key.reader(), Some(signing))
+            }
+            UnwrappedKey::Reader(reader) => (reader, None),
+        };
+        let (mut readers, mut pairs) = (Vec::new(), Vec::new());
+        let mut reader = Some(reader);
+        for number in (0..=epoch).rev() {
+            let Some(current) = reader.take() else { break };
+            let pair = current.sealing();
+            let known = epochs.get(number as usize).ok_or_else(wrong)?;
+            if pair.public().to_bytes() != *known.sealing_key {
+                return Err(wrong());
+            }
+            if let Some(details) = &known.details {
+                reader = Some(previous_reader(vault, &current, number, &details.previous_reader_secret)?);
+            }
+            readers.push(current);
+            pairs.push(pair);
+        }
+        readers.reverse();
+        pairs.reverse();
+        // Only the newest owner's key may sign.
+        let signing = signing.filter(|_| last + 1 == epochs.len());
+        Ok(Self { readers, pairs, signing })
+    }
+
+    /// The owner's signing key, if the unwrapped key gives it.
+    #[must_use]
+    pub const fn signing(&self) -> Option<&SigningKey> {
+        self.signing.as_ref()
+    }
+
+    /// The sealing key pair of an epoch, if it is known.
+    #[must_use]
+    pub fn sealing(&self, epoch: u32) -> Option<&SealingKeyPair> {
+        self.pairs.get(epoch as usize)
+    }
+
+    /// Sealing key pairs of all epochs, oldest first.
+    #[must_use]
+    pub fn sealing_pairs(&self) -> &[SealingKeyPair] {
+        &self.pairs
+    }
+
+    /// Keys of a dedup domain.
+    ///
+    /// # Errors
+    /// When the domain is of an epoch that is not known.
+    pub fn domain_keys(&self, domain: &DomainId) -> Result<DomainKeys, PipelineError> {
+        let reader = self.readers.get(domain.epoch() as usize);
+        let rule = "its dedup domain is of an epoch that does not exist";
+        let reader = reader.ok_or(FormatError::Malformed { object: "domain id", offset: 0, rule })?;
+        Ok(reader.domain_keys(&domain.0))
+    }
+}
+
+fn previous_reader(
+    vault: VaultId,
+    current: &ReaderSecret,
+    epoch: u32,
+    sealed: &[u8; 48],
+) -> Result<ReaderSecret, PipelineError> {
+    let context = SealContext::new(vault.0, ObjectKind::EpochRecord, [0; 32]);
+    let key = SealKey::new(&current.previous_reader_secret_kek(), context);
+    let mut bytes = *sealed;
+    let plain = key.open_in_place(Purpose::PreviousReaderSecret, epoch, &mut bytes)?;
+    let secret = Secret::from_slice(plain)?;
+    plain.fill(0);
+    Ok(ReaderSecret::from_secret(secret))
+}

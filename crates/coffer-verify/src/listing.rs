@@ -1,0 +1,159 @@
+//! The names in the store, and what to think of those that the log does not know.
+//!
+//! A listing is a hint: that a name is absent from it proves nothing, and the other modules ask for the object itself.
+
+use std::ops::ControlFlow;
+
+use coffer_format::id::{PackId, SegmentId, SlotId};
+use coffer_format::log::LogState;
+use coffer_format::object::{ObjectName, PROBE_PREFIX};
+use coffer_store::{ItemKind, ListItem, ObjectStore};
+
+use crate::error::VerifyError;
+use crate::packs::PackTable;
+use crate::replay::Replayed;
+use crate::report::{Class, Counts, Findings, LISTED_MAX, Residue};
+
+/// Most residue that a report lists.
+const RESIDUE_MAX: usize = 100_000;
+
+/// Names with lengths, each list sorted and without repetitions.
+#[derive(Debug, Default)]
+pub(crate) struct Listing {
+    pub(crate) records: Vec<(u64, u64)>,
+    packs: Vec<(PackId, u64)>,
+    segments: Vec<(SegmentId, u64)>,
+    slots: Vec<(SlotId, u64)>,
+    probes: Vec<Residue>,
+    /// Names that mean nothing, with what they are.
+    strange: Vec<(String, &'static str)>,
+    /// How many more of them there are.
+    more_strange: u64,
+}
+
+impl Listing {
+    pub(crate) fn read(store: &dyn ObjectStore) -> Result<Self, VerifyError> {
+        let mut listing = Self::default();
+        let visit = &mut |item| {
+            listing.add(item);
+            ControlFlow::Continue(())
+        };
+        store.list("", None, visit).map_err(|source| VerifyError::Store { source })?;
+        sort(&mut listing.records);
+        sort(&mut listing.packs);
+        sort(&mut listing.segments);
+        sort(&mut listing.slots);
+        sort(&mut listing.probes);
+        sort(&mut listing.strange);
+        Ok(listing)
+    }
+
+    fn add(&mut self, item: ListItem) {
+        let strange = match (item.kind, ObjectName::parse(&item.name)) {
+            (ItemKind::Foreign, _) => "it is not an object",
+            (_, Some(ObjectName::Header)) => return,
+            (_, Some(ObjectName::Record(number))) => return self.records.push((number, item.len)),
+            (_, Some(ObjectName::Pack(id))) => return self.packs.push((id, item.len)),
+            (_, Some(ObjectName::Segment(id))) => return self.segments.push((id, item.len)),
+            (_, Some(ObjectName::Slot(id))) => return self.slots.push((id, item.len)),
+            _ if item.name.starts_with(PROBE_PREFIX) && self.probes.len() < RESIDUE_MAX => {
+                return self.probes.push(Residue { name: item.name, len: item.len });
+            }
+            _ => "nothing in a vault has such a name",
+        };
+        if self.strange.len() < LISTED_MAX {
+            self.strange.push((item.name, strange));
+        } else {
+            self.more_strange += 1;
+        }
+    }
+
+    /// Whether there is anything at all that a vault consists of.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.records.is_empty()
+            && self.packs.is_empty()
+            && self.segments.is_empty()
+            && self.slots.is_empty()
+    }
+
+    /// The length a pack was listed with.
+    pub(crate) fn pack_len(&self, id: &PackId) -> Option<u64> {
+        self.packs.binary_search_by_key(id, |pack| pack.0).ok().map(|at| self.packs[at].1)
+    }
+
+    /// Sorts what the log does not need into residue, which is returned, and surplus, which becomes findings.
+    ///
+    /// Packs that no segment lists are not called residue while a live segment cannot be read: it may list them.
+    pub(crate) fn residue(
+        &self,
+        replayed: &Replayed,
+        table: &PackTable,
+        findings: &mut Findings,
+        counts: &mut Counts,
+    ) -> Vec<Residue> {
+        let log: &LogState = &replayed.log;
+        let mut residue = self.probes.clone();
+        counts.residue_objects = residue.len() as u64;
+        counts.residue_bytes = residue.iter().map(|item| item.len).sum();
+        let mut keep = |name: ObjectName, len: u64| {
+            counts.residue_objects += 1;
+            counts.residue_bytes = counts.residue_bytes.saturating_add(len);
+            if residue.len() < RESIDUE_MAX {
+                residue.push(Residue { name: name.to_string(), len });
+            }
+        };
+        if !table.has_unreadable_segments {
+            for (id, len) in self.packs.iter().filter(|(id, _)| table.position(id).is_none()) {
+                keep(ObjectName::Pack(*id), *len);
+            }
+        }
+        for (id, len) in self.segments.iter().filter(|(id, _)| !log.segments.contains_key(id)) {
+            keep(ObjectName::Segment(*id), *len);
+        }
+        let mut surplus = Surplus { findings, listed: 0, more: self.more_strange };
+        for (id, len) in self.slots.iter().filter(|(id, _)| log.slots.binary_search(id).is_err()) {
+            if replayed.known_slots.contains(id) {
+                keep(ObjectName::Slot(*id), *len);
+            } else {
+                surplus.add(ObjectName::Slot(*id).to_string(), "no effective record ever named this key slot");
+            }
+        }
+        for (number, _) in self.records.iter().filter(|(number, _)| *number >= log.next) {
+            let what = "it lies beyond the head and no enrolled signer signed it as a continuation";
+            surplus.add(ObjectName::Record(*number).to_string(), what);
+        }
+        for (name, what) in &self.strange {
+            surplus.add(name.clone(), what);
+        }
+        counts.surplus_names = surplus.listed as u64 + surplus.more;
+        if surplus.more > 0 {
+            let what = format!("{} more names mean nothing", surplus.more);
+            surplus.findings.add(Class::Surplus, "(further names)", what);
+        }
+        residue.sort_unstable();
+        residue
+    }
+}
+
+fn sort<T: Ord>(items: &mut Vec<T>) {
+    items.sort_unstable();
+    items.dedup();
+}
+
+/// Makes findings of the first [`LISTED_MAX`] surplus names.
+struct Surplus<'a> {
+    findings: &'a mut Findings,
+    listed: usize,
+    more: u64,
+}
+
+impl Surplus<'_> {
+    fn add(&mut self, name: String, what: &str) {
+        if self.listed < LISTED_MAX {
+            self.listed += 1;
+            self.findings.add(Class::Surplus, name, what);
+        } else {
+            self.more += 1;
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! The packs that live index segments list: present, of the right length, with the hash they are named by.
+
+use std::collections::BTreeSet;
+
+use coffer_crypto::hash::Hasher;
+use coffer_format::id::PackId;
+use coffer_format::object::ObjectName;
+use coffer_format::pack::FramePlace;
+
+use crate::error::VerifyError;
+use crate::listing::Listing;
+use crate::options::Options;
+use crate::parallel;
+use crate::progress::{Progress, Stage};
+use crate::replay::Replayed;
+use crate::report::{Affected, Class, Counts, Faults, Findings};
+use crate::segments::Segment;
+use crate::source::{Fetched, Source};
+
+/// Bytes read and hashed at once.
+const PIECE_LEN: usize = 1 << 20;
+
+/// A pack that a live index segment lists.
+#[derive(Debug)]
+pub(crate) struct Pack {
+    pub(crate) id: PackId,
+    /// Length of the object in bytes.
+    pub(crate) len: u64,
+    /// Positions of the listings that name it.
+    pub(crate) listings: Vec<u32>,
+    /// Whether an intact segment lists it, so that it has to be there.
+    pub(crate) trusted: bool,
+    /// Another length that an intact segment gives it.
+    pub(crate) other_len: Option<u64>,
+}
+
+/// A pack in the table of one segment.
+#[derive(Debug)]
+pub(crate) struct Listed {
+    pub(crate) segment: u32,
+    pub(crate) pack: u32,
+    /// With a key: places of its frames.
+    pub(crate) frames: Vec<FramePlace>,
+}
+
+/// How a chunk was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum RowState {
+    /// Its pack was not opened.
+    Unchecked,
+    /// It is lost, or not what the row says.
+    Bad,
+    /// It is a data chunk of this id.
+    GoodData,
+    /// It is a meta chunk of this id.
+    GoodMeta,
+}
+
+/// A row of the live index. 48 bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Row {
+    /// The first 20 bytes are the index's; all are known once the row is good.
+    pub(crate) id: [u8; 32],
+    pub(crate) listing: u32,
+    pub(crate) offset: u32,
+    pub(crate) len: u32,
+    pub(crate) frame: u16,
+    pub(crate) state: RowState,
+}
+
+const _: () = assert!(size_of::<Row>() == 48);
+
+/// All live segments and what they list.
+#[derive(Debug)]
+pub(crate) struct PackTable {
+    /// Ascending by name.
+    pub(crate) segments: Vec<Segment>,
+    /// Ascending by name.
+    pub(crate) packs: Vec<Pack>,
+    pub(crate) listings: Vec<Listed>,
+    /// Whether the packs of some live segment are not known.
+    pub(crate) has_unreadable_segments: bool,
+}
+
+impl PackTable {
+    /// Collects the packs of all segments, and their rows.
+    pub(crate) fn new(mut segments: Vec<Segment>) -> (Self, Vec<Row>) {
+        let has_unreadable_segments = segments.iter().any(|segment| segment.packs.is_none());
+        let mut packs: Vec<Pack> = Vec::new();
+        for segment in &segments {
+            packs.extend(segment.packs.iter().flatten().map(|row| Pack {
+                id: row.id,
+                len: row.len,
+                listings: Vec::new(),
+                trusted: segment.authentic,
+                other_len: None,
+            }));
+        }
+        // Of several listings the first that is to be trusted gives the length.
+        packs.sort_by_key(|pack| (pack.id, !pack.trusted));
+        packs.dedup_by(|again, first| {
+            if again.id == first.id && again.trusted && again.len != first.len {
+                first.other_len = Some(again.len);
+            }
+            again.id == first.id
+        });
+        let mut table = Self { segments: Vec::new(), packs, listings: Vec::new(), has_unreadable_segments };
+        let mut rows = Vec::with_capacity(segments.iter().map(|segment| segment.rows.len()).sum());
+        for (number, segment) in (0..).zip(&mut segments) {
+            table.add_listings(number, segment, &mut rows);
+        }
+        table.segments = segments;
+        (table, rows)
+    }
+
+    fn add_listings(&mut self, segment_number: u32, segment: &mut Segment, rows: &mut Vec<Row>) {
+        let first = count32(self.listings.len());
+        let mut frames = std::mem::take(&mut segment.frames).into_iter();
+        for (listing, row) in (first..).zip(segment.packs.iter().flatten()) {
+            let Some(pack) = self.position(&row.id) else { continue };
+            let frames = frames.next().unwrap_or_default();
+            self.packs[pack].listings.push(listing);
+            self.listings.push(Listed { segment: segment_number, pack: count32(pack), frames });
+        }
+        for row in std::mem::take(&mut segment.rows) {
+            let mut id = [0; 32];
+            id[..row.prefix.len()].copy_from_slice(&row.prefix);
+            rows.push(Row {
+                id,
+                listing: first + u32::from(row.pack),
+                offset: row.offset,
+                len: row.len,
+                frame: row.frame,
+                state: RowState::Unchecked,
+            });
+        }
+    }
+
+    /// Where a pack stands in the table.
+    pub(crate) fn position(&self, id: &PackId) -> Option<usize> {
+        self.packs.binary_search_by_key(id, |pack| pack.id).ok()
+    }
+
+    /// The segments that list a pack.
+    pub(crate) fn segments_of<'a>(&'a self, pack: &'a Pack) -> impl Iterator<Item = u32> + 'a {
+        pack.listings.iter().map(|listing| self.listings[*listing as usize].segment)
+    }
+}
+
+/// What is wrong with one pack.
+#[derive(Debug)]
+pub(crate) struct PackFault {
+    pub(crate) class: Class,
+    pub(crate) faults: Faults,
+}
+
+impl PackFault {
+    pub(crate) fn new(class: Class, what: impl Into<String>) -> Self {
+        let mut faults = Faults::default();
+        faults.add(what);
+        Self { class, faults }
+    }
+}
+
+/// The length of a pack. A listing settles it where it confirms the index; else the object itself is asked for.
+pub(crate) fn actual_len(
+    source: &Source<'_>,
+    listing: &Listing,
+    pack: &Pack,
+) -> Result<Fetched<u64>, VerifyError> {
+    match listing.pack_len(&pack.id) {
+        Some(len) if len == pack.len => Ok(Ok(len)),
+        _ => source.len(ObjectName::Pack(pack.id)),
+    }
+}
+
+/// What the lengths of a pack say about it.
+pub(crate) fn len_fault(pack: &Pack, actual: &Fetched<u64>) -> Option<PackFault> {
+    let fault = match actual {
+        Err(fault) => Some(PackFault::new(fault.class(), fault.what())),
+        Ok(len) if *len != pack.len => {
+            Some(PackFault::new(Class::Corrupt, format!("it is {len} bytes, the index says {}", pack.len)))
+        }
+        Ok(_) => None,
+    };
+    match pack.other_len {
+        Some(other) if fault.is_none() => {
+            let what = format!("index segments give it {} and {other} bytes", pack.len);
+            Some(PackFault::new(Class::Corrupt, what))
+        }
+        _ => fault,
+    }
+}
+
+/// Checks packs and reports what is wrong with them and with segments, without a key.
+#[expect(clippy::too_many_arguments, reason = "each is a different thing that the check needs")]
+pub(crate) fn check(
+    source: &Source<'_>,
+    listing: &Listing,
+    table: &PackTable,
+    chosen: &[bool],
+    replayed: &Replayed,
+    options: &Options,
+    progress: &dyn Progress,
+    findings: &mut Findings,
+    counts: &mut Counts,
+) -> Result<(), VerifyError> {
+    progress.begin(Stage::Packs, chosen_bytes(table, chosen));
+    let check = |buffer: &mut Vec<u8>, (pack, chosen): (&Pack, &bool)| {
+        let actual = actual_len(source, listing, pack)?;
+        let mut fault = len_fault(pack, &actual);
+        let mut hashed = 0;
+        if *chosen {
+            if fault.is_none() {
+                fault = hash_fault(source, pack, buffer)?;
+                hashed = pack.len;
+            }
+            progress.advance(Stage::Packs, pack.len);
+        }
+        Ok((fault, hashed))
+    };
+    let jobs = table.packs.iter().zip(chosen);
+    let checked = parallel::map(options.threads, jobs, || Ok(Vec::new()), check)?;
+    let mut segment_faults: Vec<Faults> = vec![Faults::default(); table.segments.len()];
+    for (pack, (fault, hashed)) in table.packs.iter().zip(checked) {
+        counts.hashed_packs += u64::from(hashed > 0);
+        counts.hashed_bytes += hashed;
+        let Some(fault) = fault else { continue };
+        if !pack.trusted {
+            blame_segments(table, pack, &fault, &mut segment_faults);
+            continue;
+        }
+        let segments: BTreeSet<_> = table.segments_of(pack).collect();
+        let needing = segments.into_iter().flat_map(|at| replayed.may_need(&table.segments[at as usize].live));
+        let affected = Affected::of_snapshots(needing);
+        findings.add(fault.class, ObjectName::Pack(pack.id), fault.faults.what()).merge(affected);
+    }
+    for (segment, more) in table.segments.iter().zip(segment_faults) {
+        let mut faults = segment.faults.clone();
+        faults.merge(more);
+        if !faults.is_empty() {
+            let affected = Affected::of_snapshots(replayed.may_need(&segment.live));
+            findings.add(segment.class, ObjectName::Segment(segment.id), faults.what()).merge(affected);
+        }
+    }
+    Ok(())
+}
+
+/// A pack that only damaged segments list may be one that never was: what is wrong with it is a fault of theirs.
+pub(crate) fn blame_segments(table: &PackTable, pack: &Pack, fault: &PackFault, segment_faults: &mut [Faults]) {
+    for segment in table.segments_of(pack) {
+        let what = format!("pack {} of its table: {}", pack.id.short(), fault.faults.what());
+        segment_faults[segment as usize].add(what);
+    }
+}
+
+/// Length of the packs that are read whole.
+pub(crate) fn chosen_bytes(table: &PackTable, chosen: &[bool]) -> u64 {
+    table.packs.iter().zip(chosen).filter(|(_, chosen)| **chosen).map(|(pack, _)| pack.len).sum()
+}
+
+/// Reads a pack piece by piece and hashes each while it is in the processor's caches.
+fn hash_fault(
+    source: &Source<'_>,
+    pack: &Pack,
+    buffer: &mut Vec<u8>,
+) -> Result<Option<PackFault>, VerifyError> {
+    let mut hasher = Hasher::new();
+    let mut offset = 0;
+    while offset < pack.len {
+        let len = usize::try_from(pack.len - offset).map_or(PIECE_LEN, |left| left.min(PIECE_LEN));
+        buffer.resize(len, 0);
+        if let Err(fault) = source.read_range(ObjectName::Pack(pack.id), offset, buffer)? {
+            return Ok(Some(PackFault::new(fault.class(), fault.what())));
+        }
+        hasher.update(buffer);
+        offset += len as u64;
+    }
+    let intact = hasher.finalize() == pack.id.0;
+    Ok((!intact).then(|| PackFault::new(Class::Corrupt, HASH_FAULT)))
+}
+
+/// What is said of a pack whose hash is not its name.
+pub(crate) const HASH_FAULT: &str = "its bytes have another hash than its name";
+
+/// A number of things in memory that the limits of the format keep within 32 bits.
+pub(crate) fn count32(count: usize) -> u32 {
+    u32::try_from(count).expect("packs and segments are far fewer than 2^32")
+}

@@ -1,0 +1,346 @@
+//! Header and log: from the objects to the state of the vault (specification sections 6 and 8).
+//!
+//! Records are asked for by number. Only where one is absent does the listing hint at what may lie behind the gap, and
+//! only a record that an enrolled signer signed for its place proves that there is a gap at all.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use coffer_format::FormatError;
+use coffer_format::header::Header;
+use coffer_format::id::{SlotId, SnapshotId, VaultId};
+use coffer_format::limits::{HEADER_LEN_MAX, LOG_NUMBER_MAX, RECORD_LEN_MAX};
+use coffer_format::log::{LiveSegment, LogState, Outcome, StoredRecord, VoidReason};
+use coffer_format::object::ObjectName;
+use coffer_format::record::{Details, Record, RecordKind};
+use coffer_pipeline::record::signature_is_good;
+
+use crate::error::VerifyError;
+use crate::listing::Listing;
+use crate::options::Options;
+use crate::parallel;
+use crate::progress::{Progress, Stage};
+use crate::report::{Class, Counts, Findings};
+use crate::source::{Fetched, ReadFault, Source};
+
+/// Most listed records that are read in search of one that proves a gap.
+const EVIDENCE_COUNT_MAX: usize = 4_096;
+/// Most records that a gap is believed to hold.
+const GAP_COUNT_MAX: u64 = 1_000_000;
+/// Records read at once, for each thread.
+const WINDOW_COUNT: u64 = 4;
+
+/// The state of a vault, and what its log tells beyond that.
+#[derive(Debug)]
+pub(crate) struct Replayed {
+    pub(crate) header_bytes: Vec<u8>,
+    pub(crate) header: Header,
+    pub(crate) log: LogState,
+    pub(crate) fresh_proved: bool,
+    /// Every slot that an effective record named.
+    pub(crate) known_slots: BTreeSet<SlotId>,
+    /// Effective records whose segments may serve snapshots older than themselves.
+    relisting: BTreeSet<u64>,
+}
+
+impl Replayed {
+    /// The snapshots that may need a segment: those of its domain that came with it or later; all of its domain if it
+    /// was added to list anew what older ones need.
+    pub(crate) fn may_need(&self, segment: &LiveSegment) -> impl Iterator<Item = SnapshotId> {
+        let first = if self.relisting.contains(&segment.added_by) { 0 } else { segment.added_by };
+        let snapshots = self.log.snapshots.iter().filter(|snapshot| !snapshot.forgotten);
+        let domain = segment.domain;
+        snapshots
+            .filter(move |snapshot| snapshot.body.domain == domain && snapshot.number >= first)
+            .map(|snapshot| snapshot.id)
+    }
+}
+
+/// Reads header and log. Gives nothing when no header can be trusted; a finding then says so.
+pub(crate) fn replay(
+    source: &Source<'_>,
+    listing: &Listing,
+    options: &Options,
+    progress: &dyn Progress,
+    findings: &mut Findings,
+    counts: &mut Counts,
+) -> Result<Option<Replayed>, VerifyError> {
+    let Some(header_bytes) = header_bytes(source, listing, options, findings)? else { return Ok(None) };
+    let header = match Header::decode(&header_bytes) {
+        Ok(header) => header,
+        Err(FormatError::Version { major, minor, .. }) => {
+            return Err(VerifyError::NeedsNewer { major, minor });
+        }
+        Err(error) => {
+            findings.add(Class::Corrupt, ObjectName::Header, error.to_string());
+            return Ok(None);
+        }
+    };
+    let log = LogState::new(Header::vault_id(&header_bytes), &header);
+    let mut replay = Replay {
+        source,
+        listing,
+        options,
+        log,
+        gap_end: 0,
+        missing: Vec::new(),
+        unreadable: BTreeMap::new(),
+        void: BTreeMap::new(),
+        known_slots: BTreeSet::new(),
+        relisting: BTreeSet::new(),
+        chain_at_head: None,
+        claimed_at_head: None,
+    };
+    progress.begin(Stage::Log, listing.records.len() as u64);
+    replay.run(progress, findings)?;
+    replay.report(findings);
+    let fresh_proved = replay.compare_head(findings);
+    counts.records = replay.log.next;
+    counts.void_records = replay.void.len() as u64;
+    counts.damaged_records = replay.log.damaged.len() as u64;
+    let forgotten = replay.log.snapshots.iter().filter(|snapshot| snapshot.forgotten).count() as u64;
+    counts.forgotten_snapshots = forgotten;
+    counts.snapshots = replay.log.snapshots.len() as u64 - forgotten;
+    counts.segments = replay.log.segments.len() as u64;
+    let Replay { log, known_slots, relisting, .. } = replay;
+    Ok(Some(Replayed { header_bytes, header, log, fresh_proved, known_slots, relisting }))
+}
+
+/// The header to go by: the object `vault`, or the copy in record 0 where that is lost or not the one meant.
+fn header_bytes(
+    source: &Source<'_>,
+    listing: &Listing,
+    options: &Options,
+    findings: &mut Findings,
+) -> Result<Option<Vec<u8>>, VerifyError> {
+    let mut stored = Vec::new();
+    let stored = source.read(ObjectName::Header, HEADER_LEN_MAX, &mut stored)?.map(|()| stored);
+    let copy = copied_header(source)?;
+    if matches!(stored, Err(ReadFault::Absent)) && copy.is_none() && options.vault_id.is_none() && listing.is_empty() {
+        return Err(VerifyError::NotAVault { url: source.url() });
+    }
+    let stored = match stored {
+        Ok(bytes) => bytes,
+        Err(fault) => {
+            findings.add(fault.class(), ObjectName::Header, fault.what());
+            return Ok(copy.filter(|bytes| fits(bytes, options.vault_id)));
+        }
+    };
+    let id = Header::vault_id(&stored);
+    let what = match (options.vault_id, Header::decode(&stored)) {
+        (Some(expected), _) if id == expected => return Ok(Some(stored)),
+        (Some(_), _) => format!("it is the header of another vault or damaged: its id is {id}"),
+        (None, Err(error @ FormatError::Malformed { .. })) => error.to_string(),
+        (None, _) if copy.as_ref().is_none_or(|copy| *copy == stored) => return Ok(Some(stored)),
+        (None, _) => format!("it is not the header that record 0 carries: its id is {id}"),
+    };
+    findings.add(Class::Corrupt, ObjectName::Header, what);
+    Ok(copy.filter(|bytes| fits(bytes, options.vault_id)))
+}
+
+fn fits(header: &[u8], expected: Option<VaultId>) -> bool {
+    expected.is_none_or(|expected| Header::vault_id(header) == expected)
+}
+
+/// The header in record 0, if that record is consistent with it in itself: made for that vault and signed by its owner.
+fn copied_header(source: &Source<'_>) -> Result<Option<Vec<u8>>, VerifyError> {
+    let mut bytes = Vec::new();
+    if source.read(ObjectName::Record(0), RECORD_LEN_MAX, &mut bytes)?.is_err() {
+        return Ok(None);
+    }
+    let Ok(record) = Record::decode(&bytes) else { return Ok(None) };
+    let public = &record.public;
+    let details = Details::decode(RecordKind::Slots, true, public.details.as_deref());
+    let Ok(Details::Genesis { header: copy }) = details else { return Ok(None) };
+    let consistent = Header::decode(&copy).is_ok_and(|header| {
+        public.vault == Header::vault_id(&copy)
+            && public.number == 0
+            && public.signer == header.owner_key
+            && signature_is_good(&public.signer, record.public_bytes, &record.signature)
+    });
+    Ok(consistent.then_some(copy))
+}
+
+struct Replay<'a> {
+    source: &'a Source<'a>,
+    listing: &'a Listing,
+    options: &'a Options,
+    log: LogState,
+    /// Below this number an absent record is missing: the record of this number is there and proves it.
+    gap_end: u64,
+    missing: Vec<u64>,
+    unreadable: BTreeMap<u64, ReadFault>,
+    void: BTreeMap<u64, VoidReason>,
+    known_slots: BTreeSet<SlotId>,
+    relisting: BTreeSet<u64>,
+    /// Chain value found at the number of the given head.
+    chain_at_head: Option<[u8; 32]>,
+    /// Chain value that the effective record after it says it has.
+    claimed_at_head: Option<[u8; 32]>,
+}
+
+impl Replay<'_> {
+    fn run(&mut self, progress: &dyn Progress, findings: &mut Findings) -> Result<(), VerifyError> {
+        loop {
+            let from = self.log.next;
+            let count = WINDOW_COUNT * self.options.threads.max(1) as u64;
+            let numbers = from..(from + count).min(LOG_NUMBER_MAX + 1);
+            let read = |(): &mut (), number| read_record(self.source, number);
+            let window = parallel::map(self.options.threads, numbers.clone(), || Ok(()), read)?;
+            for (number, fetched) in numbers.clone().zip(window) {
+                if !self.take(number, fetched, findings)? {
+                    return Ok(());
+                }
+                progress.advance(Stage::Log, 1);
+            }
+            if numbers.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Applies what was fetched as the next record; false when the log has ended before it.
+    fn take(
+        &mut self,
+        number: u64,
+        fetched: Fetched<Vec<u8>>,
+        findings: &mut Findings,
+    ) -> Result<bool, VerifyError> {
+        match fetched {
+            Ok(bytes) => {
+                let outcome = self.log.apply(StoredRecord::Whole(&bytes), &signature_is_good);
+                self.note(number, outcome, &bytes);
+            }
+            Err(ReadFault::TooLong { len }) => {
+                let mut first = vec![0; usize::try_from(RECORD_LEN_MAX).unwrap_or(usize::MAX)];
+                match self.source.read_range(ObjectName::Record(number), 0, &mut first)? {
+                    Ok(()) => {
+                        let outcome = self.log.apply(StoredRecord::Oversize(&first, len), &signature_is_good);
+                        self.note(number, outcome, &[]);
+                    }
+                    Err(fault) => return self.take(number, Err(fault), findings),
+                }
+            }
+            Err(fault) => {
+                let known = number < self.gap_end || self.find_gap_end(number, findings)?;
+                if fault != ReadFault::Absent {
+                    self.unreadable.insert(number, fault);
+                } else if known {
+                    self.missing.push(number);
+                }
+                if !known {
+                    return Ok(false);
+                }
+                let outcome = self.log.apply(StoredRecord::Missing, &signature_is_good);
+                self.note(number, outcome, &[]);
+            }
+        }
+        match self.log.needs_minor {
+            Some(minor) => Err(VerifyError::NeedsNewer { major: 1, minor }),
+            None => Ok(true),
+        }
+    }
+
+    fn note(&mut self, number: u64, outcome: Outcome, bytes: &[u8]) {
+        let at_head = self.options.head.map(|head| head.number);
+        if at_head == Some(number) {
+            self.chain_at_head = self.log.head().map(|head| head.chain);
+        }
+        match outcome {
+            Outcome::Effective => {
+                let Ok(record) = Record::decode(bytes) else { return };
+                let public = record.public;
+                if at_head.is_some_and(|head| head + 1 == number) {
+                    self.claimed_at_head = Some(public.previous);
+                }
+                self.known_slots.extend(public.slots.unwrap_or_default());
+                let own = matches!(
+                    RecordKind::from_number(public.kind),
+                    Some(RecordKind::Snapshot | RecordKind::Progress | RecordKind::Reconcile)
+                );
+                if !own && !public.segments_added.is_empty() {
+                    self.relisting.insert(number);
+                }
+            }
+            Outcome::Void(reason) => drop(self.void.insert(number, reason)),
+            Outcome::Missing => {}
+        }
+    }
+
+    /// Looks for a listed record behind `number` that proves that `number` once existed.
+    fn find_gap_end(&mut self, number: u64, findings: &mut Findings) -> Result<bool, VerifyError> {
+        let from = self.listing.records.partition_point(|(listed, _)| *listed <= number);
+        for (candidate, _) in self.listing.records[from..].iter().take(EVIDENCE_COUNT_MAX) {
+            let Ok(bytes) = read_record(self.source, *candidate)? else { continue };
+            if !self.log.is_evidence(*candidate, &bytes, &signature_is_good) {
+                continue;
+            }
+            if candidate - number > GAP_COUNT_MAX {
+                let what = format!("an enrolled signer signed it, but {} records before it are absent", candidate - number);
+                findings.add(Class::Surplus, ObjectName::Record(*candidate), what);
+                continue;
+            }
+            self.gap_end = *candidate;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    fn report(&self, findings: &mut Findings) {
+        if self.log.next == 0 && self.unreadable.is_empty() {
+            let what = "it is absent: the vault is unfinished, or its log is lost";
+            findings.add(Class::Missing, ObjectName::Record(0), what);
+        }
+        for (number, fault) in &self.unreadable {
+            findings.add(fault.class(), ObjectName::Record(*number), fault.what());
+        }
+        for run in self.missing.chunk_by(|a, b| a + 1 == *b) {
+            let (first, last) = (run[0], run[run.len() - 1]);
+            let what = if first == last {
+                "it is absent, though an enrolled signer signed a later record".to_owned()
+            } else {
+                format!("records {first} to {last} are absent, though an enrolled signer signed a later one")
+            };
+            findings.add(Class::Missing, ObjectName::Record(first), what);
+        }
+        let damaged: BTreeSet<_> = self.log.damaged.iter().collect();
+        for (number, reason) in &self.void {
+            let name = ObjectName::Record(*number);
+            if damaged.contains(number) {
+                let what = format!(
+                    "it was signed with other bytes, as the record after it proves; now it is void ({})",
+                    reason.name()
+                );
+                findings.add(Class::Corrupt, name, what);
+            } else {
+                findings.add(Class::Surplus, name, format!("it is void ({}) and changes nothing", reason.name()));
+            }
+        }
+    }
+
+    /// Whether the log contains the head that was given.
+    fn compare_head(&self, findings: &mut Findings) -> bool {
+        let Some(head) = self.options.head else { return false };
+        let name = ObjectName::Record(head.number);
+        if head.number >= self.log.next {
+            let what = match self.log.next.checked_sub(1) {
+                Some(last) => format!("the log ends at record {last}, before the given head"),
+                None => "the log is empty, though a head was given".to_owned(),
+            };
+            findings.add(Class::Rollback, name, what);
+            return false;
+        }
+        if self.chain_at_head == Some(head.chain) || self.claimed_at_head == Some(head.chain) {
+            return true;
+        }
+        if self.void.get(&head.number).is_some_and(|reason| !reason.is_authentic()) {
+            findings.add(Class::Corrupt, name, "it is not the record of the given head and no record at all");
+        }
+        findings.add(Class::Rollback, name, "its chain value is not that of the given head");
+        false
+    }
+}
+
+fn read_record(source: &Source<'_>, number: u64) -> Result<Fetched<Vec<u8>>, VerifyError> {
+    let mut bytes = Vec::new();
+    Ok(source.read(ObjectName::Record(number), RECORD_LEN_MAX, &mut bytes)?.map(|()| bytes))
+}

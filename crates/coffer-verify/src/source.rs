@@ -1,0 +1,130 @@
+//! Reading objects of a vault, and telling a bad object from a store that is gone.
+
+use std::error::Error;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use coffer_format::object::{HEADER_NAME, ObjectName};
+use coffer_store::{ObjectKey, ObjectStore, StoreError};
+
+use crate::error::VerifyError;
+use crate::report::Class;
+
+/// Why an object could not be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ReadFault {
+    Absent,
+    TooLong { len: u64 },
+    Short { len: u64 },
+    Unreadable(String),
+}
+
+impl ReadFault {
+    pub(crate) const fn class(&self) -> Class {
+        match self {
+            Self::Absent => Class::Missing,
+            _ => Class::Corrupt,
+        }
+    }
+
+    pub(crate) fn what(&self) -> String {
+        match self {
+            Self::Absent => "it is absent".to_owned(),
+            Self::TooLong { len } => format!("it is {len} bytes, over the limit of its kind"),
+            Self::Short { len } => format!("it ends after {len} bytes"),
+            Self::Unreadable(reason) => format!("unreadable: {reason}"),
+        }
+    }
+}
+
+/// An object's bytes, or why they could not be had.
+pub(crate) type Fetched<T> = Result<T, ReadFault>;
+
+/// The vault's store, read only.
+pub(crate) struct Source<'a> {
+    store: &'a dyn ObjectStore,
+    read_bytes: AtomicU64,
+}
+
+impl<'a> Source<'a> {
+    pub(crate) fn new(store: &'a dyn ObjectStore) -> Self {
+        Self { store, read_bytes: AtomicU64::new(0) }
+    }
+
+    pub(crate) fn read_bytes(&self) -> u64 {
+        self.read_bytes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn url(&self) -> String {
+        self.store.url()
+    }
+
+    /// Reads a whole object of at most `len_max` bytes into `out`.
+    pub(crate) fn read(
+        &self,
+        name: ObjectName,
+        len_max: u64,
+        out: &mut Vec<u8>,
+    ) -> Result<Fetched<()>, VerifyError> {
+        let result = self.store.read(&key(name), len_max, out);
+        self.read_bytes.fetch_add(out.len() as u64, Ordering::Relaxed);
+        self.judge(result)
+    }
+
+    /// Fills `out` from `offset` on.
+    pub(crate) fn read_range(
+        &self,
+        name: ObjectName,
+        offset: u64,
+        out: &mut [u8],
+    ) -> Result<Fetched<()>, VerifyError> {
+        let result = self.store.read_range(&key(name), offset, out);
+        if result.is_ok() {
+            self.read_bytes.fetch_add(out.len() as u64, Ordering::Relaxed);
+        }
+        self.judge(result)
+    }
+
+    /// The length of an object.
+    pub(crate) fn len(&self, name: ObjectName) -> Result<Fetched<u64>, VerifyError> {
+        self.judge(self.store.stat(&key(name)).map(|stat| stat.len))
+    }
+
+    /// Sorts an error into what is wrong with the object and what is wrong with the store.
+    fn judge<T>(&self, result: Result<T, StoreError>) -> Result<Fetched<T>, VerifyError> {
+        let error = match result {
+            Ok(value) => return Ok(Ok(value)),
+            Err(error) => error,
+        };
+        Ok(Err(match error {
+            StoreError::NotFound { .. } => ReadFault::Absent,
+            StoreError::TooLong { len, .. } => ReadFault::TooLong { len },
+            StoreError::Truncated { actual_len, .. } => ReadFault::Short { len: actual_len },
+            error => {
+                let answer = self.store.stat(&key(ObjectName::Header));
+                if answer.is_err_and(|error| error.is_retryable()) {
+                    return Err(VerifyError::Store { source: error });
+                }
+                ReadFault::Unreadable(reason(&error))
+            }
+        }))
+    }
+}
+
+/// The key under which an object of the format is stored.
+pub(crate) fn key(name: ObjectName) -> ObjectKey {
+    ObjectKey::new(name.to_string()).expect("every name of the format is a valid key")
+}
+
+/// An error with its sources, on one line.
+pub(crate) fn reason(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}
+
+const _: () = assert!(HEADER_NAME.len() == 5, "the header is what a store is asked for to see whether it answers");
