@@ -217,6 +217,8 @@ struct Run<'o> {
 
 /// A file whose inode changed this shortly before the backup began, or later, may change again without its stat fields showing it.
 const FINGERPRINT_MARGIN_NS: i64 = 2_000_000_000;
+/// A message in a manifest is cut to this length.
+const MESSAGE_LEN_MAX: usize = 4096;
 /// The fingerprint that equals none.
 const NO_FINGERPRINT: u64 = 0;
 
@@ -246,7 +248,9 @@ impl<'o> Run<'o> {
         self.observer.error(path, &message);
         self.error_count += 1;
         if (self.errors.len() as u64) < MANIFEST_ERROR_COUNT_MAX {
-            message.truncate(message.floor_char_boundary(4096));
+            let end =
+                (0..=message.len().min(MESSAGE_LEN_MAX)).rev().find(|end| message.is_char_boundary(*end));
+            message.truncate(end.unwrap_or_default());
             self.errors.push((path.to_vec(), message));
         }
     }

@@ -35,6 +35,15 @@ impl Cache {
         &self.root
     }
 
+    /// The vault that was last seen at a location, and its head.
+    ///
+    /// # Errors
+    /// [`EngineError::Cache`] when a file is there and cannot be read.
+    pub fn remembered(&self, url: &str) -> Result<Option<(VaultId, Option<Head>)>, EngineError> {
+        let Some(vault) = self.location(url)? else { return Ok(None) };
+        Ok(Some((vault, self.head(&vault)?)))
+    }
+
     /// The vault that was last seen at a location.
     pub(crate) fn location(&self, url: &str) -> Result<Option<VaultId>, EngineError> {
         let text = self.read_text(&self.location_path(url))?;

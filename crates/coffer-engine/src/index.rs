@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use coffer_crypto::{DomainKeys, hash};
+use coffer_crypto::DomainKeys;
 use coffer_format::id::{ChunkId, DomainId, SegmentId, VaultId};
 use coffer_format::index::{ChunkRow, PackRow, SEGMENT_HEAD_LEN, SegmentHead, read_frame_row};
 use coffer_format::limits::INDEX_LEN_MAX;
@@ -26,7 +26,7 @@ const PAGE_STEP_COUNT_MAX: u64 = 64;
 
 /// Where a chunk is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
+pub(crate) struct Place {
     /// The pack.
     pub pack: PackRow,
     /// Number of the frame in the pack.
@@ -50,7 +50,7 @@ struct Segment {
 
 /// Lookups in the index segments of one dedup domain.
 #[derive(Debug)]
-pub struct Index<'a> {
+pub(crate) struct Index<'a> {
     store: &'a dyn ObjectStore,
     vault: VaultId,
     domain: DomainKeys,
@@ -76,7 +76,7 @@ fn fingerprint(prefix: &[u8]) -> u64 {
 
 impl<'a> Index<'a> {
     /// An index of these segments, all of the domain of `keys`. What cannot be read is left out and remembered.
-    pub fn open(
+    pub(crate) fn open(
         store: &'a dyn ObjectStore,
         vault: VaultId,
         keys: DomainKeys,
@@ -101,21 +101,10 @@ impl<'a> Index<'a> {
         index
     }
 
-    /// The domain's keys.
-    #[must_use]
-    pub const fn keys(&self) -> &DomainKeys {
-        &self.domain
-    }
-
     /// Segments that could not be read, and why.
     #[must_use]
-    pub fn unreadable(&self) -> &[(SegmentId, EngineError)] {
+    pub(crate) fn unreadable(&self) -> &[(SegmentId, EngineError)] {
         &self.unreadable
-    }
-
-    /// Packs that the readable segments list.
-    pub fn packs(&self) -> impl Iterator<Item = &PackRow> {
-        self.segments.iter().flat_map(|segment| &segment.packs)
     }
 
     /// Adds a segment of `len` bytes.
@@ -237,7 +226,7 @@ impl<'a> Index<'a> {
     }
 
     /// All places of a chunk. Segments that cannot be read are passed over.
-    pub fn places(&mut self, id: &ChunkId) -> Vec<Place> {
+    pub(crate) fn places(&mut self, id: &ChunkId) -> Vec<Place> {
         let mut places = Vec::new();
         for segment in 0..self.segments.len() {
             if let Ok(Some(row)) = self.find_row(segment, id) {
@@ -311,9 +300,4 @@ impl<'a> Index<'a> {
     ) -> impl Iterator<Item = (SegmentId, u64)> {
         state.segments.iter().filter(move |(_, live)| live.domain == domain).map(|(id, live)| (*id, live.len))
     }
-}
-
-/// Checks that an object's bytes have the hash that is its name.
-pub(crate) fn has_name(bytes: &[u8], name: &[u8; 32]) -> bool {
-    hash::hash(bytes) == *name
 }

@@ -176,9 +176,9 @@ impl<'a> Vault<'a> {
     }
 
     /// All snapshots that are not forgotten, in log order; those that cannot be read come as errors.
-    pub fn snapshots(&self) -> Vec<Result<Snapshot, (SnapshotState, EngineError)>> {
+    pub fn snapshots(&self) -> Vec<(SnapshotState, Result<Snapshot, EngineError>)> {
         let live = self.log.state.snapshots.iter().filter(|snapshot| !snapshot.forgotten);
-        live.map(|state| self.snapshot(state).map_err(|error| (*state, error))).collect()
+        live.map(|state| (*state, self.snapshot(state))).collect()
     }
 
     /// The snapshot that `selector` names: `latest`, `latest~N`, or the beginning of an id.

@@ -169,6 +169,10 @@ pub enum Blob {
 }
 
 impl Blob {
+    fn is_empty(&self) -> bool {
+        matches!(self, Self::Inline(bytes) if bytes.is_empty())
+    }
+
     fn write(&self, encoder: &mut Encoder) {
         match self {
             Self::Inline(bytes) => encoder.bytes(bytes),
@@ -191,6 +195,7 @@ impl Blob {
     }
 }
 
+const EMPTY_MAP: &[u8] = &[0xa0];
 const EMPTY: &str = "an empty value is written by leaving it out";
 
 fn some_bytes(d: &mut Decoder<'_>, len_max: u64) -> Result<Vec<u8>, FormatError> {
@@ -369,10 +374,10 @@ impl TreeEntry {
             map.key(3).uint(u64::from(self.mode));
             map.key(4).uint(u64::from(self.uid));
             map.key(5).uint(u64::from(self.gid));
-            if let Some(user) = &self.user {
+            if let Some(user) = self.user.as_ref().filter(|user| !user.is_empty()) {
                 map.key(6).bytes(user);
             }
-            if let Some(group) = &self.group {
+            if let Some(group) = self.group.as_ref().filter(|group| !group.is_empty()) {
                 map.key(7).bytes(group);
             }
             map.key(8).int(self.mtime_ns);
@@ -390,10 +395,10 @@ impl TreeEntry {
             if let Some(first) = &self.hard_link {
                 map.key(13).bytes(first);
             }
-            if let Some(xattrs) = &self.xattrs {
+            if let Some(xattrs) = self.xattrs.as_ref().filter(|xattrs| !xattrs.is_empty()) {
                 xattrs.write(map.key(14));
             }
-            if let Some(holes) = &self.holes {
+            if let Some(holes) = self.holes.as_ref().filter(|holes| !holes.is_empty()) {
                 holes.write(map.key(15));
             }
             if let Some((major, minor)) = self.device {
@@ -406,7 +411,7 @@ impl TreeEntry {
             if marks > 0 {
                 map.key(17).uint(marks);
             }
-            if let Some(resource) = &self.resource {
+            if let Some(resource) = self.resource.as_ref().filter(|resource| *resource != EMPTY_MAP) {
                 map.key(18).raw(resource);
             }
             self.unknown.write(map);
@@ -470,7 +475,7 @@ impl TreeEntry {
                 18 => {
                     d.clone().map()?;
                     let resource = d.raw_within(2)?;
-                    if resource == [0xa0] {
+                    if resource == EMPTY_MAP {
                         return Err(d.fail(EMPTY));
                     }
                     entry.resource = Some(resource.to_vec());

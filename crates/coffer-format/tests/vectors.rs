@@ -1,7 +1,10 @@
 //! The vector files in `tests/vectors/` at the root of the workspace: `format.json` for the decoders, `replay.json` for the
 //! log. Each test makes the vectors anew, compares them with the file, and runs the file's bytes through the decoders.
 //!
-//! `COFFER_WRITE_VECTORS=1 cargo test -p coffer-format --test vectors` writes the files instead.
+//! `COFFER_WRITE_VECTORS=1 cargo test -p coffer-format --test vectors` writes the files instead;
+//! `COFFER_WRITE_CORPUS=1` writes the same bytes as first inputs of the fuzz targets.
+
+#![expect(clippy::unwrap_used, reason = "a vector that cannot be made or read fails its test")]
 
 #[path = "vectors/decode.rs"]
 mod decode;
@@ -22,14 +25,19 @@ fn file(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/vectors").join(name)
 }
 
-/// Writes the vectors if that was asked for, else compares them with the file; returns what the file holds.
-fn settle(name: &str, vectors: &[Value]) -> Vec<Value> {
-    let text = serde_json::to_string_pretty(vectors).unwrap() + "\n";
-    if std::env::var_os("COFFER_WRITE_VECTORS").is_some_and(|value| value == "1") {
+fn asked_for(variable: &str) -> bool {
+    std::env::var_os(variable).is_some_and(|value| value == "1")
+}
+
+/// Writes the vectors if that was asked for, else compares them with the file; returns what the file holds under `list`.
+fn settle(name: &str, about: &str, list: &str, vectors: &[Value]) -> Vec<Value> {
+    if asked_for("COFFER_WRITE_VECTORS") {
+        let text = serde_json::to_string_pretty(&json!({ "about": about, list: vectors })).unwrap() + "\n";
         std::fs::write(file(name), &text).unwrap();
     }
-    let stored = std::fs::read_to_string(file(name)).unwrap();
-    let stored: Vec<Value> = serde_json::from_str(&stored).unwrap();
+    let stored: Value = serde_json::from_str(&std::fs::read_to_string(file(name)).unwrap()).unwrap();
+    assert_eq!(stored["about"], about, "{name}: it says something else of itself");
+    let stored = stored[list].as_array().unwrap().clone();
     for (stored, made) in stored.iter().zip(vectors) {
         assert_eq!(stored, made, "{name}: a vector is not what the tests make");
     }
@@ -37,9 +45,39 @@ fn settle(name: &str, vectors: &[Value]) -> Vec<Value> {
     stored
 }
 
-fn unhex(text: &str) -> Vec<u8> {
-    assert!(text.len().is_multiple_of(2));
-    (0..text.len() / 2).map(|at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).unwrap()).collect()
+/// Writes an input for the fuzz target of this name, if there is one and that was asked for.
+fn seed(target: &str, input: &[u8]) {
+    let fuzz = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fuzz");
+    if asked_for("COFFER_WRITE_CORPUS")
+        && fuzz.join("fuzz_targets").join(target).with_extension("rs").exists()
+    {
+        let folder = fuzz.join("corpus").join(target);
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join(&hex(blake3::hash(input).as_bytes())[..16]), input).unwrap();
+    }
+}
+
+/// Hexadecimal digits, with `(xx*n)` for n bytes xx where a byte stands often.
+fn pack_hex(bytes: &[u8]) -> String {
+    let runs = bytes.chunk_by(|a, b| a == b);
+    runs.map(|run| if run.len() < 32 { hex(run) } else { format!("({}*{})", hex(&run[..1]), run.len()) })
+        .collect()
+}
+
+fn unpack_hex(text: &str) -> Vec<u8> {
+    let unhex = |digits: &str| -> Vec<u8> {
+        assert!(digits.len().is_multiple_of(2));
+        (0..digits.len() / 2).map(|at| u8::from_str_radix(&digits[2 * at..2 * at + 2], 16).unwrap()).collect()
+    };
+    let mut parts = text.split('(');
+    let mut out = unhex(parts.next().unwrap());
+    for part in parts {
+        let (run, rest) = part.split_once(')').unwrap();
+        let (byte, count) = run.split_once('*').unwrap();
+        out.extend(unhex(byte).repeat(count.parse().unwrap()));
+        out.extend(unhex(rest));
+    }
+    out
 }
 
 fn format_cases() -> Vec<(&'static str, Cases)> {
@@ -71,7 +109,7 @@ fn format_vectors() {
     let mut vectors = Vec::new();
     for (what, cases) in format_cases() {
         for case in &cases.all {
-            let mut vector = json!({ "name": case.name, "what": what, "hex": hex(&case.bytes) });
+            let mut vector = json!({ "name": case.name, "what": what, "hex": pack_hex(&case.bytes) });
             for (parameter, value) in &case.parameters {
                 vector[*parameter] = json!(value);
             }
@@ -83,12 +121,15 @@ fn format_vectors() {
                 }
             }
             vectors.push(vector);
+            let parameters = case.parameters.iter().flat_map(|parameter| parameter.1.to_le_bytes());
+            seed(what, &[parameters.collect(), case.bytes.clone()].concat());
         }
     }
-    let stored = settle("format.json", &vectors);
+    let about = "Bytes and what a decoder must say of them, docs/format.md; README.md beside this file says how to read it.";
+    let stored = settle("format.json", about, "vectors", &vectors);
     let (mut sound, mut broken) = (0, 0);
     for vector in &stored {
-        let found = decode::decode(vector, &unhex(vector["hex"].as_str().unwrap()));
+        let found = decode::decode(vector, &unpack_hex(vector["hex"].as_str().unwrap()));
         match vector["expect"].as_str().unwrap() {
             "ok" => {
                 assert_eq!(found.as_ref(), Ok(&vector["value"]), "{}", vector["name"]);
@@ -200,13 +241,13 @@ fn replay_vector(log: &Log<'_>) -> Value {
         .iter()
         .zip(&log.outcomes)
         .map(
-            |(record, outcome)| json!({ "hex": record.as_ref().map(|bytes| hex(bytes)), "outcome": outcome }),
+            |(record, outcome)| json!({ "hex": record.as_ref().map(|bytes| pack_hex(bytes)), "outcome": outcome }),
         )
         .collect();
     json!({
         "name": log.name,
         "about": log.about,
-        "header": hex(&log.header),
+        "header": pack_hex(&log.header),
         "vault_id": hex(&log.vault),
         "records": records,
         "state": summary(&state),
@@ -216,10 +257,19 @@ fn replay_vector(log: &Log<'_>) -> Value {
 #[test]
 fn replay_vectors() {
     let vectors: Vec<_> = scenarios::all(&Ed25519).iter().map(replay_vector).collect();
-    for vector in settle("replay.json", &vectors) {
+    for log in scenarios::all(&Ed25519) {
+        let objects = log.records.iter().map(|record| match record {
+            Some(bytes) => [&u32::try_from(bytes.len()).unwrap().to_le_bytes(), &bytes[..]].concat(),
+            None => u32::MAX.to_le_bytes().to_vec(),
+        });
+        let header = [&u32::try_from(log.header.len()).unwrap().to_le_bytes(), &log.header[..]].concat();
+        seed("replay", &[header, objects.flatten().collect()].concat());
+    }
+    let about = "Logs and the state that follows from them, docs/format.md section 8.2; README.md says how to read it.";
+    for vector in settle("replay.json", about, "scenarios", &vectors) {
         let records: Vec<_> = vector["records"].as_array().unwrap().iter().collect();
-        let objects: Vec<_> = records.iter().map(|record| record["hex"].as_str().map(unhex)).collect();
-        let (outcomes, state) = replay(&unhex(vector["header"].as_str().unwrap()), &objects);
+        let objects: Vec<_> = records.iter().map(|record| record["hex"].as_str().map(unpack_hex)).collect();
+        let (outcomes, state) = replay(&unpack_hex(vector["header"].as_str().unwrap()), &objects);
         for (number, (record, outcome)) in records.iter().zip(outcomes).enumerate() {
             assert_eq!(record["outcome"], outcome, "{}: record {number}", vector["name"]);
         }

@@ -25,6 +25,7 @@ pub struct Keyring {
     readers: Vec<ReaderSecret>,
     pairs: Vec<SealingKeyPair>,
     signing: Option<SigningKey>,
+    vault_key: Option<VaultKey>,
 }
 
 impl Keyring {
@@ -42,15 +43,15 @@ impl Keyring {
         let wrong = || PipelineError::WrongKey { epoch };
         let last = epoch as usize;
         let newest = epochs.get(last).ok_or_else(wrong)?;
-        let (reader, signing) = match key {
+        let (reader, signing, vault_key) = match key {
             UnwrappedKey::VaultKey(key) => {
                 let signing = key.signing();
                 if *signing.verifying_key().as_bytes() != newest.owner_key {
                     return Err(wrong());
                 }
-                (key.reader(), Some(signing))
+                (key.reader(), Some(signing), Some(key))
             }
-            UnwrappedKey::Reader(reader) => (reader, None),
+            UnwrappedKey::Reader(reader) => (reader, None, None),
         };
         let (mut readers, mut pairs) = (Vec::new(), Vec::new());
         let mut reader = Some(reader);
@@ -69,15 +70,26 @@ impl Keyring {
         }
         readers.reverse();
         pairs.reverse();
-        // Only the newest owner's key may sign.
-        let signing = signing.filter(|_| last + 1 == epochs.len());
-        Ok(Self { readers, pairs, signing })
+        // Only the newest owner's key may sign, and only it is worth a new slot.
+        let newest = last + 1 == epochs.len();
+        Ok(Self {
+            readers,
+            pairs,
+            signing: signing.filter(|_| newest),
+            vault_key: vault_key.filter(|_| newest),
+        })
     }
 
     /// The owner's signing key, if the unwrapped key gives it.
     #[must_use]
     pub const fn signing(&self) -> Option<&SigningKey> {
         self.signing.as_ref()
+    }
+
+    /// The vault key of the newest epoch, if the unwrapped key is it.
+    #[must_use]
+    pub const fn vault_key(&self) -> Option<&VaultKey> {
+        self.vault_key.as_ref()
     }
 
     /// The sealing key pair of an epoch, if it is known.

@@ -152,8 +152,7 @@ fn run(
     let keyring = key.map(|(epoch, key)| open_keyring(&replayed.log, epoch, key)).transpose()?;
     slots::check(&source, &replayed.log, &mut findings, &mut counts)?;
 
-    let segments =
-        segments::check(&source, &replayed, keyring.as_ref(), options, progress)?;
+    let segments = segments::check(&source, &replayed, keyring.as_ref(), options, progress)?;
     let (table, rows) = PackTable::new(segments);
     counts.packs = table.packs.len() as u64;
     counts.pack_bytes = table.packs.iter().map(|pack| pack.len).sum();

@@ -70,10 +70,7 @@ impl Listing {
 
     /// Whether there is anything at all that a vault consists of.
     pub(crate) fn is_empty(&self) -> bool {
-        self.records.is_empty()
-            && self.packs.is_empty()
-            && self.segments.is_empty()
-            && self.slots.is_empty()
+        self.records.is_empty() && self.packs.is_empty() && self.segments.is_empty() && self.slots.is_empty()
     }
 
     /// The length a pack was listed with.
@@ -115,7 +112,8 @@ impl Listing {
             if replayed.known_slots.contains(id) {
                 keep(ObjectName::Slot(*id), *len);
             } else {
-                surplus.add(ObjectName::Slot(*id).to_string(), "no effective record ever named this key slot");
+                surplus
+                    .add(ObjectName::Slot(*id).to_string(), "no effective record ever named this key slot");
             }
         }
         for (number, _) in self.records.iter().filter(|(number, _)| *number >= log.next) {

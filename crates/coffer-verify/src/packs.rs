@@ -232,7 +232,8 @@ pub(crate) fn check(
             continue;
         }
         let segments: BTreeSet<_> = table.segments_of(pack).collect();
-        let needing = segments.into_iter().flat_map(|at| replayed.may_need(&table.segments[at as usize].live));
+        let needing =
+            segments.into_iter().flat_map(|at| replayed.may_need(&table.segments[at as usize].live));
         let affected = Affected::of_snapshots(needing);
         findings.add(fault.class, ObjectName::Pack(pack.id), fault.faults.what()).merge(affected);
     }
@@ -248,7 +249,12 @@ pub(crate) fn check(
 }
 
 /// A pack that only damaged segments list may be one that never was: what is wrong with it is a fault of theirs.
-pub(crate) fn blame_segments(table: &PackTable, pack: &Pack, fault: &PackFault, segment_faults: &mut [Faults]) {
+pub(crate) fn blame_segments(
+    table: &PackTable,
+    pack: &Pack,
+    fault: &PackFault,
+    segment_faults: &mut [Faults],
+) {
     for segment in table.segments_of(pack) {
         let what = format!("pack {} of its table: {}", pack.id.short(), fault.faults.what());
         segment_faults[segment as usize].add(what);

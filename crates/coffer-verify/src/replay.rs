@@ -115,7 +115,11 @@ fn header_bytes(
     let mut stored = Vec::new();
     let stored = source.read(ObjectName::Header, HEADER_LEN_MAX, &mut stored)?.map(|()| stored);
     let copy = copied_header(source)?;
-    if matches!(stored, Err(ReadFault::Absent)) && copy.is_none() && options.vault_id.is_none() && listing.is_empty() {
+    if matches!(stored, Err(ReadFault::Absent))
+        && copy.is_none()
+        && options.vault_id.is_none()
+        && listing.is_empty()
+    {
         return Err(VerifyError::NotAVault { url: source.url() });
     }
     let stored = match stored {
@@ -275,7 +279,10 @@ impl Replay<'_> {
                 continue;
             }
             if candidate - number > GAP_COUNT_MAX {
-                let what = format!("an enrolled signer signed it, but {} records before it are absent", candidate - number);
+                let what = format!(
+                    "an enrolled signer signed it, but {} records before it are absent",
+                    candidate - number
+                );
                 findings.add(Class::Surplus, ObjectName::Record(*candidate), what);
                 continue;
             }
@@ -312,7 +319,11 @@ impl Replay<'_> {
                 );
                 findings.add(Class::Corrupt, name, what);
             } else {
-                findings.add(Class::Surplus, name, format!("it is void ({}) and changes nothing", reason.name()));
+                findings.add(
+                    Class::Surplus,
+                    name,
+                    format!("it is void ({}) and changes nothing", reason.name()),
+                );
             }
         }
     }

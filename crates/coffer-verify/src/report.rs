@@ -197,7 +197,12 @@ pub(crate) struct Findings {
 }
 
 impl Findings {
-    pub(crate) fn add(&mut self, class: Class, object: impl ToString, what: impl Into<String>) -> &mut Affected {
+    pub(crate) fn add(
+        &mut self,
+        class: Class,
+        object: impl ToString,
+        what: impl Into<String>,
+    ) -> &mut Affected {
         self.findings.entry((class, object.to_string(), what.into())).or_default()
     }
 

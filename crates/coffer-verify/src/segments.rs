@@ -5,10 +5,8 @@
 //! trusted to exist: that one of them is absent is a fault of the segment.
 
 use coffer_crypto::hash::Hasher;
-use coffer_format::id::{DomainId, SegmentId};
-use coffer_format::index::{
-    ChunkRow, PackRow, SEGMENT_HEAD_LEN, SegmentHead, Table, read_frame_row,
-};
+use coffer_format::id::SegmentId;
+use coffer_format::index::{ChunkRow, PackRow, SEGMENT_HEAD_LEN, SegmentHead, Table, read_frame_row};
 use coffer_format::limits::{PACK_FRAME_COUNT_MAX, PAGE_LEN, TAG_LEN};
 use coffer_format::log::LiveSegment;
 use coffer_format::object::ObjectName;
@@ -45,12 +43,6 @@ pub(crate) struct Segment {
     pub(crate) rows: Vec<ChunkRow>,
     /// With a key: whether `rows` are all rows.
     pub(crate) complete: bool,
-}
-
-impl Segment {
-    pub(crate) fn domain(&self) -> DomainId {
-        self.live.domain
-    }
 }
 
 /// Reads every live index segment, in the order of their names.
@@ -240,7 +232,8 @@ impl Segment {
             self.complete = false;
         }
         for row in rows.iter().map(ChunkRow::decode) {
-            let place = self.frames.get(usize::from(row.pack)).and_then(|frames| frames.get(usize::from(row.frame)));
+            let place =
+                self.frames.get(usize::from(row.pack)).and_then(|frames| frames.get(usize::from(row.frame)));
             if self.rows.last().is_some_and(|last| last.prefix >= row.prefix) {
                 self.faults.add("the rows of its chunk table are not ascending");
             }
@@ -265,7 +258,8 @@ fn frames_of(head: &SegmentHead, packs: &[PackRow], table: &[u8]) -> Result<Vec<
     if !rest.is_empty() || rows.len() as u64 != u64::from(head.frame_count) {
         return broken("it has another length than its counts say");
     }
-    let start = |pack: usize| starts.get(pack).map_or(rows.len(), |start| u32::from_le_bytes(*start) as usize);
+    let start =
+        |pack: usize| starts.get(pack).map_or(rows.len(), |start| u32::from_le_bytes(*start) as usize);
     if start(0) != 0 {
         return broken("its frames do not begin with those of the first pack");
     }

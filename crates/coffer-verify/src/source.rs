@@ -127,4 +127,5 @@ pub(crate) fn reason(error: &dyn Error) -> String {
     text
 }
 
-const _: () = assert!(HEADER_NAME.len() == 5, "the header is what a store is asked for to see whether it answers");
+const _: () =
+    assert!(HEADER_NAME.len() == 5, "the header is what a store is asked for to see whether it answers");

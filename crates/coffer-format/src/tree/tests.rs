@@ -99,6 +99,17 @@ fn marks_that_are_not_known_are_kept() {
 }
 
 #[test]
+fn empty_values_are_left_out() {
+    let entry = TreeEntry::new(b"a".to_vec(), Kind::File);
+    let mut other = entry.clone();
+    (other.user, other.group) = (Some(Vec::new()), Some(Vec::new()));
+    (other.xattrs, other.holes) = (Some(Blob::Inline(Vec::new())), Some(Blob::Inline(Vec::new())));
+    other.resource = Some(vec![0xa0]);
+    assert_eq!(other.encode(), entry.encode());
+    assert_eq!(decode_leaf(&leaf_of(&other)).unwrap(), [entry]);
+}
+
+#[test]
 fn kinds_have_names_of_their_own() {
     let mut names: Vec<_> = Kind::ALL.iter().map(|kind| kind.name()).collect();
     names.sort_unstable();

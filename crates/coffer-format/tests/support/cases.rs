@@ -104,7 +104,7 @@ pub(crate) fn header_fields(owner: &[u8; 32], label: &str) -> Fields {
         (3, uint(1)),
         (4, array(&[uint(1), uint(524_288), uint(20), uint(8_388_608)])),
         (5, uint(1)),
-        (6, bytes(&id("sealing").repeat(38))),
+        (6, bytes(&[0x5e; 1216])),
         (7, bytes(owner)),
         (8, bytes(&id(label))),
     ]
@@ -415,7 +415,7 @@ pub(crate) fn details_fields() -> Vec<(u64, Fields)> {
 pub(crate) fn epoch_fields(number: u64, owner: &[u8; 32]) -> Fields {
     vec![
         (1, uint(number)),
-        (2, bytes(&id("sealing of an epoch").repeat(38))),
+        (2, bytes(&[0xe0; 1216])),
         (3, bytes(owner)),
         (4, bytes(&[4; 48])),
         (5, bytes(&[5; 48])),

@@ -1,10 +1,13 @@
 //! Logs in which nothing is damaged.
 
 use super::cases::epoch_fields;
-use super::log::{Log, Sign, labels, put_domain};
-use super::{array, boolean, bytes, domain, id, int, map, names, text, uint};
+use super::log::{Log, Rec, Sign, labels, put_domain};
+use super::{Fields, array, boolean, bytes, domain, id, int, map, names, text, uint};
 
 const OK: &str = "effective";
+
+type Make<'a> = &'a dyn Fn(&Log<'_>) -> Rec;
+type Change<'a> = &'a dyn Fn(Rec) -> Rec;
 
 /// All scenarios.
 pub(crate) fn all(sign: &dyn Sign) -> Vec<Log<'_>> {
@@ -34,7 +37,7 @@ pub(crate) fn all(sign: &dyn Sign) -> Vec<Log<'_>> {
 
 fn genesis(sign: &dyn Sign) -> Vec<Log<'_>> {
     let mut logs = Vec::new();
-    let mut add = |name, about, outcome, change: &dyn Fn(&Log<'_>) -> super::log::Rec| {
+    let mut add = |name, about, outcome, change: Make<'_>| {
         let mut log = Log::empty(sign, name, about);
         let rec = change(&log);
         log.push(&rec, outcome);
@@ -78,7 +81,7 @@ fn reasons(sign: &dyn Sign) -> Log<'_> {
     log.push(&log.snapshot(&[]), OK);
     log.push_object(Vec::new(), "malformed");
     log.push(&log.snapshot(&[]), OK);
-    let faults: Vec<(&str, &dyn Fn(&Log<'_>) -> super::log::Rec)> = vec![
+    let faults: Vec<(&str, Make<'_>)> = vec![
         ("foreign", &|log| log.snapshot(&[]).set(1, bytes(&id("another vault")))),
         ("foreign", &|log| log.snapshot(&[]).set(2, uint(log.next() + 1))),
         ("body", &|log| log.snapshot(&[]).set(9, bytes(&id("another body")))),
@@ -132,7 +135,7 @@ fn order(sign: &dyn Sign) -> Log<'_> {
     );
     log.push(&log.enrol("put", 3, &[put_domain()]), OK);
     log.push(&log.snapshot(&["live"]), OK);
-    let changes: Vec<(&'static str, &dyn Fn(super::log::Rec) -> super::log::Rec)> = vec![
+    let changes: Vec<(&'static str, Change<'_>)> = vec![
         ("segment", &|rec| rec.segments(&["live"], put_domain())),
         ("domain", &|rec| rec.segments(&["live"], [0; 16])),
         ("role", &|rec| rec.details(&[(1, uint(1))])),
@@ -148,12 +151,12 @@ fn order(sign: &dyn Sign) -> Log<'_> {
     }
     // From here on records that are not authentic, so the chain to them is checked by nobody.
     let rec = changes.iter().fold(log.rec(1).body_of(put_domain()).by("put"), |rec, change| change.1(rec));
-    let break_signature = |log: &Log<'_>, rec: &super::log::Rec| {
+    let break_signature = |log: &Log<'_>, rec: &Rec| {
         let mut object = log.object(rec);
         *object.last_mut().unwrap() ^= 1;
         object
     };
-    let next = |log: &Log<'_>, rec: super::log::Rec| rec.set(2, uint(log.next()));
+    let next = |log: &Log<'_>, rec: Rec| rec.set(2, uint(log.next()));
     log.push_object(break_signature(&log, &next(&log, rec.clone())), "signature");
     let rec = rec.by("nobody");
     log.push_object(break_signature(&log, &next(&log, rec.clone())), "signer");
@@ -199,7 +202,7 @@ fn roles(sign: &dyn Sign) -> Log<'_> {
     log.push(&log.prune(0, &[], &[]).by("maintainer"), OK);
     let base = log.next() - 1;
     log.push(&log.sweep(base, &[], &[]).by("maintainer"), OK);
-    let others: [(u64, Vec<(u64, Vec<u8>)>); 4] = [
+    let others: [(u64, Fields); 4] = [
         (13, vec![(1, bytes(&id("plan"))), (2, boolean(true))]),
         (17, vec![(1, int(1_800_000_000)), (2, uint(3))]),
         (18, vec![(1, bytes(&id("report")))]),
@@ -460,7 +463,7 @@ fn reconcile(sign: &dyn Sign) -> Log<'_> {
     let body = log.object(&log.rec_at(70, id("branch"), 1).body().set(9, bytes(&id("x"))));
     log.push(&quote(&log, &[body]), "details");
     log.push(&quote(&log, &[a.clone(), progress, bare]), OK);
-    log.push(&quote(&log, &[a.clone()]), "details");
+    log.push(&quote(&log, std::slice::from_ref(&a)), "details");
     log.push(&log.snapshot(&["a"]), "segment");
     log.push(&log.about(3, &[*blake3::hash(&a).as_bytes()], None), OK);
     log.push(&log.rec(16).body().details(&[(1, array(&[]))]), OK);

@@ -116,40 +116,27 @@ fn cbor(bytes: &[u8]) -> Result<Value, FormatError> {
 
 /// Integers, text, arrays and truth values as they are, byte strings as `{"bytes": hex}`, maps as `{"map": [[key, value]]}`.
 fn cbor_value(d: &mut Decoder<'_>) -> Value {
-    let mut probe = d.clone();
-    let value = if let Ok(value) = probe.bool() {
-        json!(value)
-    } else if let (mut other, Ok(value)) = (d.clone(), d.clone().uint()) {
-        drop(other.uint());
-        probe = other;
-        json!(value)
-    } else if let (mut other, Ok(value)) = (d.clone(), d.clone().int()) {
-        drop(other.int());
-        probe = other;
-        json!(value)
-    } else if let Ok(value) = d.clone().bytes(u64::MAX) {
-        probe = d.clone();
-        drop(probe.bytes(u64::MAX));
-        json!({ "bytes": hex(value) })
-    } else if let Ok(value) = d.clone().text(u64::MAX) {
-        probe = d.clone();
-        drop(probe.text(u64::MAX));
-        json!(value)
-    } else if d.at_array() {
-        probe = d.clone();
-        let count = probe.array(u64::MAX).expect("an array");
-        (0..count).map(|_| cbor_value(&mut probe)).collect()
-    } else {
-        probe = d.clone();
-        let mut map = probe.map().expect("a map");
+    if d.at_array() {
+        let count = d.array(u64::MAX).expect("an array");
+        return (0..count).map(|_| cbor_value(d)).collect();
+    }
+    if d.clone().map().is_ok() {
+        let mut map = d.map().expect("a map");
         let mut fields = Vec::new();
-        while let Some(key) = map.next_key(&mut probe).expect("a key") {
-            fields.push(json!([key, cbor_value(&mut probe)]));
+        while let Some(key) = map.next_key(d).expect("a key") {
+            fields.push(json!([key, cbor_value(d)]));
         }
-        json!({ "map": fields })
-    };
-    *d = probe;
+        return json!({ "map": fields });
+    }
+    let one = d.clone();
+    drop(d.raw());
+    let value =
+        one.clone().uint().map(|value| json!(value)).or_else(|_| one.clone().int().map(|value| json!(value)));
+    let value = value.or_else(|_| one.clone().bool().map(|value| json!(value)));
+    let value = value.or_else(|_| one.clone().text(u64::MAX).map(|value| json!(value)));
     value
+        .or_else(|_| one.clone().bytes(u64::MAX).map(|value| json!({ "bytes": hex(value) })))
+        .expect("a value")
 }
 
 fn header_value(header: &Header, bytes: &[u8]) -> Value {

@@ -1,0 +1,112 @@
+//! `coffer backup`
+
+use anyhow::{Context, Result};
+use coffer_engine::{BackupObserver, BackupOptions, BackupReport, backup};
+use coffer_format::path::display_path;
+use serde_json::json;
+
+use crate::cli::BackupArgs;
+use crate::exit_code::Exit;
+use crate::output::{Output, bytes};
+use crate::wiring::{World, thread_count};
+
+struct Watch {
+    output: Output,
+}
+
+impl BackupObserver for Watch {
+    fn entry(&mut self, path: &[u8], _size: u64) {
+        if self.output.verbose {
+            self.output.note(&display_path(path));
+        }
+    }
+
+    fn error(&mut self, path: &[u8], message: &str) {
+        let path = display_path(path);
+        self.output.warn(&if message.contains(&path) {
+            message.to_owned()
+        } else {
+            format!("{path}: {message}")
+        });
+    }
+}
+
+pub(super) fn run(world: &World, args: &BackupArgs) -> Result<Exit> {
+    let store = world.open_store()?;
+    let mut vault = world.open_vault(&store)?;
+    let options = BackupOptions {
+        sources: args.paths.clone(),
+        working_directory: std::env::current_dir().context("find the working directory")?,
+        host: args.host.clone().unwrap_or_else(host_name),
+        user: std::env::var("USER").ok().filter(|user| !user.is_empty()),
+        tags: args.tag.clone(),
+        program: concat!("coffer ", env!("CARGO_PKG_VERSION")).to_owned(),
+        compression: args.compression,
+        extra_verify: !args.no_extra_verify,
+        worker_count: thread_count(args.threads),
+        pack_len_target: args.pack_size << 20,
+        progress_interval_ns: args.progress_interval.saturating_mul(1_000_000_000),
+        skip: store.identity().into_iter().collect(),
+        force: args.force,
+    };
+    if !vault.state().damaged.is_empty() {
+        world.output.warn("the log of this vault is damaged; run `coffer verify`");
+    }
+    let report = backup(&mut vault, &options, &mut Watch { output: world.output })?;
+    for path in &report.skipped {
+        world.output.note(&format!("{}: skipped, it holds the vault", display_path(path)));
+    }
+    print(world.output, &report)?;
+    Ok(if report.error_count > 0 { Exit::Partial } else { Exit::Done })
+}
+
+fn print(output: Output, report: &BackupReport) -> Result<()> {
+    let s = &report.manifest.statistics;
+    let seconds = (report.manifest.end_ns - report.manifest.start_ns).max(0) as f64 / 1e9;
+    let errors: Vec<_> = report
+        .errors
+        .iter()
+        .map(|(path, message)| json!({"path": display_path(path), "message": message}))
+        .collect();
+    let value = json!({
+        "message_type": "summary", "snapshot_id": report.snapshot.to_string(), "head": report.head.to_string(),
+        "entries": s.entry_count, "files": s.file_count, "directories": s.directory_count, "unchanged": s.unchanged_count,
+        "content_bytes": s.content_bytes, "read_bytes": s.read_bytes, "new_bytes": s.new_bytes,
+        "stored_bytes": s.stored_bytes, "new_chunks": s.new_chunk_count, "progress_records": report.progress_count,
+        "changed_while_read": report.changed_count, "errors": errors, "error_count": report.error_count,
+        "seconds": seconds, "parent": report.manifest.parent.map(|id| id.to_string()),
+    });
+    let mut text = format!(
+        "{} entries, {} files, {}; {} read, {} new, {} stored, {:.1} s",
+        s.entry_count,
+        s.file_count,
+        bytes(s.content_bytes),
+        bytes(s.read_bytes),
+        bytes(s.new_bytes),
+        bytes(s.stored_bytes),
+        seconds,
+    );
+    if report.changed_count > 0 {
+        text.push_str(&format!(
+            "\n{} file(s) changed while they were read; they are marked",
+            report.changed_count
+        ));
+    }
+    if report.error_count > 0 {
+        text.push_str(&format!("\n{} error(s): the snapshot is incomplete", report.error_count));
+    }
+    text.push_str(&format!("\nsnapshot {} is committed\nhead {}", report.snapshot, report.head));
+    output.result(&value, &text)?;
+    Ok(())
+}
+
+fn host_name() -> String {
+    #[cfg(unix)]
+    {
+        rustix::system::uname().nodename().to_string_lossy().into_owned()
+    }
+    #[cfg(not(unix))]
+    {
+        std::env::var("COMPUTERNAME").unwrap_or_default()
+    }
+}

@@ -1,0 +1,177 @@
+//! `coffer verify`
+
+use anyhow::Result;
+use coffer_crypto::{OsRng, ReaderSecret, VaultKey, rng};
+use coffer_format::slot::SlotPurpose;
+use coffer_keys::try_slots;
+use coffer_pipeline::keyring::UnwrappedKey;
+use coffer_verify::{Class, Finding, Options, Report, Silent, Subset, read_state, verify, verify_deep};
+use serde_json::{Value, json};
+
+use crate::cli::VerifyArgs;
+use crate::exit_code::Exit;
+use crate::output::bytes;
+use crate::wiring::{World, thread_count};
+
+/// Paths and residue shown for people; JSON has all that the report lists.
+const SHOWN_COUNT_MAX: usize = 10;
+
+pub(super) fn run(world: &World, args: &VerifyArgs) -> Result<Exit> {
+    let store = world.open_store()?;
+    let mut options = Options {
+        vault_id: world.vault_id,
+        head: args.head,
+        subset: args.read_subset.unwrap_or(Subset::All),
+        seed: rng::array(&OsRng)?,
+        threads: thread_count(args.threads),
+    };
+    if !args.offline
+        && let Some(cache) = world.cache()
+    {
+        // What this machine saw before is as good as what somebody wrote down.
+        let remembered = cache.remembered(&store.objects().url())?;
+        options.vault_id = options.vault_id.or(remembered.map(|(vault, _)| vault));
+        options.head = options.head.or(remembered.and_then(|(_, head)| head));
+    }
+    let report = if args.deep {
+        let root = world.root_key()?;
+        let state = read_state(store.objects(), &options)?;
+        let (_, slot, key) = try_slots(&state.slots, state.vault_id, root.as_ref())?;
+        let epoch = slot.epoch;
+        let key = match slot.purpose {
+            SlotPurpose::VaultKey => UnwrappedKey::VaultKey(VaultKey::from_secret(key)),
+            SlotPurpose::ReaderSecret => UnwrappedKey::Reader(ReaderSecret::from_secret(key)),
+        };
+        verify_deep(store.objects(), (epoch, key), &options, &Silent)?
+    } else {
+        verify(store.objects(), &options, &Silent)?
+    };
+    world.output.result(&to_json(&report), &to_text(&report, args))?;
+    Ok(exit_of(&report))
+}
+
+/// The worst class found decides.
+fn exit_of(report: &Report) -> Exit {
+    let has = |class| report.findings.iter().any(|finding| finding.class == class);
+    if has(Class::Rollback) {
+        Exit::Rollback
+    } else if has(Class::Corrupt) {
+        Exit::Corrupt
+    } else if has(Class::Missing) {
+        Exit::Missing
+    } else if has(Class::Surplus) {
+        Exit::Surplus
+    } else {
+        Exit::Done
+    }
+}
+
+const ORIGIN_UNPROVED: &str = "self-consistent; origin not proved (give --vault-id)";
+const FRESHNESS_UNPROVED: &str =
+    "freshness not proved (give --head): an older state of this vault would look the same";
+
+fn to_text(report: &Report, args: &VerifyArgs) -> String {
+    let c = &report.counts;
+    let mut lines = Vec::new();
+    for finding in &report.findings {
+        lines.push(finding_text(finding));
+    }
+    let vault = report.vault_id.map_or_else(|| "none that can be trusted".to_owned(), |id| id.to_string());
+    let head = report.head.map_or_else(|| "unknown".to_owned(), |head| head.to_string());
+    lines.push(format!("vault {vault}\nhead {head}"));
+    lines.push(format!(
+        "{} record(s), {} snapshot(s), {} key slot(s), {} index segment(s), {} pack(s) of {}; read {}",
+        c.records,
+        c.snapshots,
+        c.slots,
+        c.segments,
+        c.packs,
+        bytes(c.pack_bytes),
+        bytes(c.read_bytes),
+    ));
+    if c.hashed_packs < c.packs {
+        lines.push(format!(
+            "{} of {} packs were read whole; of the others presence and length were checked",
+            c.hashed_packs, c.packs
+        ));
+    }
+    if report.deep {
+        lines.push(format!(
+            "{} frame(s) opened, {} chunk(s) of {} rehashed, {} tree(s) with {} entries walked",
+            c.frames,
+            c.chunks,
+            bytes(c.chunk_bytes),
+            c.trees,
+            c.entries,
+        ));
+    }
+    if !report.residue.is_empty() {
+        lines.push(format!(
+            "{} uncommitted or released object(s), {}: harmless",
+            c.residue_objects,
+            bytes(c.residue_bytes)
+        ));
+        lines
+            .extend(report.residue.iter().take(SHOWN_COUNT_MAX).map(|residue| format!("  {}", residue.name)));
+    }
+    let origin =
+        if report.origin_proved { "origin proved: the vault id is the one given" } else { ORIGIN_UNPROVED };
+    let fresh = if report.fresh_proved { "at least as new as the head given" } else { FRESHNESS_UNPROVED };
+    lines.push(format!("{origin}\n{fresh}"));
+    if !report.deep {
+        let with = if args.offline { "" } else { "; with a key, --deep checks what is sealed" };
+        lines.push(format!(
+            "without a key: every byte that the log calls live was checked for presence and hash{with}"
+        ));
+    }
+    lines.push(match report.findings.len() {
+        0 => "no errors were found".to_owned(),
+        count => format!("{count} finding(s)"),
+    });
+    lines.join("\n")
+}
+
+fn finding_text(finding: &Finding) -> String {
+    let mut text = format!("{}: {}: {}", finding.class.name(), finding.object, finding.what);
+    if !finding.snapshots.is_empty() {
+        let ids: Vec<_> = finding.snapshots.iter().map(coffer_format::id::SnapshotId::short).collect();
+        text.push_str(&format!("\n  affects snapshots {}", ids.join(" ")));
+    }
+    for path in finding.paths.iter().take(SHOWN_COUNT_MAX) {
+        text.push_str(&format!("\n  affects {path}"));
+    }
+    if finding.path_count > SHOWN_COUNT_MAX as u64 {
+        text.push_str(&format!("\n  and {} more path(s)", finding.path_count - SHOWN_COUNT_MAX as u64));
+    }
+    text
+}
+
+fn to_json(report: &Report) -> Value {
+    let c = &report.counts;
+    let finding = |finding: &Finding| {
+        json!({
+            "class": finding.class.name(), "object": finding.object, "what": finding.what,
+            "snapshots": finding.snapshots.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "paths": finding.paths, "path_count": finding.path_count,
+            "chunks": finding.chunks, "chunk_count": finding.chunk_count,
+        })
+    };
+    let residue: Vec<_> =
+        report.residue.iter().map(|residue| json!({"object": residue.name, "bytes": residue.len})).collect();
+    json!({
+        "message_type": "verify", "vault_id": report.vault_id.map(|id| id.to_string()),
+        "head": report.head.map(|head| head.to_string()), "origin_proved": report.origin_proved,
+        "fresh_proved": report.fresh_proved, "deep": report.deep,
+        "statements": [
+            if report.origin_proved { "origin proved" } else { "self-consistent; origin not proved" },
+            if report.fresh_proved { "at least as new as the head given" } else { "freshness not proved" },
+        ],
+        "records": c.records, "void_records": c.void_records, "damaged_records": c.damaged_records,
+        "slots": c.slots, "snapshots": c.snapshots, "segments": c.segments, "packs": c.packs,
+        "pack_bytes": c.pack_bytes, "hashed_packs": c.hashed_packs, "hashed_bytes": c.hashed_bytes,
+        "read_bytes": c.read_bytes, "frames": c.frames, "chunks": c.chunks, "chunk_bytes": c.chunk_bytes,
+        "trees": c.trees, "entries": c.entries,
+        "findings": report.findings.iter().map(finding).collect::<Vec<_>>(),
+        "residue": residue, "residue_count": c.residue_objects, "residue_bytes": c.residue_bytes,
+    })
+}

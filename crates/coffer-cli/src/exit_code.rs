@@ -1,0 +1,39 @@
+//! Every exit code of the program; `docs/cli.md` lists them for users. They are stable.
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Done.
+    Done = 0,
+    /// Failed; nothing was acknowledged.
+    Failed = 1,
+    /// The command line is wrong.
+    Usage = 2,
+    /// Done, but not everything could be taken or restored.
+    Partial = 3,
+    /// There is no vault at the location.
+    NoVault = 10,
+    /// The record could not be committed.
+    CannotCommit = 11,
+    /// No key, or none that opens the vault.
+    WrongKey = 12,
+    /// Verification found damaged objects.
+    Corrupt = 20,
+    /// Verification found that objects are missing.
+    Missing = 21,
+    /// Verification found objects that do not belong there, and nothing worse.
+    Surplus = 22,
+    /// The log is older than one seen before, or another one.
+    Rollback = 23,
+    /// Everything asked for was restored, but the vault is damaged.
+    Degraded = 24,
+    /// The user stopped it.
+    Interrupted = 130,
+}
+
+impl From<Exit> for std::process::ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}

@@ -1,0 +1,174 @@
+//! Where the key comes from: command line, environment, configuration, terminal. Two sources at once are an error.
+
+use std::io::{IsTerminal, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result};
+use coffer_crypto::{Argon2Params, SecretBytes};
+use coffer_keys::{KeyFile, Passphrase, RootKey};
+
+use crate::cli::Global;
+use crate::command_error::Failure;
+use crate::config::Config;
+use crate::exit_code::Exit;
+
+/// A key file has at most this length.
+const KEY_FILE_LEN_MAX: u64 = 4096;
+/// A passphrase has at most this length.
+const PASSPHRASE_LEN_MAX: u64 = 1 << 20;
+
+/// Where a key comes from.
+#[derive(Debug, Clone)]
+pub(crate) enum KeySource {
+    KeyFile(PathBuf),
+    PassphraseFile(PathBuf),
+    PassphraseCommand(String),
+    /// The environment holds the passphrase itself.
+    PassphraseVariable,
+}
+
+/// The one source that is given, by the highest of command line, environment and configuration that gives any.
+pub(crate) fn source(global: &Global, config: &Config) -> Result<Option<KeySource>> {
+    let path = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let text = |name| std::env::var(name).ok().filter(|value: &String| !value.is_empty());
+    let levels = [
+        (
+            "on the command line",
+            collect(&global.key_file, &global.passphrase_file, &global.passphrase_command, false),
+        ),
+        (
+            "in the environment",
+            collect(
+                &path("COFFER_KEY_FILE"),
+                &path("COFFER_PASSPHRASE_FILE"),
+                &text("COFFER_PASSPHRASE_COMMAND"),
+                std::env::var_os("COFFER_PASSPHRASE").is_some(),
+            ),
+        ),
+        (
+            "in the configuration file",
+            collect(&config.key_file, &config.passphrase_file, &config.passphrase_command, false),
+        ),
+    ];
+    for (level, mut sources) in levels {
+        match sources.len() {
+            0 => {}
+            1 => return Ok(sources.pop()),
+            _ => {
+                let hint = "give one of key file, passphrase file, passphrase command and passphrase";
+                return Err(Failure::usage(format!("two key sources are given {level}")).hint(hint).into());
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn collect(
+    key_file: &Option<PathBuf>,
+    passphrase_file: &Option<PathBuf>,
+    command: &Option<String>,
+    variable: bool,
+) -> Vec<KeySource> {
+    let key_file = key_file.clone().map(KeySource::KeyFile);
+    let passphrase_file = passphrase_file.clone().map(KeySource::PassphraseFile);
+    let command = command.clone().map(KeySource::PassphraseCommand);
+    let variable = variable.then_some(KeySource::PassphraseVariable);
+    [key_file, passphrase_file, command, variable].into_iter().flatten().collect()
+}
+
+impl KeySource {
+    /// Reads the key.
+    pub(crate) fn read(&self) -> Result<Box<dyn RootKey>> {
+        match self {
+            Self::KeyFile(path) => Ok(Box::new(key_file(path)?)),
+            Self::PassphraseFile(path) => Ok(Box::new(passphrase_file(path)?)),
+            Self::PassphraseCommand(command) => Ok(Box::new(passphrase(passphrase_of_command(command)?)?)),
+            Self::PassphraseVariable => {
+                let value = std::env::var("COFFER_PASSPHRASE");
+                let value =
+                    value.map_err(|_| Failure::new(Exit::WrongKey, "COFFER_PASSPHRASE is not UTF-8"))?;
+                Ok(Box::new(passphrase(value.into_bytes())?))
+            }
+        }
+    }
+}
+
+/// Reads a key file.
+pub(crate) fn key_file(path: &Path) -> Result<KeyFile> {
+    let bytes = read_bounded(path, KEY_FILE_LEN_MAX + 1)?;
+    let secret = SecretBytes::new(bytes);
+    KeyFile::parse(secret.expose()).with_context(|| format!("read key file {}", path.display()))
+}
+
+/// Reads the passphrase in a file.
+pub(crate) fn passphrase_file(path: &Path) -> Result<Passphrase> {
+    let bytes = read_bounded(path, PASSPHRASE_LEN_MAX)?;
+    passphrase(without_line_end(bytes)).with_context(|| format!("read passphrase file {}", path.display()))
+}
+
+/// Asks the terminal for the passphrase that opens the vault.
+pub(crate) fn ask_passphrase(prompt: &str) -> Result<Passphrase> {
+    let text = rpassword::prompt_password(prompt).context("read the passphrase from the terminal")?;
+    passphrase(text.into_bytes())
+}
+
+/// Asks the terminal for a new passphrase, twice.
+pub(crate) fn ask_new_passphrase(prompt: &str) -> Result<Passphrase> {
+    let read = |prompt: &str| -> Result<SecretBytes> {
+        let text = rpassword::prompt_password(prompt).context("read the passphrase from the terminal")?;
+        Ok(SecretBytes::new(text.into_bytes()))
+    };
+    let first = read(&format!("{prompt}: "))?;
+    let second = read(&format!("{prompt}, again: "))?;
+    if first.expose() != second.expose() {
+        return Err(Failure::usage("the two passphrases differ").into());
+    }
+    passphrase(first.expose().to_vec())
+}
+
+/// Whether a person can be asked.
+pub(crate) fn has_terminal() -> bool {
+    std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+}
+
+fn passphrase(bytes: Vec<u8>) -> Result<Passphrase> {
+    Ok(Passphrase::new(SecretBytes::new(bytes), Argon2Params::FLOOR)?)
+}
+
+fn passphrase_of_command(command: &str) -> Result<Vec<u8>> {
+    let mut shell = Command::new("/bin/sh");
+    let run = shell.arg("-c").arg(command).stdin(Stdio::inherit()).stderr(Stdio::inherit()).output();
+    let output = run.context("run the passphrase command")?;
+    if !output.status.success() {
+        let message = format!("the passphrase command failed ({})", output.status);
+        return Err(Failure::new(Exit::WrongKey, message).into());
+    }
+    Ok(without_line_end(output.stdout))
+}
+
+fn without_line_end(mut bytes: Vec<u8>) -> Vec<u8> {
+    if bytes.last() == Some(&b'\n') {
+        bytes.pop();
+        if bytes.last() == Some(&b'\r') {
+            bytes.pop();
+        }
+    }
+    bytes
+}
+
+fn read_bounded(path: &Path, len_max: u64) -> Result<Vec<u8>> {
+    let open = || -> std::io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        std::fs::File::open(path)?.take(len_max).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    open().map_err(|error| {
+        let failure = Failure::new(Exit::WrongKey, format!("read {}: {error}", path.display()));
+        if error.kind() == std::io::ErrorKind::NotFound {
+            failure.hint("`coffer keys new-file FILE` makes a key file").into()
+        } else {
+            failure.into()
+        }
+    })
+}

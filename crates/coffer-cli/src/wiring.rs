@@ -1,0 +1,206 @@
+//! Puts together what a command works on: the store, the key, the local memory.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result};
+use coffer_collect::Identity;
+use coffer_crypto::{OsRng, rng};
+use coffer_engine::{Access, Cache, EngineError, Vault};
+use coffer_format::id::VaultId;
+use coffer_keys::RootKey;
+use coffer_store::{LocalStore, Location, ObjectStore, RetryPolicy, RetryStore};
+
+use crate::cli::Global;
+use crate::clock::SystemClock;
+use crate::command_error::Failure;
+use crate::config::Config;
+use crate::keys;
+use crate::output::Output;
+
+static INTERRUPT: AtomicBool = AtomicBool::new(false);
+
+/// Everything a command works on.
+pub(crate) struct World {
+    pub(crate) output: Output,
+    pub(crate) vault_id: Option<VaultId>,
+    location: Option<Location>,
+    key: Option<keys::KeySource>,
+    cache: Option<Cache>,
+    clock: SystemClock,
+}
+
+impl World {
+    pub(crate) fn new(global: &Global) -> Result<Self> {
+        let config = Config::read(global.config.as_deref())?;
+        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let place =
+            global.vault.clone().or_else(|| variable("COFFER_VAULT")).or_else(|| config.vault.clone());
+        let location =
+            place.map(Location::parse).transpose().map_err(|error| Failure::usage(error.to_string()))?;
+        let cache_dir = global.cache_dir.clone().or_else(|| variable("COFFER_CACHE_DIR"));
+        let cache_dir = cache_dir.or_else(|| config.cache_dir.clone()).or_else(default_cache_dir);
+        Ok(Self {
+            output: Output { json: global.json, quiet: global.quiet, verbose: global.verbose },
+            vault_id: global.vault_id.or(config.pinned),
+            location,
+            key: keys::source(global, &config)?,
+            cache: cache_dir.filter(|_| !global.no_cache).map(Cache::new),
+            clock: SystemClock::new(),
+        })
+    }
+
+    pub(crate) const fn cache(&self) -> Option<&Cache> {
+        self.cache.as_ref()
+    }
+
+    fn location(&self) -> Result<&Location> {
+        let hint = "name the vault with --vault LOCATION or COFFER_VAULT";
+        Ok(self.location.as_ref().ok_or_else(|| Failure::usage("no vault is given").hint(hint))?)
+    }
+
+    /// Opens the store of an existing vault.
+    pub(crate) fn open_store(&self) -> Result<Store> {
+        match self.location()? {
+            Location::Local(path) => match LocalStore::open(path) {
+                Ok(store) => Store::new(store, path.clone()),
+                Err(error) if error.is_not_found() => {
+                    Err(EngineError::NoVault { store: path.display().to_string() }.into())
+                }
+                Err(error) => Err(error.into()),
+            },
+            _ => Err(Failure::usage("this kind of location is not supported").into()),
+        }
+    }
+
+    /// Makes the store of a new vault, or opens it.
+    pub(crate) fn create_store(&self) -> Result<Store> {
+        match self.location()? {
+            Location::Local(path) => {
+                // A directory that holds something else is not filled by mistake.
+                if let Ok(mut entries) = std::fs::read_dir(path)
+                    && entries.next().is_some()
+                    && !["vault", "slots", "log", "tmp"].iter().any(|name| path.join(name).exists())
+                {
+                    let message = format!("{} is not empty and holds no vault", path.display());
+                    return Err(Failure::new(crate::Exit::Failed, message)
+                        .hint("choose an empty or a new directory")
+                        .into());
+                }
+                Store::new(LocalStore::create(path)?, path.clone())
+            }
+            _ => Err(Failure::usage("this kind of location is not supported").into()),
+        }
+    }
+
+    /// The key that is given, or the passphrase that the terminal gives.
+    pub(crate) fn root_key(&self) -> Result<Box<dyn RootKey>> {
+        if let Some(source) = &self.key {
+            return source.read();
+        }
+        if keys::has_terminal() {
+            return Ok(Box::new(keys::ask_passphrase("Passphrase of the vault: ")?));
+        }
+        let hint = "give --key-file FILE, --passphrase-file FILE or --passphrase-command COMMAND";
+        Err(Failure::new(crate::Exit::WrongKey, "no key is given").hint(hint).into())
+    }
+
+    pub(crate) const fn has_key_source(&self) -> bool {
+        self.key.is_some()
+    }
+
+    pub(crate) fn access<'a>(&'a self, store: &'a Store) -> Access<'a> {
+        let store = &store.store;
+        Access { store, clock: &self.clock, rng: &OsRng, cache: self.cache.as_ref(), interrupt: &INTERRUPT }
+    }
+
+    /// Opens the vault with the key that is given.
+    pub(crate) fn open_vault<'a>(&'a self, store: &'a Store) -> Result<Vault<'a>> {
+        let root = self.root_key()?;
+        Ok(Vault::open(self.access(store), root.as_ref(), self.vault_id)?)
+    }
+}
+
+/// A store, and what the command line knows of it beside.
+pub(crate) struct Store {
+    store: RetryStore<LocalStore>,
+    pub(crate) directory: PathBuf,
+}
+
+impl Store {
+    fn new(store: LocalStore, directory: PathBuf) -> Result<Self> {
+        let seed = u64::from_le_bytes(rng::array(&OsRng)?);
+        Ok(Self { store: RetryStore::new(store, RetryPolicy::default(), seed), directory })
+    }
+
+    pub(crate) fn objects(&self) -> &dyn ObjectStore {
+        &self.store
+    }
+
+    pub(crate) fn local(&self) -> &LocalStore {
+        self.store.inner()
+    }
+
+    /// Tells the vault's directory when a walk meets it.
+    #[cfg(unix)]
+    pub(crate) fn identity(&self) -> Option<Identity> {
+        use std::os::unix::fs::MetadataExt;
+        let metadata = std::fs::metadata(&self.directory).ok()?;
+        Some(Identity { dev: metadata.dev(), ino: metadata.ino() })
+    }
+
+    #[cfg(not(unix))]
+    pub(crate) fn identity(&self) -> Option<Identity> {
+        None
+    }
+}
+
+fn default_cache_dir() -> Option<PathBuf> {
+    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = base.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));
+    base.map(|base| base.join("coffer"))
+}
+
+/// Lets the first interrupt end the operation in order, and the second one end the process.
+pub(crate) fn catch_interrupts() -> Result<()> {
+    ctrlc::set_handler(|| {
+        if INTERRUPT.swap(true, Ordering::Relaxed) {
+            std::process::exit(crate::Exit::Interrupted as i32);
+        }
+    })
+    .context("install the handler of interrupts")
+}
+
+/// Keys are in memory: no core dump, no debugger of other processes of the user. More open files, where that is allowed.
+pub(crate) fn harden_process() {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::process::{
+            DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit,
+        };
+        // Each is done as far as the system allows it; none is needed to go on.
+        let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+        let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+        let files = getrlimit(Resource::Nofile);
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: files.maximum, maximum: files.maximum });
+    }
+}
+
+/// How many files this process may have open.
+pub(crate) fn open_file_count_max() -> usize {
+    #[cfg(target_os = "linux")]
+    {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        256
+    }
+}
+
+/// Threads for work that keeps a processor busy.
+pub(crate) fn thread_count(flag: Option<usize>) -> usize {
+    flag.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get))
+        .clamp(1, 64)
+}

@@ -1,0 +1,161 @@
+//! Key slots of a vault: listed, added, replaced, revoked, tested.
+
+use coffer_crypto::VaultKey;
+use coffer_format::id::{Head, SlotId};
+use coffer_format::limits::SLOT_COUNT_MAX;
+use coffer_format::record::RecordKind;
+use coffer_format::slot::{Slot, SlotPurpose};
+use coffer_keys::{RootKey, open_slot};
+
+use crate::error::EngineError;
+use crate::init::put_slot;
+use crate::vault::{Vault, current_slots};
+
+/// A current slot and what is known of it.
+#[derive(Debug)]
+pub struct SlotStatus {
+    /// Its id.
+    pub id: SlotId,
+    /// The slot; `None` if its object is missing or damaged.
+    pub slot: Option<Slot>,
+    /// Whether the vault was opened with it.
+    pub opened_by: bool,
+    /// Whether it was tested, and gave the vault's key.
+    pub tested: Option<bool>,
+}
+
+impl Vault<'_> {
+    /// The current slots, in the order of their ids.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn slots(&self) -> Result<Vec<SlotStatus>, EngineError> {
+        let readable = current_slots(&self.access, &self.log)?;
+        let status = |id: &SlotId| SlotStatus {
+            id: *id,
+            slot: readable.iter().find(|(known, _)| known == id).map(|(_, slot)| slot.clone()),
+            opened_by: *id == self.opened_by,
+            tested: None,
+        };
+        Ok(self.log.state.slots.iter().map(status).collect())
+    }
+
+    /// Unwraps every slot that one of the root keys may open, and checks that all give the same key.
+    ///
+    /// # Errors
+    /// When the store fails; that a slot does not open is in the answer.
+    pub fn test_slots(&self, roots: &[&dyn RootKey]) -> Result<Vec<SlotStatus>, EngineError> {
+        let mut slots = self.slots()?;
+        for status in &mut slots {
+            let Some(slot) = &status.slot else { continue };
+            let root = roots.iter().find(|root| root.may_open(slot));
+            status.tested = root.map(|root| {
+                open_slot(slot, self.id(), *root).is_ok_and(|key| {
+                    match (slot.purpose, self.keyring.vault_key()) {
+                        (SlotPurpose::VaultKey, Some(known)) => {
+                            VaultKey::from_secret(key).signing().verifying_key()
+                                == known.signing().verifying_key()
+                        }
+                        _ => true,
+                    }
+                })
+            });
+        }
+        Ok(slots)
+    }
+
+    /// Adds a slot for `root`.
+    ///
+    /// # Errors
+    /// [`EngineError::NotAllowed`] without the vault key.
+    pub fn add_slot(&mut self, root: &dyn RootKey, label: &str) -> Result<(SlotId, Head), EngineError> {
+        let id = self.put_new_slot(root, label)?;
+        let head = self.commit_slots(&mut |slots| {
+            slots.push(id);
+            Ok(())
+        })?;
+        Ok((id, head))
+    }
+
+    /// Adds a slot for `root` and revokes the slot `old`, in one record.
+    ///
+    /// # Errors
+    /// [`EngineError::Invalid`] when `old` is not current.
+    pub fn replace_slot(
+        &mut self,
+        old: SlotId,
+        root: &dyn RootKey,
+        label: &str,
+    ) -> Result<(SlotId, Head), EngineError> {
+        let id = self.put_new_slot(root, label)?;
+        let head = self.commit_slots(&mut |slots| {
+            remove(slots, old)?;
+            slots.push(id);
+            Ok(())
+        })?;
+        Ok((id, head))
+    }
+
+    /// Revokes a slot: it is not current any more. An old copy of it, with the old secret, still opens what it could open.
+    ///
+    /// # Errors
+    /// [`EngineError::Invalid`] when it is not current, or the last one.
+    pub fn revoke_slot(&mut self, id: SlotId) -> Result<Head, EngineError> {
+        self.commit_slots(&mut |slots| {
+            if slots.len() == 1 {
+                return Err(EngineError::invalid(
+                    "the last slot cannot be revoked: nothing would open the vault",
+                ));
+            }
+            remove(slots, id)
+        })
+    }
+
+    /// The current slot whose id begins with `prefix`.
+    ///
+    /// # Errors
+    /// [`EngineError::Invalid`] when none or several do.
+    pub fn select_slot(&self, prefix: &str) -> Result<SlotId, EngineError> {
+        let fits = |id: &&SlotId| !prefix.is_empty() && id.to_string().starts_with(prefix);
+        let found: Vec<_> = self.log.state.slots.iter().filter(fits).collect();
+        match found.as_slice() {
+            [one] => Ok(**one),
+            [] => Err(EngineError::invalid(format!(
+                "no current key slot is {prefix:?}; `coffer keys list` shows them"
+            ))),
+            _ => Err(EngineError::invalid(format!("{prefix:?} is the beginning of several key slots"))),
+        }
+    }
+
+    fn put_new_slot(&self, root: &dyn RootKey, label: &str) -> Result<SlotId, EngineError> {
+        let key = self.keyring.vault_key().ok_or(EngineError::NotAllowed { action: "make key slots" })?;
+        put_slot(&self.access, root, self.id(), self.log.state.epoch(), label, key)
+    }
+
+    fn commit_slots(
+        &mut self,
+        change: &mut dyn FnMut(&mut Vec<SlotId>) -> Result<(), EngineError>,
+    ) -> Result<Head, EngineError> {
+        self.commit(RecordKind::Slots, None, &mut |state, public| {
+            let mut slots = state.slots.clone();
+            change(&mut slots)?;
+            slots.sort_unstable();
+            slots.dedup();
+            if slots.len() as u64 > SLOT_COUNT_MAX {
+                return Err(EngineError::invalid(format!("a vault has at most {SLOT_COUNT_MAX} key slots")));
+            }
+            public.slots = Some(slots);
+            Ok(())
+        })
+    }
+}
+
+fn remove(slots: &mut Vec<SlotId>, id: SlotId) -> Result<(), EngineError> {
+    let before = slots.len();
+    slots.retain(|slot| *slot != id);
+    if slots.len() < before {
+        Ok(())
+    } else {
+        Err(EngineError::invalid(format!("key slot {id} is not current")))
+    }
+}
