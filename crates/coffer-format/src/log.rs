@@ -162,9 +162,9 @@ pub struct LogState {
     pub signers: BTreeMap<[u8; 32], Signer>,
     /// Live index segments.
     pub segments: BTreeMap<SegmentId, LiveSegment>,
-    /// Removed index segments, with the domain they had.
-    pub removed: BTreeMap<SegmentId, DomainId>,
-    /// Objects condemned as orphans.
+    /// Removed index segments as they were when live, those released for deletion included.
+    pub removed: BTreeMap<SegmentId, LiveSegment>,
+    /// Objects condemned as orphans and not released yet.
     pub orphans: BTreeSet<OrphanName>,
     /// Index segments released for deletion.
     pub swept_segments: BTreeSet<SegmentId>,
@@ -430,7 +430,7 @@ impl LogState {
     fn take_effect(&mut self, public: &Public, kind: RecordKind, details: Details, id: SnapshotId) {
         for segment in &public.segments_removed {
             if let Some(live) = self.segments.remove(segment) {
-                self.removed.insert(*segment, live.domain);
+                self.removed.insert(*segment, live);
             }
         }
         self.add_segments(&public.segments_added);
@@ -451,6 +451,12 @@ impl LogState {
             Details::Hold { ids, held } => self.for_snapshots(&ids, |snapshot| snapshot.held = held),
             Details::Prune { orphans, .. } => self.orphans.extend(orphans),
             Details::Sweep { segments, packs, .. } => {
+                for orphan in segments.iter().map(|id| OrphanName::Segment(*id)) {
+                    self.orphans.remove(&orphan);
+                }
+                for orphan in packs.iter().map(|id| OrphanName::Pack(*id)) {
+                    self.orphans.remove(&orphan);
+                }
                 self.swept_segments.extend(segments);
                 self.swept_packs.extend(packs);
             }
@@ -545,7 +551,6 @@ fn keys_fit(public: &Public, kind: RecordKind) -> bool {
     let details = match kind {
         K::Snapshot | K::Progress => public.details.is_none(),
         K::Slots => (public.number == 0) == public.details.is_some(),
-        K::Policy => true,
         _ => public.details.is_some(),
     };
     added && removed && slots && body && details

@@ -12,7 +12,6 @@ const OBJECT: &str = "log record";
 const MAGIC: &[u8; 8] = b"cofflog1";
 const FIXED_LEN: usize = 16;
 const SIGNATURE_LEN: usize = 64;
-const EMPTY_MAP: &[u8] = &[0xa0];
 
 /// Kind of a record; the discriminant is its number in the format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -261,11 +260,7 @@ impl Public {
                 15 => home = Some(d.fixed()?),
                 16 => {
                     d.clone().map()?;
-                    let map = d.raw_within(1)?;
-                    if map == EMPTY_MAP {
-                        return Err(d.fail("empty details are written by leaving them out"));
-                    }
-                    details = Some(map.to_vec());
+                    details = Some(d.raw_within(1)?.to_vec());
                 }
                 _ => unknown.keep(key, &mut d, 1)?,
             }

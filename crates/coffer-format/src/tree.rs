@@ -251,7 +251,7 @@ pub fn decode_xattrs(bytes: &[u8]) -> Result<Vec<Xattr>, FormatError> {
         xattrs.push((name, value));
     }
     d.finish()?;
-    Ok(xattrs)
+    if xattrs.is_empty() { Err(d.fail(EMPTY)) } else { Ok(xattrs) }
 }
 
 /// A hole in a sparse file.
@@ -521,6 +521,8 @@ impl TreeEntry {
             Some("a link target is empty or contains NUL")
         } else if self.device.is_some() != matches!(self.kind, Kind::CharDevice | Kind::BlockDevice) {
             Some("device numbers belong to devices alone")
+        } else if self.resource.is_some() && self.kind != Kind::Resource {
+            Some("typed metadata belongs to resources alone")
         } else if self.hard_link.as_ref().is_some_and(|first| {
             first.is_empty()
                 || self.kind == Kind::Directory

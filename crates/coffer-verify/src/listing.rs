@@ -116,7 +116,8 @@ impl Listing {
                     .add(ObjectName::Slot(*id).to_string(), "no effective record ever named this key slot");
             }
         }
-        for (number, _) in self.records.iter().filter(|(number, _)| *number >= log.next) {
+        let beyond = |number: &u64| *number >= log.next && !replayed.unreadable.contains(number);
+        for (number, _) in self.records.iter().filter(|(number, _)| beyond(number)) {
             let what = "it lies beyond the head and no enrolled signer signed it as a continuation";
             surplus.add(ObjectName::Record(*number).to_string(), what);
         }

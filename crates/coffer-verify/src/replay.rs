@@ -38,6 +38,8 @@ pub(crate) struct Replayed {
     pub(crate) fresh_proved: bool,
     /// Every slot that an effective record named.
     pub(crate) known_slots: BTreeSet<SlotId>,
+    /// Records that are there and could not be read.
+    pub(crate) unreadable: BTreeSet<u64>,
     /// Effective records whose segments may serve snapshots older than themselves.
     relisting: BTreeSet<u64>,
 }
@@ -101,8 +103,9 @@ pub(crate) fn replay(
     counts.forgotten_snapshots = forgotten;
     counts.snapshots = replay.log.snapshots.len() as u64 - forgotten;
     counts.segments = replay.log.segments.len() as u64;
-    let Replay { log, known_slots, relisting, .. } = replay;
-    Ok(Some(Replayed { header_bytes, header, log, fresh_proved, known_slots, relisting }))
+    let Replay { log, known_slots, relisting, unreadable, .. } = replay;
+    let unreadable = unreadable.into_keys().collect();
+    Ok(Some(Replayed { header_bytes, header, log, fresh_proved, known_slots, unreadable, relisting }))
 }
 
 /// The header to go by: the object `vault`, or the copy in record 0 where that is lost or not the one meant.
@@ -178,7 +181,7 @@ struct Replay<'a> {
     relisting: BTreeSet<u64>,
     /// Chain value found at the number of the given head.
     chain_at_head: Option<[u8; 32]>,
-    /// Chain value that the effective record after it says it has.
+    /// Chain value that the record after it says it has, if an enrolled signer signed that.
     claimed_at_head: Option<[u8; 32]>,
 }
 
@@ -249,13 +252,18 @@ impl Replay<'_> {
         if at_head == Some(number) {
             self.chain_at_head = self.log.head().map(|head| head.chain);
         }
+        let authentic = match outcome {
+            Outcome::Effective => true,
+            Outcome::Void(reason) => reason.is_authentic(),
+            Outcome::Missing => false,
+        };
+        if authentic && at_head.is_some_and(|head| head + 1 == number) {
+            self.claimed_at_head = Record::decode(bytes).ok().map(|record| record.public.previous);
+        }
         match outcome {
             Outcome::Effective => {
                 let Ok(record) = Record::decode(bytes) else { return };
                 let public = record.public;
-                if at_head.is_some_and(|head| head + 1 == number) {
-                    self.claimed_at_head = Some(public.previous);
-                }
                 self.known_slots.extend(public.slots.unwrap_or_default());
                 let own = matches!(
                     RecordKind::from_number(public.kind),
@@ -333,6 +341,10 @@ impl Replay<'_> {
         let Some(head) = self.options.head else { return false };
         let name = ObjectName::Record(head.number);
         if head.number >= self.log.next {
+            if self.unreadable.contains_key(&self.log.next) {
+                // Where the log ends is not known.
+                return false;
+            }
             let what = match self.log.next.checked_sub(1) {
                 Some(last) => format!("the log ends at record {last}, before the given head"),
                 None => "the log is empty, though a head was given".to_owned(),
@@ -342,6 +354,10 @@ impl Replay<'_> {
         }
         if self.chain_at_head == Some(head.chain) || self.claimed_at_head == Some(head.chain) {
             return true;
+        }
+        if self.chain_at_head.is_none() && self.claimed_at_head.is_none() {
+            // The record is missing, which is reported, and nothing tells what it was.
+            return false;
         }
         if self.void.get(&head.number).is_some_and(|reason| !reason.is_authentic()) {
             findings.add(Class::Corrupt, name, "it is not the record of the given head and no record at all");

@@ -125,7 +125,8 @@ pub struct Finding {
     /// Snapshots that need what is lost, ascending by id. Without a key: all that may need it.
     pub snapshots: Vec<SnapshotId>,
     /// Paths of entries that need it, sorted, in a form for people; the root directory is `/`, and a lost stretch of a
-    /// tree reads `(N entries up to PATH)`. Deep only; at most [`LISTED_MAX`].
+    /// tree reads `(N entries up to PATH)`, or `(all entries)`. A hard link is not named where the entry it names is.
+    /// Deep only; at most [`LISTED_MAX`].
     pub paths: Vec<String>,
     /// Number of affected entries, each once for each snapshot.
     pub path_count: u64,

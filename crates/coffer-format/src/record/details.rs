@@ -205,8 +205,11 @@ impl Details {
                 map.key(1).uint(2);
                 map.key(2).bytes(key);
             }),
-            Self::Policy { minor: None } => return None,
-            Self::Policy { minor: Some(minor) } => e.map(|map| map.key(1).uint(*minor)),
+            Self::Policy { minor } => e.map(|map| {
+                if let Some(minor) = minor {
+                    map.key(1).uint(*minor);
+                }
+            }),
             Self::Approval { hash, approved } => e.map(|map| {
                 map.key(1).bytes(hash);
                 map.key(2).bool(*approved);
@@ -244,9 +247,6 @@ impl Details {
         let wanted =
             !matches!(kind, K::Snapshot | K::Progress | K::Tag | K::Slots) || kind == K::Tag || first;
         let Some(bytes) = bytes else {
-            if kind == K::Policy {
-                return Ok(Self::Policy { minor: None });
-            }
             let missing = FormatError::rule(OBJECT, "they are absent");
             return if wanted { Err(missing) } else { Ok(Self::None) };
         };

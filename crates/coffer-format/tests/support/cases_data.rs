@@ -250,6 +250,11 @@ pub(crate) fn leaf() -> Cases {
     c.bad("content list without rows", listed(1, 3, chunk_list(0, b"")), ROWS);
     c.bad("content list of 65 rows", listed(1, 3, chunk_list(0, &row("a", 3).repeat(65))), BYTES_LONG);
     c.bad("content list of one part", listed(1, 3, array(&[uint(0)])), "a content list has level and rows");
+    c.bad(
+        "directory with typed metadata",
+        bare(2, 18, map(&[(1, uint(1))])),
+        "typed metadata belongs to resources alone",
+    );
     c.bad("metadata in an array", bare(8, 18, array(&[])), "a map is expected");
     c.bad("leaf and a byte", [leaf(std::slice::from_ref(&base)), vec![0]].concat(), LEFT);
     c.bad(

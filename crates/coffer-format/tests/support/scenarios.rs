@@ -376,13 +376,13 @@ fn enrolment(sign: &dyn Sign) -> Log<'_> {
 
 fn policy(sign: &dyn Sign) -> Log<'_> {
     let mut log =
-        Log::new(sign, "policy", "a policy may have no details; the minor version in force never falls");
-    log.push(&log.rec(12).body(), OK);
+        Log::new(sign, "policy", "the details of a policy may be empty; the minor version in force never falls");
+    log.push(&log.with_details(12, &[]), OK);
     log.push(&log.with_details(12, &[(1, uint(0))]), OK);
     log.push(&log.with_details(12, &[(2, text("later"))]), OK);
     log.push(&log.with_details(12, &[(1, text("1"))]), "details");
-    log.push(&log.rec(12).body().set(16, map(&[])), "malformed");
-    log.push(&log.rec(12), "role");
+    log.push(&log.rec(12).body(), "role");
+    log.push(&log.with_details(12, &[]).unset(9).unset(13).unset(14), "malformed");
     log.push(&log.snapshot(&[]).set(7, uint(1)), "version");
     log
 }

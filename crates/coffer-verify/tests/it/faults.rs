@@ -14,6 +14,8 @@ fn a_failure_that_passes_is_a_finding_or_an_error_but_never_silence() {
     let options = Options { threads: 1, ..vault.options() };
     let store = FaultyStore::new(&vault.store, []);
     for kind in [FaultKind::Io, FaultKind::Denied] {
+        // Two reads are not needed: record 0 for its copy of the header, and one beyond the end of the log.
+        let mut harmless = 0;
         for call in 0..200 {
             store.set_plan([Fault::once(call, FaultMoment::Before, kind)]);
             let result = verify(&store, &options, &Silent);
@@ -22,14 +24,14 @@ fn a_failure_that_passes_is_a_finding_or_an_error_but_never_silence() {
                 break;
             }
             match result {
-                Ok(report) => assert!(
-                    !report.is_intact() || report.is_clean(),
-                    "call {call} failed and left only {:?}",
-                    report.findings
-                ),
-                Err(error) => assert!(matches!(error, VerifyError::Store { .. }) && call == 0, "{error} at {call}"),
+                Ok(report) if report.is_clean() => harmless += 1,
+                Ok(report) => assert!(!report.is_intact(), "call {call}: {:?}", report.findings),
+                Err(error) => {
+                    assert!(matches!(error, VerifyError::Store { .. }) && call == 0, "{error} at {call}")
+                }
             }
         }
+        assert_eq!(harmless, 2, "{kind:?}");
     }
 }
 
@@ -106,11 +108,14 @@ impl ObjectStore for Odd<'_> {
 fn an_unreadable_object_is_corrupt() {
     let Standard { vault, .. } = Standard::new();
     for unreadable in vault.store.names() {
-        let store = Odd { inner: &vault.store, unreadable: unreadable.clone(), unlisted: "nothing".to_owned() };
+        let store =
+            Odd { inner: &vault.store, unreadable: unreadable.clone(), unlisted: "nothing".to_owned() };
         for report in [vault.verify_store(&store), vault.verify_store_deep(&store)] {
-            let finding = report.findings.iter().find(|finding| finding.object == unreadable);
-            let finding = finding.unwrap_or_else(|| panic!("{unreadable}: {:#?}", report.findings));
-            assert_eq!(finding.class, Class::Corrupt);
+            let unreadable = (Class::Corrupt, &unreadable);
+            let finding =
+                report.findings.iter().find(|finding| (finding.class, &finding.object) == unreadable);
+            let finding = finding.unwrap_or_else(|| panic!("{unreadable:?}: {:#?}", report.findings));
+            assert_eq!(report.findings.iter().filter(|finding| finding.class == Class::Rollback).count(), 0);
             assert!(finding.what.contains("bad sector"), "{}", finding.what);
         }
     }

@@ -193,7 +193,12 @@ impl Vault {
         self.commit_snapshot(packs, segment, root)
     }
 
-    pub(crate) fn commit_snapshot(&mut self, packs: Vec<String>, segment: SegmentAdded, root: TreeRoot) -> Taken {
+    pub(crate) fn commit_snapshot(
+        &mut self,
+        packs: Vec<String>,
+        segment: SegmentAdded,
+        root: TreeRoot,
+    ) -> Taken {
         let body = Manifest::new("files", root).encode();
         let number = self.log.next;
         let edit = |public: &mut Public| public.segments_added = vec![segment];
@@ -235,7 +240,9 @@ impl Vault {
             new_domains: false,
         };
         let slot = self.put_slot(number, "new epoch");
-        self.commit(RecordKind::Epoch, Details::Epoch(details), None, |public| public.slots = Some(vec![slot]));
+        self.commit(RecordKind::Epoch, Details::Epoch(details), None, |public| {
+            public.slots = Some(vec![slot])
+        });
         self.keys.push(key_bytes);
     }
 
@@ -381,11 +388,11 @@ pub(crate) fn file(path: &str, rows: &[ChunkRef]) -> TreeEntry {
 /// A vault with every kind of object in it: snapshots A, B, and C, which is forgotten.
 pub(crate) struct Standard {
     pub(crate) vault: Vault,
-    /// Packs: one chunk of `docs/big`; the other, and `docs/sparse`; meta.
+    /// Packs: one chunk of `docs/big`; the other, and that of `docs/sparse`; the attributes of `docs/tagged`; the tree.
     pub(crate) a: Taken,
-    /// Packs: `docs/new`; meta. It shares `docs/big` with A.
+    /// Packs: `docs/new`; the tree. It shares `docs/big` with A.
     pub(crate) b: Taken,
-    /// One data pack, one of meta.
+    /// Packs: its file; the tree.
     pub(crate) c: Taken,
 }
 
@@ -405,7 +412,8 @@ impl Standard {
         let mut packs = vault.packs();
         let new = packs.data(4, 6000);
         packs.end_pack();
-        let entries = [entry("", Kind::Directory), entry("docs", Kind::Directory), big, file("docs/new", &[new])];
+        let entries =
+            [entry("", Kind::Directory), entry("docs", Kind::Directory), big, file("docs/new", &[new])];
         let b = vault.take(packs, &entries);
 
         let mut packs = vault.packs();

@@ -29,7 +29,8 @@ fn what_is_read_is_written_alike() {
     let revoke = Details::Role(RoleAction::Revoke { key: [7; 32] });
     assert_eq!(read(11, false, &revoke.encode().unwrap()).unwrap(), revoke);
     assert_eq!(Details::None.encode(), None);
-    assert_eq!(Details::Policy { minor: None }.encode(), None);
+    assert_eq!(Details::Policy { minor: None }.encode().unwrap(), [0xa0]);
+    assert_eq!(read(12, false, &[0xa0]).unwrap(), Details::Policy { minor: None });
 }
 
 #[test]
@@ -40,7 +41,6 @@ fn which_kinds_may_lack_them() {
             RecordKind::Snapshot | RecordKind::Progress | RecordKind::Slots => {
                 assert_eq!(none, Ok(Details::None))
             }
-            RecordKind::Policy => assert_eq!(none, Ok(Details::Policy { minor: None })),
             _ => assert_eq!(rule(&none.unwrap_err()), "they are absent", "{}", kind.name()),
         }
     }
