@@ -129,7 +129,7 @@ fn classify_engine(error: &EngineError) -> (Exit, Option<String>) {
         EngineError::Rollback { .. } => (
             Exit::Rollback,
             hint(
-                "do not write to it; compare with a copy or a witness by `coffer verify --offline --head HEAD`",
+                "do not write to it; compare with a copy or a witness by `coffer verify --offline --head HEAD`; --no-cache reads what is there",
             ),
         ),
         EngineError::CannotCommit { .. } => {

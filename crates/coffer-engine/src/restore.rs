@@ -3,7 +3,7 @@
 //! One thread walks the tree and plans; workers open frames and write. The unit of work is a frame with all pieces of files that come
 //! from it, so a frame is opened once for the small files in it. A file appears whole: it gets its name after its last byte.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,8 +22,11 @@ use crossbeam_channel::{Receiver, Sender};
 use crate::error::EngineError;
 use crate::index::Place;
 use crate::read::{ChunkReader, Packs, chunk_in_frame};
-use crate::tree_reader::{TreeReader, content_chunks, holes, path_text, xattrs};
+use crate::tree_reader::{ContentReader, TreeReader, holes, path_text, xattrs};
 use crate::vault::{Snapshot, Vault};
+
+/// Frames whose pieces are gathered at the same time.
+const OPEN_FRAME_COUNT: usize = 8;
 
 /// What is restored, and how.
 #[derive(Debug, Clone)]
@@ -93,10 +96,13 @@ pub fn restore(
             chunks: ChunkReader::new(vault, &domain)?,
             shared: &shared,
             jobs: Some(jobs),
-            piece_count_max: piece_count_max(options.open_file_count_max, 3 * worker_count + 1),
+            piece_count_max: piece_count_max(
+                options.open_file_count_max,
+                3 * worker_count + OPEN_FRAME_COUNT,
+            ),
             options,
             observer,
-            open: Vec::new(),
+            open: VecDeque::new(),
             links: Vec::new(),
             seen: HashSet::new(),
             found: false,
@@ -320,8 +326,8 @@ struct Plan<'p, 'v, 'a> {
     piece_count_max: usize,
     options: &'p RestoreOptions,
     observer: &'p mut dyn RestoreObserver,
-    /// Pieces of the frame that is being gathered.
-    open: Vec<Piece>,
+    /// Pieces of the frames that are being gathered, the one used last at the end.
+    open: VecDeque<Vec<Piece>>,
     /// Hard links, made when all files are there.
     links: Vec<(EntryPath, EntryPath)>,
     /// First paths of the hard link groups that are restored here.
@@ -452,7 +458,6 @@ impl Plan<'_, '_, '_> {
         metadata: Metadata,
         target: &mut DirectoryTarget,
     ) -> Result<(), EngineError> {
-        let rows = content_chunks(&entry.content, &mut self.chunks)?;
         let holes = holes(entry, &mut self.chunks)?;
         let place = target.file_later(path)?;
         self.seen.insert(entry.path.clone());
@@ -462,7 +467,7 @@ impl Plan<'_, '_, '_> {
         let mut ranges = DataRanges::new(entry.size, &holes);
         let planned = match &entry.content {
             Content::Inline(bytes) => self.write_inline(&file, bytes, &mut ranges),
-            _ => rows.iter().try_for_each(|chunk| self.pieces(&file, chunk, &mut ranges)),
+            content => self.chunk_pieces(&file, content, &mut ranges),
         };
         match planned {
             Ok(()) if ranges.is_done() => {}
@@ -493,6 +498,19 @@ impl Plan<'_, '_, '_> {
         Ok(())
     }
 
+    fn chunk_pieces(
+        &mut self,
+        file: &Arc<OpenFile>,
+        content: &Content,
+        ranges: &mut DataRanges<'_>,
+    ) -> Result<(), EngineError> {
+        let mut content = ContentReader::new(content);
+        while let Some(chunk) = content.next_chunk(&mut self.chunks)? {
+            self.pieces(file, &chunk, ranges)?;
+        }
+        Ok(())
+    }
+
     /// Plans the pieces that one chunk gives.
     fn pieces(
         &mut self,
@@ -519,22 +537,36 @@ impl Plan<'_, '_, '_> {
         Ok(())
     }
 
+    /// Puts a piece with the others of its frame. A few frames are gathered at once: files that were changed lie in newer
+    /// packs than their neighbours.
     fn add(&mut self, piece: Piece) {
         let frame = |piece: &Piece| (piece.place.pack.id, piece.place.frame_number);
-        let other = self.open.first().is_some_and(|first| frame(first) != frame(&piece));
-        if other || self.open.len() >= self.piece_count_max {
-            self.flush();
+        let same = |job: &Vec<Piece>| job.first().is_some_and(|first| frame(first) == frame(&piece));
+        let position = self.open.iter().position(same);
+        let mut job = position.and_then(|position| self.open.remove(position)).unwrap_or_default();
+        job.push(piece);
+        if job.len() >= self.piece_count_max {
+            self.submit(job);
+            return;
         }
-        self.open.push(piece);
+        self.open.push_back(job);
+        if self.open.len() > OPEN_FRAME_COUNT
+            && let Some(oldest) = self.open.pop_front()
+        {
+            self.submit(oldest);
+        }
+    }
+
+    fn submit(&self, pieces: Vec<Piece>) {
+        if let Some(jobs) = &self.jobs {
+            // Workers end only when this sender is dropped.
+            drop(jobs.send(pieces));
+        }
     }
 
     fn flush(&mut self) {
-        let pieces = std::mem::take(&mut self.open);
-        if let Some(jobs) = &self.jobs
-            && !pieces.is_empty()
-        {
-            // Workers end only when this sender is dropped.
-            drop(jobs.send(pieces));
+        while let Some(pieces) = self.open.pop_front() {
+            self.submit(pieces);
         }
     }
 

@@ -109,21 +109,40 @@ impl TreeReader {
     }
 }
 
-/// All data chunks of a file, in order, from its content list.
-pub(crate) fn content_chunks(
-    content: &Content,
-    chunks: &mut ChunkReader<'_>,
-) -> Result<Vec<ChunkRef>, EngineError> {
-    let Content::List { level, rows } = content else { return Ok(Vec::new()) };
-    let mut rows = rows.clone();
-    for _ in 0..*level {
-        let mut below = Vec::new();
-        for row in &rows {
-            below.extend(ChunkRef::read_chunked_rows(&chunks.read(ChunkKind::Meta, row)?)?);
-        }
-        rows = below;
+/// The data chunks of a file, in order, from its content list. Memory is one list chunk for each level, whatever the list says.
+#[derive(Debug)]
+pub(crate) struct ContentReader {
+    /// Rows still to be visited, with their level; the lowest level last.
+    stack: Vec<(u8, std::vec::IntoIter<ChunkRef>)>,
+}
+
+impl ContentReader {
+    pub(crate) fn new(content: &Content) -> Self {
+        let stack = match content {
+            Content::List { level, rows } => vec![(*level, rows.clone().into_iter())],
+            Content::Empty | Content::Inline(_) => Vec::new(),
+        };
+        Self { stack }
     }
-    Ok(rows)
+
+    /// The next chunk; `None` at the end.
+    pub(crate) fn next_chunk(
+        &mut self,
+        chunks: &mut ChunkReader<'_>,
+    ) -> Result<Option<ChunkRef>, EngineError> {
+        while let Some((level, rows)) = self.stack.last_mut() {
+            let level = *level;
+            match (rows.next(), level) {
+                (Some(chunk), 0) => return Ok(Some(chunk)),
+                (Some(list), _) => {
+                    let rows = ChunkRef::read_chunked_rows(&chunks.read(ChunkKind::Meta, &list)?)?;
+                    self.stack.push((level - 1, rows.into_iter()));
+                }
+                (None, _) => drop(self.stack.pop()),
+            }
+        }
+        Ok(None)
+    }
 }
 
 fn blob(blob: &Blob, chunks: &mut ChunkReader<'_>) -> Result<Vec<u8>, EngineError> {

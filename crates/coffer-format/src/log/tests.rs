@@ -321,7 +321,7 @@ fn push_any(log: &mut Log<'_>, choice: u8, label: u8) {
         3 => drop(log.push(&log.prune(log.next() - 1, &[], &[]).segments(&segment, [0; 16]), "effective")),
         4 => drop(log.push(&log.rec(9).set(12, labels(&segment)), "effective")),
         5 => drop(log.push(&log.enrol(&name, 2 + u64::from(label % 3), &[put_domain()]), "effective")),
-        6 => drop(log.push(&log.rec(12).body(), "effective")),
+        6 => drop(log.push(&log.with_details(12, &[]), "effective")),
         _ => push_junk(log, choice, label, &segment),
     }
 }

@@ -315,7 +315,7 @@ proptest! {
     }
 
     #[test]
-    fn attributes_round_trip(xattrs in proptest::collection::btree_map(proptest::collection::vec(1_u8.., 1..9), proptest::collection::vec(any::<u8>(), 0..9), 0..5)) {
+    fn attributes_round_trip(xattrs in proptest::collection::btree_map(proptest::collection::vec(1_u8.., 1..9), proptest::collection::vec(any::<u8>(), 0..9), 1..5)) {
         let xattrs: Vec<Xattr> = xattrs.into_iter().collect();
         prop_assert_eq!(decode_xattrs(&encode_xattrs(&xattrs)).unwrap(), xattrs);
     }

@@ -84,6 +84,7 @@ pub(crate) fn xattrs() -> Cases {
     let wrong = "names of attributes are not ascending, empty, or contain NUL";
     let mut c = Cases::default();
     c.ok("two attributes", array(&[pair(b"user.a", b"1"), pair(b"user.b", b"")]));
+    c.bad("no attributes", array(&[]), EMPTY);
     c.bad("attributes out of order", array(&[pair(b"b", b""), pair(b"a", b"")]), wrong);
     c.bad("attribute twice", array(&[pair(b"a", b"1"), pair(b"a", b"2")]), wrong);
     c.bad("attribute without a value", array(&[array(&[bytes(b"a")])]), "an attribute has name and value");

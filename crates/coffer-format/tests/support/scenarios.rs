@@ -2,7 +2,7 @@
 
 use super::cases::epoch_fields;
 use super::log::{Log, Rec, Sign, labels, put_domain};
-use super::{Fields, array, boolean, bytes, domain, id, int, map, names, text, uint};
+use super::{Fields, array, boolean, bytes, domain, id, int, names, text, uint};
 
 const OK: &str = "effective";
 
@@ -375,14 +375,19 @@ fn enrolment(sign: &dyn Sign) -> Log<'_> {
 }
 
 fn policy(sign: &dyn Sign) -> Log<'_> {
-    let mut log =
-        Log::new(sign, "policy", "the details of a policy may be empty; the minor version in force never falls");
+    let mut log = Log::new(
+        sign,
+        "policy",
+        "the details of a policy may be empty; the minor version in force never falls",
+    );
     log.push(&log.with_details(12, &[]), OK);
     log.push(&log.with_details(12, &[(1, uint(0))]), OK);
     log.push(&log.with_details(12, &[(2, text("later"))]), OK);
     log.push(&log.with_details(12, &[(1, text("1"))]), "details");
     log.push(&log.rec(12).body(), "role");
-    log.push(&log.with_details(12, &[]).unset(9).unset(13).unset(14), "malformed");
+    log.push(&log.rec(12).details(&[]), "role");
+    log.push(&log.snapshot(&[]).details(&[]), "role");
+    log.push(&log.with_details(3, &[]), "details");
     log.push(&log.snapshot(&[]).set(7, uint(1)), "version");
     log
 }

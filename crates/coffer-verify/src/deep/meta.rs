@@ -23,6 +23,9 @@ const CACHE_LEN_MAX: usize = 64 << 20;
 /// Keys of packs that are kept.
 const KEY_COUNT_MAX: usize = 256;
 
+/// The kind and the plain bytes of a frame, or what is wrong with it.
+type Opened = Result<(ChunkKind, Rc<[u8]>), String>;
+
 /// A frame that was opened.
 struct Frame {
     pack: u32,
@@ -97,7 +100,7 @@ impl<'a> MetaReader<'a> {
     }
 
     /// The frame that a row points into, or what is wrong with it.
-    fn frame(&mut self, row: &Row) -> Result<Result<(ChunkKind, Rc<[u8]>), String>, VerifyError> {
+    fn frame(&mut self, row: &Row) -> Result<Opened, VerifyError> {
         let listing = &self.task.table.listings[row.listing as usize];
         let known =
             self.cache.iter().position(|frame| frame.pack == listing.pack && frame.number == row.frame);

@@ -126,7 +126,7 @@ impl<'a> Walker<'a> {
                 entry_count: known.entry_count,
                 content_bytes: known.content_bytes,
             };
-            let ascends = self.ascend(walk, &known.first.to_vec());
+            let ascends = self.ascend(walk, below.first.as_deref().unwrap_or_default());
             walk.last.clone_from(&below.last);
             return Ok(Below { clean: ascends, ..below });
         }
