@@ -21,7 +21,7 @@
 //! - The same vault and options give the same report, whatever the number of threads.
 //!
 //! Memory: without a key, a few hundred bytes for each pack and 1 MiB for each thread. With a key, in addition 48 bytes
-//! for each row of the live index (80 while it is read), one pack of at most 128 MiB for each thread, and up to some
+//! for each row of the live index (80 while it is read) and 12 for each frame, one pack of at most 128 MiB for each thread, and up to some
 //! 200 bytes for each distinct leaf and node of the trees (at most 4 million of them are remembered).
 //!
 //! It refuses to print, to read a clock, to take randomness from anywhere but [`Options::seed`], and to repair.
