@@ -14,6 +14,14 @@ use coffer_keys::{KeyFile, RootKey};
 use coffer_pipeline::compress::Compression;
 use coffer_store::ObjectStore;
 
+mod checks;
+mod tree;
+
+pub(crate) use checks::{
+    assert_clean, assert_restores, clone_of, deep, keyless, listed_chunks, scratch,
+};
+pub(crate) use tree::{Body, Tree, assert_no_false_file, assert_same, tree_of};
+
 /// A clock that stands still unless the test moves it.
 #[derive(Debug)]
 pub(crate) struct FakeClock {
@@ -82,7 +90,16 @@ impl World {
     }
 
     pub(crate) fn init(&self, store: &dyn ObjectStore) -> Result<VaultId, EngineError> {
-        let options = InitOptions { chunker: SMALL_CHUNKS, store_mode: StoreMode::ConditionalCreate };
+        self.init_with(store, SMALL_CHUNKS)
+    }
+
+    /// As [`Self::init`], with another chunker.
+    pub(crate) fn init_with(
+        &self,
+        store: &dyn ObjectStore,
+        chunker: ChunkerSpec,
+    ) -> Result<VaultId, EngineError> {
+        let options = InitOptions { chunker, store_mode: StoreMode::ConditionalCreate };
         let root: &dyn RootKey = &self.key;
         init(&self.access(store), &[(root, String::new())], &options).map(|created| created.vault)
     }
@@ -95,6 +112,16 @@ impl World {
     pub(crate) fn backup(&self, store: &dyn ObjectStore, source: &Path) -> Result<BackupReport, EngineError> {
         let mut vault = self.open(store)?;
         backup(&mut vault, &backup_options(source), &mut Quiet)
+    }
+
+    /// As [`Self::backup`], with options of one's own.
+    pub(crate) fn backup_with(
+        &self,
+        store: &dyn ObjectStore,
+        options: &BackupOptions,
+    ) -> Result<BackupReport, EngineError> {
+        let mut vault = self.open(store)?;
+        backup(&mut vault, options, &mut Quiet)
     }
 
     /// Restores a snapshot (`latest`, or the beginning of an id) into `target`.

@@ -183,7 +183,7 @@ fn run(
             deep::check(&task, rows, &mut findings, &mut counts)?;
         }
     }
-    let residue = listing.residue(&replayed, &table, &mut findings, &mut counts);
+    let residue = listing.residue(&source, &replayed, &table, &mut findings, &mut counts)?;
     counts.read_bytes = source.read_bytes();
     Ok(Report {
         vault_id: Some(replayed.log.vault),

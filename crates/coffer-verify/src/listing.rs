@@ -5,14 +5,18 @@
 use std::ops::ControlFlow;
 
 use coffer_format::id::{PackId, SegmentId, SlotId};
+use coffer_format::limits::SLOT_LEN_MAX;
 use coffer_format::log::LogState;
 use coffer_format::object::{ObjectName, PROBE_PREFIX};
+use coffer_format::slot::Slot;
 use coffer_store::{ItemKind, ListItem, ObjectStore};
 
 use crate::error::VerifyError;
 use crate::packs::PackTable;
 use crate::replay::Replayed;
+
 use crate::report::{Class, Counts, Findings, LISTED_MAX, Residue};
+use crate::source::Source;
 
 /// Most residue that a report lists.
 const RESIDUE_MAX: usize = 100_000;
@@ -83,11 +87,12 @@ impl Listing {
     /// Packs that no segment lists are not called residue while a live segment cannot be read: it may list them.
     pub(crate) fn residue(
         &self,
+        source: &Source<'_>,
         replayed: &Replayed,
         table: &PackTable,
         findings: &mut Findings,
         counts: &mut Counts,
-    ) -> Vec<Residue> {
+    ) -> Result<Vec<Residue>, VerifyError> {
         let log: &LogState = &replayed.log;
         let mut residue = self.probes.clone();
         counts.residue_objects = residue.len() as u64;
@@ -109,11 +114,10 @@ impl Listing {
         }
         let mut surplus = Surplus { findings, listed: 0, more: self.more_strange };
         for (id, len) in self.slots.iter().filter(|(id, _)| log.slots.binary_search(id).is_err()) {
-            if replayed.known_slots.contains(id) {
+            if replayed.known_slots.contains(id) || is_left_over(source, *id, log)? {
                 keep(ObjectName::Slot(*id), *len);
             } else {
-                surplus
-                    .add(ObjectName::Slot(*id).to_string(), "no effective record ever named this key slot");
+                surplus.add(ObjectName::Slot(*id).to_string(), "it is no key slot of this vault");
             }
         }
         let beyond = |number: &u64| *number >= log.next && !replayed.unreadable.contains(number);
@@ -130,8 +134,17 @@ impl Listing {
             surplus.findings.add(Class::Surplus, "(further names)", what);
         }
         residue.sort_unstable();
-        residue
+        Ok(residue)
     }
+}
+
+/// Whether a slot that no record names is what an interrupted key command leaves: intact, and for this vault.
+fn is_left_over(source: &Source<'_>, id: SlotId, log: &LogState) -> Result<bool, VerifyError> {
+    let mut bytes = Vec::new();
+    let read = source.read(ObjectName::Slot(id), SLOT_LEN_MAX, &mut bytes)?;
+    Ok(read.is_ok()
+        && Slot::id(&bytes) == id
+        && Slot::decode(&bytes).is_ok_and(|slot| slot.vault == log.vault))
 }
 
 fn sort<T: Ord>(items: &mut Vec<T>) {

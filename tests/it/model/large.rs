@@ -1,0 +1,125 @@
+//! Trees with several levels of nodes, and files whose chunk lists have several levels.
+
+use std::fs;
+use std::path::Path;
+
+use coffer_engine::list;
+use coffer_format::header::ChunkerSpec;
+use coffer_format::tree::Content;
+use coffer_store::MemoryStore;
+
+use super::super::support::{
+    SMALL_CHUNKS, World, assert_clean, assert_restores, noise, scratch, tree_of,
+};
+
+const DIR_COUNT: usize = 50;
+const FILE_COUNT: usize = 100;
+
+fn grow(source: &Path) {
+    for dir in 0..DIR_COUNT {
+        let dir = source.join(format!("directory-{dir:03}"));
+        fs::create_dir_all(&dir).unwrap();
+        for file in 0..FILE_COUNT {
+            fs::write(dir.join(format!("file-{file:04}")), format!("{}/{file}", dir.display())).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_change_in_a_high_tree_costs_its_height() {
+    let place = scratch();
+    let source = place.path().join("src");
+    grow(&source);
+    let (host, stranger) = (World::with_cache(3, &place.path().join("cache")), World::new(3));
+    let store = MemoryStore::new();
+    host.init(&store).unwrap();
+    let first = host.backup(&store, &source).unwrap().manifest;
+    let entry_count = (1 + DIR_COUNT + DIR_COUNT * FILE_COUNT) as u64;
+    assert_eq!(first.statistics.entry_count, entry_count);
+    assert!(first.root.height >= 2, "the height is {}", first.root.height);
+
+    for world in [&host, &stranger] {
+        let again = world.backup(&store, &source).unwrap().manifest;
+        assert_eq!(again.root, first.root);
+        assert_eq!(again.statistics.unchanged_count, entry_count);
+        assert_eq!(again.statistics.new_chunk_count, 0);
+        assert_eq!(again.statistics.stored_bytes, 0);
+        assert_eq!(again.statistics.read_bytes, 0);
+    }
+
+    // Content: one new chunk. Metadata: one leaf, and one node for each level above.
+    let levels = u64::from(first.root.height) + 1;
+    for (round, world) in [&host, &stranger].into_iter().enumerate() {
+        let changed = source.join("directory-025").join("file-0050");
+        fs::write(&changed, noise(round as u64, 200 + round)).unwrap();
+        let report = world.backup(&store, &source).unwrap().manifest;
+        assert_eq!(report.statistics.new_chunk_count, 1 + levels);
+        assert_eq!(report.statistics.unchanged_count, entry_count - 1);
+        assert_eq!(report.statistics.read_bytes, 200 + round as u64);
+    }
+
+    // A new file changes its directory's entry too. Either may begin another leaf.
+    fs::write(source.join("directory-010").join("file-0050x"), noise(9, 200)).unwrap();
+    let report = host.backup(&store, &source).unwrap().manifest;
+    assert!(report.statistics.new_chunk_count <= 1 + 3 * levels, "{:?}", report.statistics);
+    assert_eq!(report.statistics.unchanged_count, entry_count - 1);
+
+    // A directory that is renamed keeps its content: no data chunk is new, and few leaves are.
+    fs::rename(source.join("directory-030"), source.join("directory-030-renamed")).unwrap();
+    let report = host.backup(&store, &source).unwrap().manifest;
+    assert!(report.statistics.new_chunk_count <= 8 + 3 * levels, "{:?}", report.statistics);
+
+    assert_clean(&host, &store, "a high tree");
+    assert_restores(&host, &store, "latest", &tree_of(&source), "a high tree");
+}
+
+/// Backs up one file, changes a byte in its middle and takes it away again; its chunk list has `level` levels above the chunks.
+#[track_caller]
+fn check_list(chunker: ChunkerSpec, len: usize, level: u8) {
+    let place = scratch();
+    let source = place.path().join("src");
+    fs::create_dir(&source).unwrap();
+    let file = source.join("file");
+    let (world, store) = (World::new(4), MemoryStore::new());
+    world.init_with(&store, chunker).unwrap();
+    let mut bytes = noise(5, len);
+    fs::write(&file, &bytes).unwrap();
+    let first = world.backup(&store, &source).unwrap().manifest;
+    let mut actual = None;
+    {
+        let vault = world.open(&store).unwrap();
+        let snapshot = vault.select("latest").unwrap();
+        list(&vault, &snapshot, b"src/file", &mut |entry| {
+            let entry = entry.expect("nothing is damaged");
+            if let Content::List { level, rows } = entry.content {
+                actual = Some((level, rows.len()));
+            }
+            Ok(())
+        })
+        .unwrap();
+    }
+    assert_eq!(actual.map(|(level, _)| level), Some(level), "{chunker:?}, {len} bytes: {actual:?}");
+    let before = tree_of(&source);
+    assert_restores(&world, &store, "latest", &before, "a long file");
+
+    bytes[len / 2] ^= 1;
+    fs::write(&file, &bytes).unwrap();
+    let second = world.backup(&store, &source).unwrap().manifest;
+    // Some chunks around the byte, the lists on the way to them, and one leaf.
+    let new_chunk_count = second.statistics.new_chunk_count;
+    assert!(new_chunk_count <= 6 + 3 * u64::from(level), "{new_chunk_count} new chunks");
+    assert!(second.statistics.new_bytes < first.statistics.new_bytes / 2);
+    assert_clean(&world, &store, "a long file");
+    assert_restores(&world, &store, "latest", &tree_of(&source), "a long file, changed");
+    assert_restores(&world, &store, "latest~1", &before, "a long file, before the change");
+}
+
+#[test]
+fn lists_of_chunks_grow_upwards() {
+    let fixed = ChunkerSpec::Fixed { len: 64 };
+    check_list(fixed, 64 * 64, 0);
+    check_list(fixed, 64 * 64 + 1, 1);
+    check_list(SMALL_CHUNKS, 200_000, 1);
+    // More than 64 lists of some 1024 chunks each.
+    check_list(ChunkerSpec::Pcc { min: 64, bits: 6, max: 320 }, 14 << 20, 2);
+}
