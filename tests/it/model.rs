@@ -59,8 +59,7 @@ fn check(shape: &Shape, rounds: &[Vec<Edit>]) {
     let place = scratch();
     let mut disk = Disk::new(place.path().join("src"));
     let cache = place.path().join("cache");
-    let host =
-        if shape.cached { World::with_cache(shape.seed, &cache) } else { World::new(shape.seed) };
+    let host = if shape.cached { World::with_cache(shape.seed, &cache) } else { World::new(shape.seed) };
     let store = MemoryStore::new();
     host.init_with(&store, shape.chunker).unwrap();
     let mut options = backup_options(disk.root());

@@ -211,8 +211,19 @@ struct Run<'o> {
     changed_count: u64,
     skipped: Vec<Vec<u8>>,
     fingerprints: Vec<u64>,
-    /// The first path of each group of hard links that is not complete yet, and how many links are still to come.
-    links: HashMap<Identity, (Vec<u8>, u64)>,
+    /// Groups of hard links that are not complete yet.
+    links: HashMap<Identity, LinkGroup>,
+}
+
+/// Entries that are one file.
+#[derive(Clone)]
+struct LinkGroup {
+    /// The path that carries the content.
+    first: Vec<u8>,
+    /// Its size.
+    size: u64,
+    /// Members still to come.
+    left: u64,
 }
 
 /// A file whose inode changed this shortly before the backup began, or later, may change again without its stat fields showing it.
@@ -266,22 +277,40 @@ impl<'o> Run<'o> {
         value.max(NO_FINGERPRINT + 1)
     }
 
-    /// The first path of the hard link group, if this is a later one.
-    fn hard_link(&mut self, found: &Found) -> Option<Vec<u8>> {
+    /// The group of hard links that this is a later member of. The first one begins its group.
+    fn hard_link(&mut self, found: &Found) -> Option<LinkGroup> {
         if found.link_count() < 2 || found.kind() == EntryKind::Directory {
             return None;
         }
         let identity = found.identity();
-        if let Some((first, left)) = self.links.get_mut(&identity) {
-            let first = first.clone();
-            *left -= 1;
-            if *left == 0 {
+        if let Some(group) = self.links.get_mut(&identity) {
+            group.left = group.left.saturating_sub(1);
+            let known = group.clone();
+            if known.left == 0 {
                 self.links.remove(&identity);
             }
-            return Some(first);
+            return Some(known);
         }
-        self.links.insert(identity, (found.path().as_bytes().to_vec(), found.link_count() - 1));
+        let group =
+            LinkGroup { first: found.path().as_bytes().to_vec(), size: 0, left: found.link_count() - 1 };
+        self.links.insert(identity, group);
         None
+    }
+
+    /// The first member of a group was taken with this size, which the others have too.
+    fn set_link_size(&mut self, found: &Found, size: u64) {
+        if let Some(group) = self.links.get_mut(&found.identity())
+            && group.first == found.path().as_bytes()
+        {
+            group.size = size;
+        }
+    }
+
+    /// The first member of a group could not be taken: the next one becomes the first.
+    fn drop_link_group(&mut self, found: &Found) {
+        if self.links.get(&found.identity()).is_some_and(|group| group.first == found.path().as_bytes()) {
+            self.links.remove(&found.identity());
+        }
     }
 
     fn count(&mut self, entry: &TreeEntry) {
@@ -365,9 +394,14 @@ impl Parts<'_, '_, '_, '_, '_, '_> {
             None => Known::Nothing,
         };
         let old = self.parent.as_ref().and_then(Parent::entry).filter(|_| known != Known::Nothing);
-        let same_kind = |old: &&TreeEntry| old.kind == kind_of(found.kind()) && old.hard_link == link;
+        let same_kind = |old: &&TreeEntry| {
+            old.kind == kind_of(found.kind())
+                && old.hard_link.as_ref() == link.as_ref().map(|group| &group.first)
+        };
         let old = old.filter(same_kind);
         if old.is_some() && known == Known::Fingerprint(fingerprint) && fingerprint != NO_FINGERPRINT {
+            let size = old.map_or(0, |old| old.size);
+            self.run.set_link_size(found, size);
             return self.keep(fingerprint);
         }
         // Without fingerprints size and time decide; with them, a difference means that the file is read.
@@ -382,11 +416,13 @@ impl Parts<'_, '_, '_, '_, '_, '_> {
         let entry = match self.entry_of(found, link, content) {
             Ok(entry) => entry,
             Err(Lost::Entry(error)) => {
+                self.run.drop_link_group(found);
                 self.run.error(path, &error);
                 return Ok(());
             }
             Err(Lost::Backup(error)) => return Err(error),
         };
+        self.run.set_link_size(found, entry.size);
         let unchanged = self.parent.as_ref().and_then(Parent::entry).is_some_and(|old| *old == entry);
         if known != Known::Nothing && unchanged {
             return self.keep(fingerprint);
@@ -417,7 +453,7 @@ impl Parts<'_, '_, '_, '_, '_, '_> {
     fn entry_of(
         &mut self,
         found: &Found,
-        link: Option<Vec<u8>>,
+        link: Option<LinkGroup>,
         known: Option<(Content, Option<Blob>, u64, bool)>,
     ) -> Result<TreeEntry, Lost> {
         let mut entry = TreeEntry::new(found.path().as_bytes().to_vec(), kind_of(found.kind()));
@@ -435,10 +471,12 @@ impl Parts<'_, '_, '_, '_, '_, '_> {
         if let Some((content, holes, size, changed)) = known {
             (entry.content, entry.holes, entry.size, entry.changed_while_read) =
                 (content, holes, size, changed);
-        } else if link.is_some() && entry.kind == Kind::File {
-            entry.size = metadata.size;
+        } else if let Some(group) = &link
+            && entry.kind == Kind::File
+        {
+            entry.size = group.size;
         }
-        entry.hard_link = link;
+        entry.hard_link = link.map(|group| group.first);
         entry.mode = metadata.mode & 0o7777;
         (entry.uid, entry.gid) = (metadata.uid, metadata.gid);
         (entry.user, entry.group) = (metadata.user, metadata.group);

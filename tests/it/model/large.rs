@@ -8,9 +8,7 @@ use coffer_format::header::ChunkerSpec;
 use coffer_format::tree::Content;
 use coffer_store::MemoryStore;
 
-use super::super::support::{
-    SMALL_CHUNKS, World, assert_clean, assert_restores, noise, scratch, tree_of,
-};
+use super::super::support::{SMALL_CHUNKS, World, assert_clean, assert_restores, noise, scratch, tree_of};
 
 const DIR_COUNT: usize = 50;
 const FILE_COUNT: usize = 100;
@@ -20,7 +18,11 @@ fn grow(source: &Path) {
         let dir = source.join(format!("directory-{dir:03}"));
         fs::create_dir_all(&dir).unwrap();
         for file in 0..FILE_COUNT {
-            fs::write(dir.join(format!("file-{file:04}")), format!("{}/{file}", dir.display())).unwrap();
+            fs::write(
+                dir.join(format!("file-{file:04}")),
+                format!("{}/{file}", dir.file_name().unwrap().display()),
+            )
+            .unwrap();
         }
     }
 }
@@ -30,7 +32,8 @@ fn a_change_in_a_high_tree_costs_its_height() {
     let place = scratch();
     let source = place.path().join("src");
     grow(&source);
-    let (host, stranger) = (World::with_cache(3, &place.path().join("cache")), World::new(3));
+    // Where nodes end depends on the key: not with every seed are there two levels above so many leaves.
+    let (host, stranger) = (World::with_cache(5, &place.path().join("cache")), World::new(5));
     let store = MemoryStore::new();
     host.init(&store).unwrap();
     let first = host.backup(&store, &source).unwrap().manifest;
@@ -122,4 +125,22 @@ fn lists_of_chunks_grow_upwards() {
     check_list(SMALL_CHUNKS, 200_000, 1);
     // More than 64 lists of some 1024 chunks each.
     check_list(ChunkerSpec::Pcc { min: 64, bits: 6, max: 320 }, 14 << 20, 2);
+}
+
+/// Small files are gathered in a frame; a chunk of the greatest length fills one of its own.
+#[test]
+fn the_longest_chunk_fits_a_frame_after_small_files() {
+    let place = scratch();
+    let source = place.path().join("src");
+    fs::create_dir(&source).unwrap();
+    for file in 0..19 {
+        fs::write(source.join(format!("a-{file:02}")), vec![file; 100_000]).unwrap();
+    }
+    fs::write(source.join("b"), vec![7; 16 << 20]).unwrap();
+    fs::write(source.join("c"), vec![8; 300]).unwrap();
+    let (world, store) = (World::new(6), MemoryStore::new());
+    world.init_with(&store, ChunkerSpec::Fixed { len: 16 << 20 }).unwrap();
+    world.backup(&store, &source).unwrap();
+    assert_clean(&world, &store, "the longest chunk");
+    assert_restores(&world, &store, "latest", &tree_of(&source), "the longest chunk");
 }
