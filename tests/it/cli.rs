@@ -1,1 +1,15 @@
-//! Tests of cli.
+//! The command as its users meet it: every form that scripts rely on, every exit code, every message.
+
+mod desk;
+
+mod commands;
+mod commits;
+mod damage;
+mod documents;
+mod interrupts;
+mod keys;
+mod messages;
+mod settings;
+mod sources;
+mod space;
+mod verify;

@@ -87,13 +87,13 @@ fn an_unchanged_backup_costs_one_record() {
         assert_eq!(recording.written, [format!("log/{number:012}")]);
         assert!(recording.written_bytes < 4096, "{} bytes", recording.written_bytes);
         assert_eq!(recording.list_count, 1, "what lies beyond the head");
-        // Header, slot, the parent's record again, and each record: once when the vault is opened, and the two numbers that are not
-        // there when the log is read to its end and before the commit. With a memory, nothing more: it is the last record it knows.
+        // Header, slot, each record, the parent's once more for its manifest, and twice the number that is not there yet: at the
+        // end of the log, and before the commit.
         assert_eq!(recording.read_count, 5 + number, "of {number} records");
         // The index segment's head, pack table and frame table, twice (what is new is looked up apart from what is read); the pages of
-        // the chunk table it needs; of the pack its head, and frames with metadata.
+        // the chunk table it needs; of the pack its head, and frames with metadata. How many pages is up to the ids.
         assert!(recording.read_range_count <= 16, "{} ranges", recording.read_range_count);
-        assert!(recording.stat_count <= 2, "{} stats", recording.stat_count);
+        assert_eq!(recording.stat_count, 2, "of the index segment");
         assert!(recording.read_bytes < all / 4, "{} of {all} bytes", recording.read_bytes);
     }
 }
@@ -119,7 +119,7 @@ fn a_changed_small_file_costs_a_pack_a_segment_and_a_record() {
         assert_eq!(kinds, ["packs", "index", "log"]);
         assert_eq!(report.manifest.statistics.read_bytes, 300 + round as u64, "one file is read");
         assert!(recording.written_bytes < 80_000, "a padded pack and little more");
-        assert!(recording.call_count() < 48, "{recording:?}");
+        assert!(recording.call_count() <= 44, "{recording:?}");
     }
 }
 

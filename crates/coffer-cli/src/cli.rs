@@ -1,29 +1,34 @@
 //! Flags and subcommands.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use coffer_verify::Subset;
 
 /// Encrypted backup archive vault.
 #[derive(Debug, Parser)]
-#[command(name = "coffer", version, about, propagate_version = true, max_term_width = 100)]
+#[command(name = "coffer", bin_name = "coffer", version, disable_version_flag = true, max_term_width = 100)]
 #[command(
-    after_help = "Environment: COFFER_VAULT, COFFER_KEY_FILE, COFFER_PASSPHRASE, COFFER_PASSPHRASE_FILE,\n\
-    COFFER_PASSPHRASE_COMMAND, COFFER_CACHE_DIR, COFFER_CONFIG. The command line goes before the environment, that\n\
+    after_help = "Environment: COFFER_VAULT, COFFER_KEY_FILE, COFFER_PASSPHRASE, COFFER_PASSPHRASE_FILE, \
+    COFFER_PASSPHRASE_COMMAND, COFFER_CACHE_DIR, COFFER_CONFIG. The command line goes before the environment, that \
     before the configuration file.\n\n\
-    Exit codes: 0 done, 1 failed, 2 usage, 3 partial, 10 no vault, 11 cannot commit, 12 wrong key, 20 corrupt,\n\
+    Exit codes: 0 done, 1 failed, 2 usage, 3 partial, 10 no vault, 11 cannot commit, 12 wrong key, 20 corrupt, \
     21 missing, 22 surplus, 23 rollback, 24 restored from a damaged vault, 130 interrupted."
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
+    /// Print the version.
+    #[arg(long, action = ArgAction::Version)]
+    version: Option<bool>,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
 
 /// Flags that every command takes.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Options of every command")]
 pub(crate) struct Global {
     /// Where the vault is: a directory.
     #[arg(short = 'V', long, global = true, value_name = "LOCATION")]
@@ -49,13 +54,13 @@ pub(crate) struct Global {
     /// Configuration file.
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// Print JSON.
+    /// Print JSON, one value on each line; errors and warnings too.
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// Say less.
+    /// Say nothing beside what was asked for, warnings and errors.
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
-    /// Say more.
+    /// Name every entry that is backed up or restored.
     #[arg(short, long, global = true)]
     pub(crate) verbose: bool,
 }
@@ -183,7 +188,7 @@ pub(crate) struct SnapshotsArgs {
 pub(crate) struct LsArgs {
     /// "latest", "latest~N", or the beginning of an id; ":/path" behind it for a part.
     #[arg(value_name = "SNAPSHOT[:/PATH]")]
-    pub(crate) snapshot: String,
+    pub(crate) snapshot: OsString,
     /// Show mode, owner, size and time.
     #[arg(short, long)]
     pub(crate) long: bool,
@@ -193,7 +198,7 @@ pub(crate) struct LsArgs {
 pub(crate) struct RestoreArgs {
     /// "latest", "latest~N", or the beginning of an id; ":/path" behind it for a part.
     #[arg(value_name = "SNAPSHOT[:/PATH]")]
-    pub(crate) snapshot: String,
+    pub(crate) snapshot: OsString,
     /// Directory to restore into; made if it is not there.
     #[arg(short, long, value_name = "DIR")]
     pub(crate) target: PathBuf,

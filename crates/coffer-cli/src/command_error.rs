@@ -68,12 +68,21 @@ impl From<anyhow::Error> for CommandError {
 }
 
 impl CommandError {
+    /// A mistake on the command line, as the parser describes it.
+    pub(crate) fn of_parser(error: &clap::Error) -> Self {
+        let text = error.to_string();
+        let text = text.trim_end();
+        let message = text.strip_prefix("error: ").unwrap_or(text).to_owned();
+        Self { exit: Exit::Usage, message, hint: None }
+    }
+
     pub(crate) fn print(&self, json: bool) {
         let mut out = std::io::stderr().lock();
         let code = self.exit as u8;
         let written = if json {
             let value = serde_json::json!({
-                "message_type": "error", "exit_code": code, "message": self.message, "hint": self.hint,
+                "message_type": "error", "exit_code": code, "kind": self.exit.name(), "message": self.message,
+                "hint": self.hint,
             });
             writeln!(out, "{value}")
         } else {
@@ -101,12 +110,6 @@ fn classify(error: &anyhow::Error) -> (Exit, Option<String>) {
         }
         if let Some(store) = cause.downcast_ref::<StoreError>() {
             return classify_store(store);
-        }
-        if cause
-            .downcast_ref::<std::io::Error>()
-            .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
-        {
-            return (Exit::Done, None);
         }
     }
     (Exit::Failed, None)

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result as AnyResult;
 use coffer_format::id::VaultId;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use crate::command_error::Failure;
 
@@ -13,20 +13,19 @@ use crate::command_error::Failure;
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Config {
     pub(crate) vault: Option<PathBuf>,
-    vault_id: Option<String>,
+    #[serde(default, deserialize_with = "vault_id")]
+    pub(crate) vault_id: Option<VaultId>,
     pub(crate) key_file: Option<PathBuf>,
     pub(crate) passphrase_file: Option<PathBuf>,
     pub(crate) passphrase_command: Option<String>,
     pub(crate) cache_dir: Option<PathBuf>,
-    #[serde(skip)]
-    pub(crate) pinned: Option<VaultId>,
 }
 
 impl Config {
     /// Reads the file that flag or environment name, or the default one if it is there.
-    pub(crate) fn read(flag: Option<&Path>) -> Result<Self> {
-        let named =
-            flag.map(Path::to_path_buf).or_else(|| std::env::var_os("COFFER_CONFIG").map(PathBuf::from));
+    pub(crate) fn read(flag: Option<&Path>) -> AnyResult<Self> {
+        let variable = || std::env::var_os("COFFER_CONFIG").filter(|value| !value.is_empty());
+        let named = flag.map(Path::to_path_buf).or_else(|| variable().map(PathBuf::from));
         let path = match &named {
             Some(path) => path.clone(),
             None => match default_path() {
@@ -34,19 +33,18 @@ impl Config {
                 _ => return Ok(Self::default()),
             },
         };
-        let text = std::fs::read_to_string(&path)
-            .with_context(|| format!("read configuration file {}", path.display()))?;
+        let fail = |error: &dyn std::fmt::Display| {
+            Failure::usage(format!("configuration file {}: {error}", path.display()))
+        };
+        let text = std::fs::read_to_string(&path).map_err(|error| fail(&error))?;
         // The parser's message shows line and column.
-        let mut config: Self = toml::from_str(&text)
-            .map_err(|error| Failure::usage(format!("configuration file {}: {error}", path.display())))?;
-        if let Some(id) = &config.vault_id {
-            let parsed = id.parse().map_err(|error| {
-                Failure::usage(format!("configuration file {}: vault-id: {error}", path.display()))
-            })?;
-            config.pinned = Some(parsed);
-        }
-        Ok(config)
+        toml::from_str(&text).map_err(|error| fail(&error.to_string().trim_end()).into())
     }
+}
+
+fn vault_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<VaultId>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse().map(Some).map_err(serde::de::Error::custom)
 }
 
 fn default_path() -> Option<PathBuf> {

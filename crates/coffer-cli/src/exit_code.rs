@@ -32,6 +32,27 @@ pub enum Exit {
     Interrupted = 130,
 }
 
+impl Exit {
+    /// The word for it in JSON.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Usage => "usage",
+            Self::Partial => "partial",
+            Self::NoVault => "no_vault",
+            Self::CannotCommit => "cannot_commit",
+            Self::WrongKey => "wrong_key",
+            Self::Corrupt => "corrupt",
+            Self::Missing => "missing",
+            Self::Surplus => "surplus",
+            Self::Rollback => "rollback",
+            Self::Degraded => "degraded",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
 impl From<Exit> for std::process::ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)

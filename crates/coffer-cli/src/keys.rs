@@ -31,7 +31,12 @@ pub(crate) enum KeySource {
 /// The one source that is given, by the highest of command line, environment and configuration that gives any.
 pub(crate) fn source(global: &Global, config: &Config) -> Result<Option<KeySource>> {
     let path = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let text = |name| std::env::var(name).ok().filter(|value: &String| !value.is_empty());
+    let command = std::env::var_os("COFFER_PASSPHRASE_COMMAND").filter(|value| !value.is_empty());
+    let command = command
+        .map(|value| {
+            value.into_string().map_err(|_| Failure::usage("COFFER_PASSPHRASE_COMMAND is not UTF-8"))
+        })
+        .transpose()?;
     let levels = [
         (
             "on the command line",
@@ -42,8 +47,8 @@ pub(crate) fn source(global: &Global, config: &Config) -> Result<Option<KeySourc
             collect(
                 &path("COFFER_KEY_FILE"),
                 &path("COFFER_PASSPHRASE_FILE"),
-                &text("COFFER_PASSPHRASE_COMMAND"),
-                std::env::var_os("COFFER_PASSPHRASE").is_some(),
+                &command,
+                std::env::var_os("COFFER_PASSPHRASE").is_some_and(|value| !value.is_empty()),
             ),
         ),
         (
@@ -166,7 +171,7 @@ fn read_bounded(path: &Path, len_max: u64) -> Result<Vec<u8>> {
     open().map_err(|error| {
         let failure = Failure::new(Exit::WrongKey, format!("read {}: {error}", path.display()));
         if error.kind() == std::io::ErrorKind::NotFound {
-            failure.hint("`coffer keys new-file FILE` makes a key file").into()
+            failure.hint("check the path; `coffer keys new-file FILE` makes a key file").into()
         } else {
             failure.into()
         }

@@ -27,9 +27,18 @@ pub fn main_impl() -> ExitCode {
     let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            let code = if error.use_stderr() { Exit::Usage } else { Exit::Done };
-            drop(error.print());
-            return code.into();
+            if !error.use_stderr() {
+                // Help and version; that nobody reads them is no failure.
+                drop(error.print());
+                return Exit::Done.into();
+            }
+            let options = std::env::args_os().skip(1).take_while(|argument| argument != "--");
+            if options.into_iter().any(|argument| argument == "--json") {
+                command_error::CommandError::of_parser(&error).print(true);
+            } else {
+                drop(error.print());
+            }
+            return Exit::Usage.into();
         }
     };
     wiring::harden_process();

@@ -13,9 +13,17 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// Prints one JSON value on one line, or `text` for people.
+    /// Prints one JSON value on one line, or `text` for people. If nobody reads it any more, that is no failure.
     pub(crate) fn result(&self, value: &Value, text: &str) -> io::Result<()> {
-        if self.json { line(&value.to_string()) } else { line(text) }
+        match if self.json { line(&value.to_string()) } else { line(text) } {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            printed => printed,
+        }
+    }
+
+    /// As [`Self::result`], but people who want it quiet do not hear of it.
+    pub(crate) fn summary(&self, value: &Value, text: &str) -> io::Result<()> {
+        if self.quiet && !self.json { Ok(()) } else { self.result(value, text) }
     }
 
     /// Prints one JSON value on one line, if JSON is asked for.

@@ -42,7 +42,7 @@ impl World {
         let cache_dir = cache_dir.or_else(|| config.cache_dir.clone()).or_else(default_cache_dir);
         Ok(Self {
             output: Output { json: global.json, quiet: global.quiet, verbose: global.verbose },
-            vault_id: global.vault_id.or(config.pinned),
+            vault_id: global.vault_id.or(config.vault_id),
             location,
             key: keys::source(global, &config)?,
             cache: cache_dir.filter(|_| !global.no_cache).map(Cache::new),
@@ -161,10 +161,10 @@ fn default_cache_dir() -> Option<PathBuf> {
     base.map(|base| base.join("coffer"))
 }
 
-/// Lets the first interrupt end the operation in order, and the second one end the process.
-pub(crate) fn catch_interrupts() -> Result<()> {
-    ctrlc::set_handler(|| {
-        if INTERRUPT.swap(true, Ordering::Relaxed) {
+/// Lets the first interrupt end the operation in order, if it can do so, and the second one end the process.
+pub(crate) fn catch_interrupts(orderly: bool) -> Result<()> {
+    ctrlc::set_handler(move || {
+        if INTERRUPT.swap(true, Ordering::Relaxed) || !orderly {
             std::process::exit(crate::Exit::Interrupted as i32);
         }
     })

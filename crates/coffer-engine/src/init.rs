@@ -59,9 +59,11 @@ pub fn init(
         Err(error) if error.is_not_found() => {}
         Err(error) => return Err(error.into()),
     }
-    if access.store.stat(&key_of(ObjectName::Record(0))?).is_ok() {
+    match access.store.stat(&key_of(ObjectName::Record(0))?) {
         // The header is lost, but its copy in record 0 lets the vault be read.
-        return Err(EngineError::VaultExists { store: access.store.url() });
+        Ok(_) => return Err(EngineError::VaultExists { store: access.store.url() }),
+        Err(error) if error.is_not_found() => {}
+        Err(error) => return Err(error.into()),
     }
     let key = VaultKey::generate(access.rng)?;
     let header = Header {

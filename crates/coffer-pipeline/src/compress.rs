@@ -3,6 +3,7 @@
 //! Contexts are kept and reused: making one costs more than compressing a small frame. What does not become smaller is stored
 //! as it is; in `auto` a cheap sample decides that before the whole frame is compressed for nothing.
 
+use coffer_format::limits::FRAME_PLAIN_MAX;
 use coffer_format::pack::Codec;
 use zstd::bulk;
 use zstd::zstd_safe;
@@ -52,10 +53,11 @@ impl Compressor {
     /// A compressor with its contexts.
     ///
     /// # Errors
-    /// [`PipelineError::Compress`] when zstd cannot allocate.
+    /// [`PipelineError::CompressionLevel`] outside 1 to 19; [`PipelineError::Compress`] when zstd cannot allocate.
     pub fn new(compression: Compression) -> Result<Self, PipelineError> {
         let level = match compression {
-            Compression::Level(level) => i32::from(level),
+            Compression::Level(level @ 1..=19) => i32::from(level),
+            Compression::Level(level) => return Err(PipelineError::CompressionLevel { level }),
             Compression::Auto | Compression::Off => Compression::AUTO_LEVEL,
         };
         let make = |level| bulk::Compressor::new(level).map_err(|error| compress_error(&error));
@@ -127,7 +129,8 @@ impl Decompressor {
         Ok(Self { context: bulk::Decompressor::new().map_err(|error| compress_error(&error))? })
     }
 
-    /// Replaces `out` by what `payload` yields, which must be exactly `plain_len` bytes from exactly one zstd frame.
+    /// Replaces `out` by what `payload` yields, which must be exactly `plain_len` bytes, 1 to [`FRAME_PLAIN_MAX`], from
+    /// exactly one zstd frame.
     ///
     /// # Errors
     /// [`PipelineError::Decompress`]; `out` is then empty.
@@ -138,14 +141,19 @@ impl Decompressor {
         out: &mut Vec<u8>,
     ) -> Result<(), PipelineError> {
         let wanted = plain_len as usize;
-        out.resize(wanted, 0);
-        let one_frame = zstd_safe::find_frame_compressed_size(payload) == Ok(payload.len());
-        if one_frame
-            && self.context.decompress_to_buffer(payload, &mut out[..]).is_ok_and(|len| len == wanted)
-        {
-            return Ok(());
+        // Before anything is allocated. Without the 0, a skippable frame would pass for a frame of nothing.
+        let one_frame = (1..=FRAME_PLAIN_MAX).contains(&u64::from(plain_len))
+            && zstd_safe::find_frame_compressed_size(payload) == Ok(payload.len());
+        if one_frame {
+            out.resize(wanted, 0);
+            if self.context.decompress_to_buffer(payload, &mut out[..]).is_ok_and(|len| len == wanted) {
+                return Ok(());
+            }
         }
         out.clear();
         Err(PipelineError::Decompress { plain_len })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -28,6 +28,12 @@ pub enum PipelineError {
         /// The object.
         object: &'static str,
     },
+    /// zstd has other levels, but none that frames are compressed at.
+    #[error("compression level {level} is not one of 1 to 19")]
+    CompressionLevel {
+        /// The level asked for.
+        level: u8,
+    },
     /// The compressor failed.
     #[error("compressing failed: {reason}")]
     Compress {

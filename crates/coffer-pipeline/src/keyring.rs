@@ -7,6 +7,7 @@ use coffer_crypto::{
 use coffer_format::FormatError;
 use coffer_format::id::{DomainId, VaultId};
 use coffer_format::log::Epoch;
+use zeroize::Zeroizing;
 
 use crate::error::PipelineError;
 
@@ -58,9 +59,10 @@ impl Keyring {
         for number in (0..=epoch).rev() {
             let Some(current) = reader.take() else { break };
             let pair = current.sealing();
-            let known = epochs.get(number as usize).ok_or_else(wrong)?;
+            let other = || PipelineError::WrongKey { epoch: number };
+            let known = epochs.get(number as usize).ok_or_else(other)?;
             if pair.public().to_bytes() != *known.sealing_key {
-                return Err(wrong());
+                return Err(other());
             }
             if let Some(details) = &known.details {
                 reader = Some(previous_reader(vault, &current, number, &details.previous_reader_secret)?);
@@ -124,9 +126,10 @@ fn previous_reader(
 ) -> Result<ReaderSecret, PipelineError> {
     let context = SealContext::new(vault.0, ObjectKind::EpochRecord, [0; 32]);
     let key = SealKey::new(&current.previous_reader_secret_kek(), context);
-    let mut bytes = *sealed;
-    let plain = key.open_in_place(Purpose::PreviousReaderSecret, epoch, &mut bytes)?;
-    let secret = Secret::from_slice(plain)?;
-    plain.fill(0);
-    Ok(ReaderSecret::from_secret(secret))
+    let mut bytes = Zeroizing::new(*sealed);
+    let plain = key.open_in_place(Purpose::PreviousReaderSecret, epoch, bytes.as_mut_slice())?;
+    Ok(ReaderSecret::from_secret(Secret::from_slice(plain)?))
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,6 +23,8 @@ pub mod pack_reader;
 pub mod pack_writer;
 pub mod record;
 pub mod segment;
+#[cfg(test)]
+mod testing;
 pub mod tree_writer;
 
 pub use error::PipelineError;

@@ -23,6 +23,10 @@ pub fn chunk_id(keys: &DomainKeys, kind: ChunkKind, bytes: &[u8]) -> ChunkId {
     })
 }
 
+const fn short() -> FormatError {
+    FormatError::Malformed { object: "pack", offset: 0, rule: "it ends too early" }
+}
+
 /// The key of one pack, for reading.
 #[derive(Debug)]
 pub struct PackKey {
@@ -40,7 +44,6 @@ impl PackKey {
         keys: &DomainKeys,
         head: &[u8; PACK_HEAD_SIZE],
     ) -> Result<Self, PipelineError> {
-        let short = || FormatError::Malformed { object: "pack", offset: 0, rule: "it ends too early" };
         let (salt, rest) = head.split_first_chunk().ok_or_else(short)?;
         let (enc, rest) = rest.split_first_chunk().ok_or_else(short)?;
         let (commitment, _) = rest.split_first_chunk().ok_or_else(short)?;
@@ -57,7 +60,10 @@ impl PackKey {
     /// # Errors
     /// When it does not open or does not fit the pack.
     pub fn footer(&self, sealed: &[u8; PACK_FOOTER_SIZE], pack_len: u64) -> Result<Footer, PipelineError> {
-        if !(PACK_LEN_MIN..=PACK_LEN_MAX).contains(&pack_len) {
+        if pack_len < PACK_LEN_MIN {
+            return Err(short().into());
+        }
+        if pack_len > PACK_LEN_MAX {
             return Err(FormatError::TooLong { object: "pack", actual: pack_len, limit: PACK_LEN_MAX }.into());
         }
         let mut sealed = *sealed;
@@ -149,3 +155,6 @@ impl FrameReader {
         self.plain.clear();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -153,13 +153,18 @@ impl PackWriter {
             let (kind, plain) = reader.open_with(&self.key, ordinal, frame.place.plain_len, sealed)?;
             let mut rest = plain;
             for chunk in &frame.chunks {
-                let (bytes, others) = rest.split_at(chunk.len as usize);
+                let other = || PipelineError::ChunkId { expected: chunk.id.to_string() };
+                let (bytes, others) = rest.split_at_checked(chunk.len as usize).ok_or_else(other)?;
                 rest = others;
                 if chunk_id(keys, kind, bytes) != chunk.id {
-                    return Err(PipelineError::ChunkId { expected: chunk.id.to_string() });
+                    return Err(other());
                 }
             }
-            Ok(())
+            if rest.is_empty() {
+                Ok(())
+            } else {
+                Err(PipelineError::Decompress { plain_len: frame.place.plain_len })
+            }
         };
         check().map_err(|source| PipelineError::ExtraVerify { source: Box::new(source) })
     }
@@ -202,3 +207,6 @@ impl PackWriter {
 }
 
 const _: () = assert!(PACK_HEAD_LEN < PACK_LEN_MAX);
+
+#[cfg(test)]
+mod tests;

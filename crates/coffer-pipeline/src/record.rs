@@ -87,3 +87,6 @@ pub fn open_body(
 pub fn signature_is_good(signer: &[u8; 32], public_part: &[u8], signature: &[u8; 64]) -> bool {
     VerifyingKey::from_bytes(signer).is_ok_and(|key| key.verify_record(public_part, signature).is_ok())
 }
+
+#[cfg(test)]
+mod tests;

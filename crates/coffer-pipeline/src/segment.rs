@@ -234,3 +234,6 @@ pub fn find_in_page(page: &[u8], id: &ChunkId) -> Result<PageAnswer, FormatError
         Err(_) => PageAnswer::Absent,
     })
 }
+
+#[cfg(test)]
+mod tests;

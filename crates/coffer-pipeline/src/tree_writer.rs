@@ -22,8 +22,6 @@ pub trait MetaSink {
 
 /// A leaf or node ends after a path whose keyed hash is below this: one in 64.
 const END_BELOW: u32 = 1 << 26;
-/// Room for the head of the array before the items.
-const ITEMS_HEAD_LEN_MAX: u64 = 5;
 
 #[derive(Debug, Default)]
 struct Level {
@@ -134,7 +132,7 @@ impl<'k> TreeWriter<'k> {
         sink: &mut S,
     ) -> Result<(), S::Error> {
         let level = &self.levels[height];
-        let len = level.items.len() as u64 + encoded.len() as u64 + ITEMS_HEAD_LEN_MAX;
+        let len = items_head_len(level.item_count + 1) + level.items.len() as u64 + encoded.len() as u64;
         let full = len > TREE_LEN_SOFT || level.item_count as u64 >= TREE_ITEM_COUNT_MAX;
         if full && level.item_count > 0 {
             self.flush(height, sink)?;
@@ -182,6 +180,16 @@ impl<'k> TreeWriter<'k> {
         level.items.clear();
         level.item_count = 0;
         Ok(child)
+    }
+}
+
+/// Length of what [`encode_items_head`] gives for up to [`TREE_ITEM_COUNT_MAX`] items.
+const fn items_head_len(count: usize) -> u64 {
+    match count {
+        0..24 => 1,
+        24..256 => 2,
+        256..65_536 => 3,
+        _ => 5,
     }
 }
 
@@ -252,3 +260,6 @@ impl ContentWriter {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

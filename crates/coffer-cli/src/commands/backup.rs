@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::cli::BackupArgs;
 use crate::exit_code::Exit;
-use crate::output::{Output, bytes};
+use crate::output::{Output, bytes, time_utc};
 use crate::wiring::{World, thread_count};
 
 struct Watch {
@@ -69,12 +69,13 @@ fn print(output: Output, report: &BackupReport) -> Result<()> {
         .map(|(path, message)| json!({"path": display_path(path), "message": message}))
         .collect();
     let value = json!({
-        "message_type": "summary", "snapshot_id": report.snapshot.to_string(), "head": report.head.to_string(),
+        "message_type": "backup", "snapshot_id": report.snapshot.to_string(), "head": report.head.to_string(),
         "entries": s.entry_count, "files": s.file_count, "directories": s.directory_count, "unchanged": s.unchanged_count,
         "content_bytes": s.content_bytes, "read_bytes": s.read_bytes, "new_bytes": s.new_bytes,
         "stored_bytes": s.stored_bytes, "new_chunks": s.new_chunk_count, "progress_records": report.progress_count,
         "changed_while_read": report.changed_count, "errors": errors, "error_count": report.error_count,
-        "seconds": seconds, "parent": report.manifest.parent.map(|id| id.to_string()),
+        "skipped": report.skipped.iter().map(|path| display_path(path)).collect::<Vec<_>>(),
+        "time": time_utc(report.manifest.end_ns), "seconds": seconds, "parent": report.manifest.parent.map(|id| id.to_string()),
     });
     let mut text = format!(
         "{} entries, {} files, {}; {} read, {} new, {} stored, {:.1} s",
@@ -96,7 +97,7 @@ fn print(output: Output, report: &BackupReport) -> Result<()> {
         text.push_str(&format!("\n{} error(s): the snapshot is incomplete", report.error_count));
     }
     text.push_str(&format!("\nsnapshot {} is committed\nhead {}", report.snapshot, report.head));
-    output.result(&value, &text)?;
+    output.summary(&value, &text)?;
     Ok(())
 }
 

@@ -7,7 +7,9 @@ use coffer_store::probe;
 use coffer_verify::{Options, read_state};
 use serde_json::json;
 
+use super::verify::exit_of;
 use crate::exit_code::Exit;
+use crate::output::time_utc;
 use crate::wiring::World;
 
 pub(super) fn run(world: &World) -> Result<Exit> {
@@ -48,7 +50,10 @@ pub(super) fn run(world: &World) -> Result<Exit> {
     let value = json!({
         "message_type": "doctor", "location": store.objects().url(), "vault_id": state.vault_id.to_string(),
         "format_version": format!("1.{}", state.log.minor), "head": head, "records": state.log.next,
-        "slots": kinds,
+        "slots": state.slots.iter().map(|(id, slot)| json!({
+            "id": id.to_string(), "kind": slot.kind.name(), "label": slot.label,
+            "created": time_utc(slot.created_s.saturating_mul(1_000_000_000)),
+        })).collect::<Vec<_>>(),
         "probe": report.checks.iter().map(|check| json!({
             "name": check.name, "passed": check.is_passed, "detail": check.detail,
         })).collect::<Vec<_>>(),
@@ -80,6 +85,8 @@ pub(super) fn run(world: &World) -> Result<Exit> {
     }
     lines.extend(advice.iter().map(|advice| format!("advice: {advice}")));
     world.output.result(&value, &lines.join("\n"))?;
-    let healthy = report.is_passed() && state.findings.is_empty();
-    Ok(if healthy { Exit::Done } else { Exit::Failed })
+    Ok(match exit_of(&state.findings) {
+        Exit::Done if !report.is_passed() => Exit::Failed,
+        exit => exit,
+    })
 }

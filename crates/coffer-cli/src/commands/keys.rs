@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use coffer_crypto::OsRng;
 use coffer_engine::SlotStatus;
 use coffer_format::id::hex;
+use coffer_format::path::display_path;
 use coffer_format::slot::{SlotKind, SlotPurpose};
 use coffer_keys::{KeyFile, RootKey};
 use serde_json::{Value, json};
@@ -95,7 +96,7 @@ fn show(world: &World, slots: &[SlotStatus]) -> Result<Exit> {
             .slot
             .as_ref()
             .map_or_else(String::new, |slot| time(slot.created_s.saturating_mul(1_000_000_000)));
-        let label = status.slot.as_ref().map(|slot| slot.label.clone()).unwrap_or_default();
+        let label = status.slot.as_ref().map(|slot| display_path(slot.label.as_bytes())).unwrap_or_default();
         let tested = match status.tested {
             None => "",
             Some(true) => "  gives the vault's key",

@@ -30,7 +30,7 @@ impl RestoreObserver for Watch {
 pub(super) fn run(world: &World, args: &RestoreArgs) -> Result<Exit> {
     let store = world.open_store()?;
     let vault = world.open_vault(&store)?;
-    let (selector, within) = split_selector(&args.snapshot);
+    let (selector, within) = split_selector(&args.snapshot)?;
     let snapshot = vault.select(selector)?;
     let target = TargetOptions {
         numeric_owner: args.numeric_owner,
@@ -46,12 +46,13 @@ pub(super) fn run(world: &World, args: &RestoreArgs) -> Result<Exit> {
     };
     let output = world.output;
     let report = restore(&vault, &snapshot, &args.target, &options, &mut Watch { output })?;
-    let shown = if output.verbose { usize::MAX } else { WARNING_COUNT_MAX };
-    report.warnings.iter().take(shown).for_each(|warning| output.warn(warning));
-    if report.warnings.len() > shown {
-        output.warn(&format!("{} more; --verbose shows them", report.warnings.len() - shown));
-    }
+    // JSON has them in its one value.
     if !output.json {
+        let shown = if output.verbose { usize::MAX } else { WARNING_COUNT_MAX };
+        report.warnings.iter().take(shown).for_each(|warning| output.warn(warning));
+        if report.warnings.len() > shown {
+            output.warn(&format!("{} more; --verbose shows them", report.warnings.len() - shown));
+        }
         report.errors.iter().for_each(|(path, message)| {
             output.warn(&if message.contains(path.as_str()) {
                 message.clone()
@@ -61,10 +62,10 @@ pub(super) fn run(world: &World, args: &RestoreArgs) -> Result<Exit> {
         });
     }
     let value = json!({
-        "message_type": "summary", "snapshot_id": snapshot.id().to_string(), "target": args.target.display().to_string(),
+        "message_type": "restore", "snapshot_id": snapshot.id().to_string(), "target": args.target.display().to_string(),
         "entries": report.entry_count, "files": report.file_count, "content_bytes": report.content_bytes,
         "errors": report.errors.iter().map(|(path, message)| json!({"path": path, "message": message})).collect::<Vec<_>>(),
-        "warnings": report.warnings, "degraded": report.degraded,
+        "error_count": report.errors.len(), "warnings": report.warnings, "degraded": report.degraded,
     });
     let mut text = format!(
         "restored {} entries, {} files, {} of snapshot {} into {}",
@@ -80,7 +81,7 @@ pub(super) fn run(world: &World, args: &RestoreArgs) -> Result<Exit> {
     if report.degraded {
         text.push_str("\nthe vault is damaged: `coffer verify` shows where");
     }
-    output.result(&value, &text)?;
+    output.summary(&value, &text)?;
     Ok(match (report.errors.is_empty(), report.degraded) {
         (false, _) => Exit::Partial,
         (true, true) => Exit::Degraded,

@@ -1,6 +1,6 @@
 //! `coffer snapshots` and `coffer ls`
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use coffer_engine::{EngineError, Snapshot, list as list_entries};
 use coffer_format::path::display_path;
 use coffer_format::tree::{Kind, TreeEntry};
@@ -44,14 +44,14 @@ pub(super) fn list(world: &World, args: &SnapshotsArgs) -> Result<Exit> {
         let tags = if manifest.tags.is_empty() {
             String::new()
         } else {
-            format!("  [{}]", manifest.tags.join(", "))
+            format!("  [{}]", display_path(manifest.tags.join(", ").as_bytes()))
         };
         let incomplete = if manifest.completeness.error_count > 0 { "  incomplete" } else { "" };
         text.push_str(&format!(
             "\n{:<8}  {:<19}  {:<12}  {:>10}  {}{tags}{incomplete}",
             snapshot.id().short(),
             time(manifest.end_ns),
-            manifest.host,
+            display_path(manifest.host.as_bytes()),
             bytes(manifest.statistics.content_bytes),
             sources.join(" "),
         ));
@@ -88,13 +88,13 @@ fn to_json(snapshot: &Snapshot) -> Value {
 pub(super) fn ls(world: &World, args: &LsArgs) -> Result<Exit> {
     let store = world.open_store()?;
     let vault = world.open_vault(&store)?;
-    let (selector, within) = split_selector(&args.snapshot);
+    let (selector, within) = split_selector(&args.snapshot)?;
     let snapshot = vault.select(selector)?;
     let output = world.output;
-    output.json_line(&json!({"message_type": "snapshot", "snapshot": to_json(&snapshot)}))?;
     let mut exit = Exit::Done;
-    let mut failed = None;
-    list_entries(&vault, &snapshot, &within, &mut |entry| {
+    let mut failed =
+        output.json_line(&json!({"message_type": "snapshot", "snapshot": to_json(&snapshot)})).err();
+    let listed = list_entries(&vault, &snapshot, &within, &mut |entry| {
         let shown = match entry {
             Ok(entry) if output.json => output.json_line(&entry_json(&entry)),
             Ok(entry) if args.long => output.text(&long_line(&entry)),
@@ -110,12 +110,13 @@ pub(super) fn ls(world: &World, args: &LsArgs) -> Result<Exit> {
             failed = Some(error);
             EngineError::Interrupted
         })
-    })
-    .or_else(|error| match failed {
-        Some(failed) => Err(anyhow::Error::from(failed)),
-        None => Err(error.into()),
-    })?;
-    Ok(exit)
+    });
+    match (failed, listed) {
+        // Whoever read the listing has seen enough.
+        (Some(failed), _) if failed.kind() == std::io::ErrorKind::BrokenPipe => Ok(exit),
+        (Some(failed), _) => Err(failed).context("print the listing"),
+        (None, listed) => Ok(listed.map(|()| exit)?),
+    }
 }
 
 fn path_of(entry: &TreeEntry) -> String {

@@ -47,12 +47,12 @@ pub(super) fn run(world: &World, args: &VerifyArgs) -> Result<Exit> {
         verify(store.objects(), &options, &Silent)?
     };
     world.output.result(&to_json(&report), &to_text(&report, args))?;
-    Ok(exit_of(&report))
+    Ok(exit_of(&report.findings))
 }
 
 /// The worst class found decides.
-fn exit_of(report: &Report) -> Exit {
-    let has = |class| report.findings.iter().any(|finding| finding.class == class);
+pub(super) fn exit_of(findings: &[Finding]) -> Exit {
+    let has = |class| findings.iter().any(|finding| finding.class == class);
     if has(Class::Rollback) {
         Exit::Rollback
     } else if has(Class::Corrupt) {
@@ -167,10 +167,10 @@ fn to_json(report: &Report) -> Value {
             if report.fresh_proved { "at least as new as the head given" } else { "freshness not proved" },
         ],
         "records": c.records, "void_records": c.void_records, "damaged_records": c.damaged_records,
-        "slots": c.slots, "snapshots": c.snapshots, "segments": c.segments, "packs": c.packs,
+        "slots": c.slots, "snapshots": c.snapshots, "forgotten_snapshots": c.forgotten_snapshots, "segments": c.segments, "packs": c.packs,
         "pack_bytes": c.pack_bytes, "hashed_packs": c.hashed_packs, "hashed_bytes": c.hashed_bytes,
         "read_bytes": c.read_bytes, "frames": c.frames, "chunks": c.chunks, "chunk_bytes": c.chunk_bytes,
-        "trees": c.trees, "entries": c.entries,
+        "trees": c.trees, "entries": c.entries, "tree_chunks": c.tree_chunks,
         "findings": report.findings.iter().map(finding).collect::<Vec<_>>(),
         "residue": residue, "residue_count": c.residue_objects, "residue_bytes": c.residue_bytes,
     })

@@ -208,12 +208,19 @@ impl<'v, 'a, 'scope, 'env> Uploads<'v, 'a, 'scope, 'env> {
         let met = self.meet(ChunkKind::Data, &plain[start..]);
         self.data.plain = plain;
         let (chunk, is_new) = met?;
-        if is_new {
+        if is_new && self.data.plain.len() - start < LONE_CHUNK_LEN {
             self.data.chunks.push(chunk);
             self.flush_data_if_full()?;
-        } else {
-            self.data.plain.truncate(start);
+            return Ok(chunk);
         }
+        if is_new {
+            // Behind what is gathered already, a long chunk might not fit a frame.
+            let mut frame = self.stage.empty_frame();
+            frame.plain.extend_from_slice(&self.data.plain[start..]);
+            frame.chunks.push(chunk);
+            self.submit(ChunkKind::Data, frame)?;
+        }
+        self.data.plain.truncate(start);
         Ok(chunk)
     }
 

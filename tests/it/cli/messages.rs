@@ -1,0 +1,189 @@
+//! What `--json` prints, held against `docs/cli.md`: every message, every field, every type, in both directions.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::desk::{Desk, PASSPHRASE, copy};
+
+/// The types of a message's fields by their paths, as the document names them.
+type Fields = BTreeMap<String, String>;
+
+/// Files of the repository, from its root.
+pub(super) fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+}
+
+/// The tables of the document, by message type.
+fn documented() -> BTreeMap<String, Fields> {
+    let text = fs::read_to_string(repository("docs/cli.md")).unwrap();
+    let mut messages: BTreeMap<String, Fields> = BTreeMap::new();
+    let mut current = None;
+    for line in text.lines() {
+        if let Some(heading) = line.strip_prefix("### ") {
+            current = heading.strip_prefix('`').and_then(|name| name.strip_suffix("` message"));
+            messages.extend(current.map(|name| (name.to_owned(), Fields::new())));
+        } else if let (Some(name), Some(row)) = (current, line.strip_prefix("| `")) {
+            let mut cells = row.split(" | ");
+            let field = cells.next().unwrap().trim_end_matches('`').to_owned();
+            let kind = cells.next().unwrap().trim().to_owned();
+            assert!(messages.get_mut(name).unwrap().insert(field, kind).is_none(), "{name}: {row} stands twice");
+        }
+    }
+    assert!(!messages.is_empty());
+    messages
+}
+
+/// Fields of a value, with their types; what is in a list has `[]` in its path.
+fn flatten(value: &Value, path: &str, found: &mut BTreeSet<(String, &'static str)>) {
+    let kind = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(number) if number.is_u64() || number.is_i64() => "integer",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "list",
+        Value::Object(_) => "object",
+    };
+    if !path.is_empty() {
+        found.insert((path.to_owned(), kind));
+    }
+    match value {
+        Value::Array(items) => items.iter().for_each(|item| flatten(item, &format!("{path}[]"), found)),
+        Value::Object(fields) => fields.iter().for_each(|(name, field)| {
+            let dot = if path.is_empty() { "" } else { "." };
+            flatten(field, &format!("{path}{dot}{name}"), found);
+        }),
+        _ => {}
+    }
+}
+
+/// Whether the document's words for a type allow what a value has.
+fn allows(documented: &str, kind: &str) -> bool {
+    documented.split(" or ").any(|word| word == kind || (word == "time" && kind == "string"))
+}
+
+/// Panics unless the message is one that the document describes, with the fields it describes and no others.
+#[track_caller]
+pub(super) fn check_message(message: &Value) {
+    let documented = documented();
+    let name = message["message_type"].as_str().unwrap_or_else(|| panic!("no message_type: {message}"));
+    let fields = documented.get(name).unwrap_or_else(|| panic!("docs/cli.md does not describe {name}"));
+    let mut found = BTreeSet::new();
+    flatten(message, "", &mut found);
+    found.retain(|(path, _)| path != "message_type");
+    for (path, kind) in &found {
+        // The items of a list of plain values are described with the list.
+        if let Some(list) = path.strip_suffix("[]") {
+            let item = format!("list of {kind}s");
+            let words = fields.get(list).map_or("", String::as_str);
+            assert!(words == item, "docs/cli.md says of {name}: {list} is a {words}, here it is a {item}: {message}");
+            continue;
+        }
+        let Some(words) = fields.get(path) else { panic!("docs/cli.md does not name {path} of {name}") };
+        let words = if *kind == "list" && words.starts_with("list of ") { "list" } else { words };
+        assert!(allows(words, kind), "docs/cli.md says of {name}: {path} is a {words}, here it is a {kind}");
+        if words == "time" {
+            let text = message.pointer(&format!("/{}", path.replace('.', "/"))).and_then(Value::as_str);
+            assert!(text.is_none_or(|text| text.ends_with('Z') && text.contains('T')), "{path}: {text:?}");
+        }
+    }
+    // Fields at the top are always there; those of items are, where there is an item.
+    for field in fields.keys() {
+        let shown = found.iter().any(|(path, _)| path == field);
+        let parent = field.rsplit_once('.').map(|(parent, _)| parent);
+        let expected = parent.is_none_or(|parent| found.iter().any(|(path, _)| path == parent));
+        assert!(shown || !expected, "{name} lacks {field}, which docs/cli.md names: {message}");
+    }
+}
+
+/// Every message type that the source of the command names.
+fn emitted() -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    let mut open = vec![repository("crates/coffer-cli/src")];
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            open.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+            continue;
+        }
+        for after in fs::read_to_string(path).unwrap().split("\"message_type\": \"").skip(1) {
+            names.insert(after.split('"').next().unwrap().to_owned());
+        }
+    }
+    names
+}
+
+#[test]
+fn the_document_describes_every_message_and_no_other() {
+    assert_eq!(documented().into_keys().collect::<BTreeSet<_>>(), emitted());
+}
+
+/// One journey through every command in which each documented field shows up at least once.
+#[test]
+fn every_documented_field_of_every_message_is_printed() {
+    let desk = Desk::new();
+    let mut messages = Vec::new();
+    let mut hear = |line: &str, code: i32| {
+        let ran = desk.json(line).expect(code);
+        messages.extend(ran.messages());
+        messages.extend(ran.error_messages());
+    };
+    fs::write(desk.path("phrase"), format!("{PASSPHRASE}\n")).unwrap();
+    fs::hard_link(desk.path("work/src/a"), desk.path("work/src/twin")).unwrap();
+    std::os::unix::fs::symlink("a", desk.path("work/src/link")).unwrap();
+    copy(&desk.path("work/src"), &desk.path("work/more"));
+
+    hear("keys new-file ../second", 0);
+    hear("init --add-passphrase-file ../phrase", 0);
+    hear("backup --tag nightly --tag first src", 0);
+    hear("backup --tag nightly --tag first src", 0);
+    hear("backup src absent", 3);
+    hear("backup ..", 0);
+    hear("snapshots", 0);
+    hear("ls latest~3", 0);
+    hear("restore latest --target ../out", 0);
+    hear("verify", 0);
+    hear("stats", 0);
+    hear("keys list", 0);
+    hear("keys test --also-passphrase-file ../phrase", 0);
+    hear("keys add --new-key-file ../second --label second", 0);
+    hear("keys passwd --new-passphrase-file ../phrase", 0);
+    hear("doctor", 12 - 12);
+    hear("keys list --key-file ../nothing", 12);
+    hear("snapshots --bogus", 2);
+    // What is residue, surplus, damaged and lost.
+    let residue = desk.path(&format!("vault/index/{}", "ab".repeat(32)));
+    fs::write(residue, "left by a run that was stopped").unwrap();
+    fs::write(desk.path("vault/notes.txt"), "not an object").unwrap();
+    fs::write(desk.path("vault/log/foreign"), "not an object").unwrap();
+    hear("verify --offline", 22);
+    hear("doctor", 22);
+    let pack = desk.objects("packs").into_iter().max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap();
+    super::damage::flip(&pack);
+    hear("--key-file ../second verify --deep", 20);
+    hear("--key-file ../second restore latest~3 --target ../half", 3);
+    hear("--key-file ../second keys list", 0);
+    let slot = messages.iter().find(|message| message["message_type"] == "key_added").unwrap()["slot"].clone();
+    let ran = desk.json(&format!("--passphrase-file ../phrase keys revoke {}", slot.as_str().unwrap()));
+    messages.extend(ran.expect(0).messages());
+
+    let mut printed: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for message in &messages {
+        let mut found = BTreeSet::new();
+        flatten(message, "", &mut found);
+        let name = message["message_type"].as_str().unwrap().to_owned();
+        let shown = found.into_iter().filter(|(_, kind)| *kind != "null").map(|(path, _)| path);
+        printed.entry(name).or_default().extend(shown);
+    }
+    for (name, fields) in documented() {
+        let printed = printed.get(&name).unwrap_or_else(|| panic!("no {name} was printed"));
+        for (field, kind) in fields {
+            assert!(printed.contains(&field), "{name}.{field} is never more than null");
+            if kind.starts_with("list of ") {
+                assert!(printed.contains(&format!("{field}[]")), "{name}.{field} is always empty");
+            }
+        }
+    }
+}
