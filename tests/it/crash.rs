@@ -125,8 +125,7 @@ fn check(site: &Site, before: &Before, progress: Progress) -> Seen {
             let context = format!("crash at write {crash_at}, {moment:?}");
             let cache = scratch();
             copy_dir(&site.cache(), cache.path());
-            let store =
-                CrashingStore::new(store_from(before.objects.clone()), crash_at, moment);
+            let store = CrashingStore::new(store_from(before.objects.clone()), crash_at, moment);
             let outcome = world(Some(cache.path())).backup_with(&store, &site.options(progress));
             assert_eq!(outcome.is_err(), store.is_crashed(), "{context}: {outcome:?}");
             if !store.is_crashed() {
@@ -169,7 +168,8 @@ fn check_after(
     let known: BTreeSet<String> = left.names().into_iter().collect();
 
     for cache in [Some(cache), None] {
-        let context = format!("{context}, then from {}", if cache.is_some() { "the host" } else { "another" });
+        let context =
+            format!("{context}, then from {}", if cache.is_some() { "the host" } else { "another" });
         let store = RecordingStore::new(clone_of(left));
         let report = world(cache).backup_with(&store, &site.options(Progress::Often)).unwrap();
         assert_eq!(report.errors, [], "{context}");
@@ -312,8 +312,7 @@ fn an_init_stops_at_every_write() {
                 assert_eq!(created.slots.len(), 2, "{context}: no slot twice");
             }
             check_usable(&world(None), left, &context);
-            let vault =
-                coffer_engine::Vault::open(host.access(left), &second, None).map(|vault| vault.id());
+            let vault = coffer_engine::Vault::open(host.access(left), &second, None).map(|vault| vault.id());
             vault.unwrap();
             // Slots of a vault that never came to be mean nothing; they are said to be there, and harm nothing.
             let report = keyless(left);
@@ -371,9 +370,7 @@ fn a_change_of_key_slots_stops_at_every_write() {
                 }
                 crash_count += 1;
                 let left = store.inner();
-                let opens = |key: &KeyFile| {
-                    coffer_engine::Vault::open(host.access(left), key, None).is_ok()
-                };
+                let opens = |key: &KeyFile| coffer_engine::Vault::open(host.access(left), key, None).is_ok();
                 let is_done = host.open(left).unwrap().state().next == 3;
                 // All of the change, or nothing.
                 let is_last = crash_at == if change == Change::Revoke { 0 } else { 1 };

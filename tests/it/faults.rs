@@ -89,7 +89,8 @@ fn options(source: &std::path::Path) -> BackupOptions {
 fn faults(call: u64, turn: u64) -> Vec<Fault> {
     let mut faults = Vec::new();
     for (number, kind) in (call + turn..).zip(FaultKind::ALL) {
-        let (moment, other) = if number % 2 == 0 { (MOMENTS[0], MOMENTS[1]) } else { (MOMENTS[1], MOMENTS[0]) };
+        let (moment, other) =
+            if number % 2 == 0 { (MOMENTS[0], MOMENTS[1]) } else { (MOMENTS[1], MOMENTS[0]) };
         faults.push(Fault::once(call, moment, kind));
         match number % 6 {
             0 => faults.push(Fault::times(call, 10, moment, kind)),
@@ -336,13 +337,18 @@ fn a_keyless_verification_meets_every_fault() {
     watched(|beat| {
         let site = Site::new();
         let run = |store: &dyn ObjectStore| verify(store, &Options::default(), &Silent);
-        sweep(beat, "verify", &BOTH, &site.objects, run, |_, outcome, fault, context| match (outcome, fault) {
-            (Ok(report), None) => assert!(report.is_clean(), "{context}: {:?}", report.findings),
-            (Ok(report), Some(Fault { call_count: None, .. })) => {
-                assert!(!report.is_clean(), "{context}: the last calls all failed, and nothing is wrong?");
+        sweep(beat, "verify", &BOTH, &site.objects, run, |_, outcome, fault, context| {
+            match (outcome, fault) {
+                (Ok(report), None) => assert!(report.is_clean(), "{context}: {:?}", report.findings),
+                (Ok(report), Some(Fault { call_count: None, .. })) => {
+                    assert!(
+                        !report.is_clean(),
+                        "{context}: the last calls all failed, and nothing is wrong?"
+                    );
+                }
+                (Ok(_), Some(_)) => {}
+                (Err(error), fault) => assert!(fault.is_some(), "{context}: {error}"),
             }
-            (Ok(_), Some(_)) => {}
-            (Err(error), fault) => assert!(fault.is_some(), "{context}: {error}"),
         });
     });
 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use coffer_crypto::rng::SeededRng;
@@ -14,9 +14,7 @@ use coffer_engine::{EngineError, Vault};
 use coffer_format::id::{Head, SlotId};
 use coffer_format::log::LogState;
 use coffer_keys::KeyFile;
-use coffer_store::{
-    ListItem, MemoryStore, ObjectKey, ObjectStat, ObjectStore, PutOutcome, StoreError,
-};
+use coffer_store::{ListItem, MemoryStore, ObjectKey, ObjectStat, ObjectStore, PutOutcome, StoreError};
 use coffer_testkit::copy::{Objects, snapshot_of, store_from};
 use coffer_testkit::{ExploreLimits, Explored, Worker, explore, worker};
 
@@ -129,25 +127,23 @@ impl Arena {
         self.objects.keys().filter(|name| name.starts_with("log/")).count() as u64
     }
 
-    /// A worker with its own way to the store. `prepare` runs outside the schedule.
-    fn worker<P: 'static>(
+    /// A worker with its own way to the store; what it does with the other one, `direct`, is outside the schedule.
+    fn worker(
         &self,
-        prepare: impl Fn(&dyn ObjectStore) -> P + Send + Sync + 'static,
-        work: impl Fn(P, &dyn ObjectStore) -> Outcome + Send + Sync + 'static,
+        work: impl Fn(&MemoryStore, &dyn ObjectStore) -> Outcome + Send + Sync + 'static,
     ) -> Worker<Outcome> {
         let (current, settled) = (Arc::clone(&self.current), Arc::clone(&self.settled));
         worker(move |scheduled| {
             let direct = Arc::clone(&current.lock().unwrap_or_else(PoisonError::into_inner));
-            let store = Essential { scheduled, direct, settled: Arc::clone(&settled) };
-            let prepared = prepare(&*store.direct);
-            work(prepared, &store)
+            let store = Essential { scheduled, direct: Arc::clone(&direct), settled: Arc::clone(&settled) };
+            work(&direct, &store)
         })
     }
 
     /// A backup of the unchanged source.
     fn backup(&self, number: u64) -> Worker<Outcome> {
         let source = self.source.clone();
-        self.worker(|_| (), move |(), store| process(number).backup(store, &source).map(|report| report.head))
+        self.worker(move |_, store| process(number).backup(store, &source).map(|report| report.head))
     }
 
     /// Opens the vault and changes it.
@@ -157,14 +153,11 @@ impl Arena {
         opened_with: u64,
         change: impl Fn(&mut Vault<'_>) -> Outcome + Send + Sync + 'static,
     ) -> Worker<Outcome> {
-        self.worker(
-            |_| (),
-            move |(), store| {
-                let world = process(number);
-                let mut vault = Vault::open(world.access(store), &key(opened_with), None)?;
-                change(&mut vault)
-            },
-        )
+        self.worker(move |_, store| {
+            let world = process(number);
+            let mut vault = Vault::open(world.access(store), &key(opened_with), None)?;
+            change(&mut vault)
+        })
     }
 
     /// As [`Self::change`], on a vault that was opened before anybody did anything.
@@ -173,16 +166,13 @@ impl Arena {
         number: u64,
         change: impl Fn(&mut Vault<'_>) -> Outcome + Send + Sync + 'static,
     ) -> Worker<Outcome> {
-        self.worker(
-            move |direct| process(number).open(direct).unwrap().log,
-            move |log, store| {
-                let world = process(number);
-                // Opened by what is there from the start, with what was read of it.
-                let mut vault = Vault::open(world.access(store), &key(0), None)?;
-                vault.log = log;
-                change(&mut vault)
-            },
-        )
+        self.worker(move |direct, store| {
+            let world = process(number);
+            // No turn is given before every worker waits for one.
+            let mut vault = world.open(direct)?;
+            vault.access.store = store;
+            change(&mut vault)
+        })
     }
 
     /// Runs every interleaving. `check` is given the state of the log, read back, and what the workers were told.
@@ -200,13 +190,14 @@ impl Arena {
         let limits = ExploreLimits { schedules_max, ..ExploreLimits::default() };
         explore(limits, make_store, workers, |store, outcomes, _| {
             let world = process(200);
-            let vault = (0..3).chain(10..13).find_map(|number| {
-                Vault::open(world.access(&**store), &key(number), None).ok()
-            });
+            let vault = (0..3)
+                .chain(10..13)
+                .find_map(|number| Vault::open(world.access(&**store), &key(number), None).ok());
             let vault = vault.expect("some key opens the vault");
             assert_eq!(vault.log.ineffective, [], "a record is void");
             assert!(vault.state().damaged.is_empty());
-            let told: Vec<Head> = outcomes.iter().filter_map(|outcome| outcome.as_ref().ok().copied()).collect();
+            let told: Vec<Head> =
+                outcomes.iter().filter_map(|outcome| outcome.as_ref().ok().copied()).collect();
             let numbers: BTreeSet<u64> = told.iter().map(|head| head.number).collect();
             let start = self.start();
             assert_eq!(numbers, (start..start + told.len() as u64).collect(), "told twice, or a gap");
@@ -339,18 +330,16 @@ fn the_last_two_slots_revoke_each_other() {
     };
     let one = arena.change(1, 0, move |vault| vault.revoke_slot(second));
     let other = arena.change(2, 1, move |vault| vault.revoke_slot(first));
-    let explored = arena.explore(u64::MAX, &[one, other], |state, outcomes| {
-        match outcomes {
-            [Ok(_), Err(error)] => {
-                assert_slots(state, [first]);
-                assert_refused(error);
-            }
-            [Err(error), Ok(_)] => {
-                assert_slots(state, [second]);
-                assert_refused(error);
-            }
-            _ => panic!("{outcomes:?}"),
+    let explored = arena.explore(u64::MAX, &[one, other], |state, outcomes| match outcomes {
+        [Ok(_), Err(error)] => {
+            assert_slots(state, [first]);
+            assert_refused(error);
         }
+        [Err(error), Ok(_)] => {
+            assert_slots(state, [second]);
+            assert_refused(error);
+        }
+        _ => panic!("{outcomes:?}"),
     });
     assert_complete(explored, 40);
 }
@@ -404,8 +393,7 @@ fn two_changes_in_a_row_against_one() {
         heads.lock().unwrap_or_else(PoisonError::into_inner).push(before);
         Ok(after)
     });
-    let source = arena.source.clone();
-    let once = arena.worker(|_| (), move |(), store| backup_of(store, &source));
+    let once = arena.backup(2);
     let make_store = || {
         let store = Arc::new(store_from(arena.objects.clone()));
         *arena.current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&store);
@@ -425,8 +413,4 @@ fn two_changes_in_a_row_against_one() {
         assert_eq!(numbers.len(), 3);
     });
     assert_complete(explored, 40);
-}
-
-fn backup_of(store: &dyn ObjectStore, source: &Path) -> Outcome {
-    process(2).backup(store, source).map(|report| report.head)
 }

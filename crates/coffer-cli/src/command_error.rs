@@ -152,6 +152,9 @@ fn classify_engine(error: &EngineError) -> (Exit, Option<String>) {
         EngineError::Damaged { .. } | EngineError::ChunkLost { .. } => {
             (Exit::Corrupt, hint("`coffer verify` shows what is damaged, and what it affects"))
         }
+        EngineError::Pipeline(_) | EngineError::Format(_) => {
+            (Exit::Corrupt, hint("`coffer verify` shows what is damaged"))
+        }
         EngineError::Store(store) => classify_store(store),
         _ => (Exit::Failed, None),
     }
@@ -186,7 +189,9 @@ fn classify_store(error: &StoreError) -> (Exit, Option<String>) {
         StoreError::Denied { .. } => {
             (Exit::Failed, Some("check the permissions of the vault's directory".to_owned()))
         }
-        StoreError::NotFound { .. } => (Exit::NoVault, Some("check --vault".to_owned())),
+        StoreError::NotFound { .. } => {
+            (Exit::Missing, Some("`coffer verify` shows what is missing".to_owned()))
+        }
         _ => (Exit::Failed, None),
     }
 }

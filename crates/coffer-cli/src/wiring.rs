@@ -117,7 +117,11 @@ impl World {
     /// Opens the vault with the key that is given.
     pub(crate) fn open_vault<'a>(&'a self, store: &'a Store) -> Result<Vault<'a>> {
         let root = self.root_key()?;
-        Ok(Vault::open(self.access(store), root.as_ref(), self.vault_id)?)
+        let vault = Vault::open(self.access(store), root.as_ref(), self.vault_id)?;
+        if let Some(warning) = &vault.log.memory_warning {
+            self.output.warn(warning);
+        }
+        Ok(vault)
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use coffer_crypto::Rng;
 use coffer_format::object::ObjectName;
-use coffer_store::{ObjectKey, ObjectStore};
+use coffer_store::{ObjectKey, ObjectStore, PutOutcome};
 
 use crate::cache::Cache;
 use crate::clock::Clock;
@@ -45,4 +45,18 @@ impl Access<'_> {
 /// The store's key of an object of the vault.
 pub(crate) fn key_of(name: ObjectName) -> Result<ObjectKey, EngineError> {
     Ok(ObjectKey::new(name.to_string())?)
+}
+
+/// Creates an object whose name is the hash of its bytes. One that is there already must hold the same.
+pub(crate) fn put_new(store: &dyn ObjectStore, name: ObjectName, bytes: &[u8]) -> Result<(), EngineError> {
+    let key = key_of(name)?;
+    if store.put_if_absent(&key, bytes)? == PutOutcome::Created {
+        return Ok(());
+    }
+    let mut there = Vec::new();
+    store.read(&key, bytes.len() as u64, &mut there)?;
+    if there == bytes {
+        return Ok(());
+    }
+    Err(EngineError::damaged(name, EngineError::invalid("other bytes stand under its name")))
 }

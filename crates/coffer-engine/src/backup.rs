@@ -3,14 +3,17 @@
 //! One thread walks, reads, cuts and hashes; workers compress, seal, check and store packs. Queues are bounded, so memory is the workers'
 //! packs and a few frames, whatever is backed up.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
 use coffer_collect::{CollectError, EntryKind, Found, Identity, Walk, WalkOptions};
 use coffer_crypto::hash::{Hasher, hash};
-use coffer_format::id::{Head, SnapshotId};
-use coffer_format::limits::{BLOB_INLINE_MAX, LINK_LEN_MAX, MANIFEST_ERROR_COUNT_MAX};
+use coffer_format::cbor::Encoder;
+use coffer_format::id::{Head, SegmentId, SnapshotId};
+use coffer_format::limits::{
+    BLOB_INLINE_MAX, CHUNK_LEN_MAX, LINK_LEN_MAX, MANIFEST_ERROR_COUNT_MAX, PATH_LEN_MAX,
+};
 use coffer_format::manifest::{Manifest, Statistics};
 use coffer_format::record::RecordKind;
 use coffer_format::tree::{Blob, Content, Kind, TreeEntry, TreeRoot, encode_xattrs};
@@ -90,6 +93,8 @@ pub struct BackupReport {
     pub error_count: u64,
     /// Directories that were skipped because they hold the vault.
     pub skipped: Vec<Vec<u8>>,
+    /// What went wrong beside it, in the local memory.
+    pub warnings: Vec<String>,
 }
 
 /// Hears how a backup goes. Called from one thread.
@@ -111,6 +116,27 @@ pub fn backup(
     observer: &mut dyn BackupObserver,
 ) -> Result<BackupReport, EngineError> {
     vault.signing_key()?;
+    if options.sources.len() > SOURCE_COUNT_MAX {
+        let reason =
+            format!("more than {SOURCE_COUNT_MAX} sources in one backup; name a directory above them");
+        return Err(EngineError::invalid(reason));
+    }
+    // An index segment that turns out to be damaged is left out, and what it listed is read and stored again.
+    let mut distrusted = BTreeSet::new();
+    loop {
+        match attempt(vault, options, observer, &distrusted) {
+            Err(EngineError::SegmentUnusable { segment, .. }) if distrusted.insert(segment) => {}
+            outcome => return outcome,
+        }
+    }
+}
+
+fn attempt(
+    vault: &mut Vault<'_>,
+    options: &BackupOptions,
+    observer: &mut dyn BackupObserver,
+    distrusted: &BTreeSet<SegmentId>,
+) -> Result<BackupReport, EngineError> {
     let access = vault.access;
     let start_ns = access.clock.now_ns();
     let origin = origin_key(options);
@@ -126,10 +152,12 @@ pub fn backup(
 
     let (root, uploaded) = std::thread::scope(|scope| {
         let stage = Stage::new(scope, StageOptions::new(&access, &sealer, options, &stopped));
-        let uploads = Uploads::new(vault, stage, options)?;
+        let uploads = Uploads::new(vault, stage, options, distrusted)?;
         // Where index segments are damaged, nothing that a parent refers to is taken on trust: it is read and stored again.
         let parent = match &found {
-            Some(snapshot) if uploads.index_is_whole() => Some(Parent::open(&uploads, snapshot, &origin)?),
+            Some(snapshot) if distrusted.is_empty() && uploads.index_is_whole() => {
+                Some(Parent::open(&uploads, snapshot, &origin)?)
+            }
             _ => None,
         };
         let tree = TreeWriter::new(&tree_keys);
@@ -139,7 +167,8 @@ pub fn backup(
         match outcome {
             Ok(root) => Ok((root, uploads.finish()?)),
             Err(error) => {
-                uploads.abandon(matches!(error, EngineError::Interrupted));
+                let keep = matches!(error, EngineError::Interrupted | EngineError::SegmentUnusable { .. });
+                uploads.abandon(keep);
                 Err(error)
             }
         }
@@ -151,8 +180,11 @@ pub fn backup(
     let manifest = run.manifest(options, root, found.as_ref(), access.clock.now_ns());
     let head = commit(vault, &manifest, &uploaded)?;
     let snapshot = SnapshotId(head.chain);
-    if let Some(cache) = access.cache {
-        cache.set_fingerprints(&vault.id(), &origin, &snapshot, &run.fingerprints)?;
+    let mut warnings: Vec<String> = vault.log.memory_warning.iter().cloned().collect();
+    if let Some(cache) = access.cache
+        && let Err(error) = cache.set_fingerprints(&vault.id(), &origin, &snapshot, &run.fingerprints)
+    {
+        warnings.push(format!("the next backup will read every file: {error}"));
     }
     Ok(BackupReport {
         snapshot,
@@ -163,13 +195,18 @@ pub fn backup(
         errors: run.errors,
         error_count: run.error_count,
         skipped: run.skipped,
+        warnings,
     })
 }
 
 fn commit(vault: &mut Vault<'_>, manifest: &Manifest, uploaded: &Uploaded) -> Result<Head, EngineError> {
     let body = manifest.encode();
+    // What is committed has to be readable: a reader's limits are checked while nothing is promised yet.
+    if Manifest::decode(&body)? != *manifest {
+        return Err(EngineError::invalid("the manifest of the snapshot would not be read as it was written"));
+    }
     vault.commit(RecordKind::Snapshot, Some(&body), &mut |state, public| {
-        uploads::check_relied_upon(state, &uploaded.relied_upon)?;
+        uploads::check_relied_upon(state, &uploaded.relied_upon, &uploaded.packs)?;
         public.segments_added.clone_from(&uploaded.segments);
         Ok(())
     })
@@ -189,6 +226,15 @@ fn source_bytes(options: &BackupOptions) -> Vec<Vec<u8>> {
     options.sources.iter().map(|source| source.as_os_str().as_encoded_bytes().to_vec()).collect()
 }
 
+/// What else tells origins apart: the directory that relative sources are relative to.
+fn facts(options: &BackupOptions) -> Option<Vec<u8>> {
+    options.sources.iter().any(|source| source.is_relative()).then(|| {
+        let mut encoder = Encoder::new();
+        encoder.map(|map| map.key(1).bytes(options.working_directory.as_os_str().as_encoded_bytes()));
+        encoder.finish()
+    })
+}
+
 /// The newest snapshot of the same host and sources.
 fn find_parent(vault: &Vault<'_>, options: &BackupOptions) -> Option<Snapshot> {
     let sources = source_bytes(options);
@@ -197,7 +243,10 @@ fn find_parent(vault: &Vault<'_>, options: &BackupOptions) -> Option<Snapshot> {
         vault.state().snapshots.iter().rev().filter(|state| !state.forgotten && state.body.domain == domain);
     live.filter_map(|state| vault.snapshot(state).ok()).find(|snapshot| {
         let manifest = &snapshot.manifest;
-        manifest.collector == "files" && manifest.host == options.host && manifest.sources == sources
+        manifest.collector == "files"
+            && manifest.host == options.host
+            && manifest.sources == sources
+            && manifest.facts == facts(options)
     })
 }
 
@@ -208,6 +257,7 @@ struct Run<'o> {
     statistics: Statistics,
     errors: Vec<(Vec<u8>, String)>,
     error_count: u64,
+    errors_len: usize,
     changed_count: u64,
     skipped: Vec<Vec<u8>>,
     fingerprints: Vec<u64>,
@@ -230,6 +280,10 @@ struct LinkGroup {
 const FINGERPRINT_MARGIN_NS: i64 = 2_000_000_000;
 /// A message in a manifest is cut to this length.
 const MESSAGE_LEN_MAX: usize = 4096;
+/// Errors in a manifest together are at most this long, so that the manifest fits a record.
+const ERRORS_LEN_MAX: usize = 512 << 10;
+/// Sources of one snapshot, as the format limits them.
+const SOURCE_COUNT_MAX: usize = 65_536;
 /// The fingerprint that equals none.
 const NO_FINGERPRINT: u64 = 0;
 
@@ -241,6 +295,7 @@ impl<'o> Run<'o> {
             statistics: Statistics::default(),
             errors: Vec::new(),
             error_count: 0,
+            errors_len: 0,
             changed_count: 0,
             skipped: Vec::new(),
             fingerprints: Vec::new(),
@@ -258,10 +313,11 @@ impl<'o> Run<'o> {
         }
         self.observer.error(path, &message);
         self.error_count += 1;
-        if (self.errors.len() as u64) < MANIFEST_ERROR_COUNT_MAX {
-            let end =
-                (0..=message.len().min(MESSAGE_LEN_MAX)).rev().find(|end| message.is_char_boundary(*end));
-            message.truncate(end.unwrap_or_default());
+        let end = (0..=message.len().min(MESSAGE_LEN_MAX)).rev().find(|end| message.is_char_boundary(*end));
+        message.truncate(end.unwrap_or_default());
+        let path = &path[..path.len().min(usize::try_from(PATH_LEN_MAX).unwrap_or(usize::MAX))];
+        self.errors_len += path.len() + message.len();
+        if (self.errors.len() as u64) < MANIFEST_ERROR_COUNT_MAX && self.errors_len <= ERRORS_LEN_MAX {
             self.errors.push((path.to_vec(), message));
         }
     }
@@ -342,6 +398,7 @@ impl<'o> Run<'o> {
         manifest.tags.sort();
         manifest.tags.dedup();
         manifest.sources = source_bytes(options);
+        manifest.facts = facts(options);
         manifest.start_ns = self.start_ns;
         manifest.end_ns = end_ns;
         manifest.statistics = self.statistics;
@@ -490,6 +547,11 @@ impl Parts<'_, '_, '_, '_, '_, '_> {
         }
         if !metadata.xattrs.is_empty() {
             let bytes = encode_xattrs(&metadata.xattrs);
+            if bytes.len() as u64 > CHUNK_LEN_MAX {
+                return Err(Lost::Entry(EngineError::invalid(
+                    "its extended attributes are too long together",
+                )));
+            }
             let inline = bytes.len() as u64 <= BLOB_INLINE_MAX;
             entry.xattrs =
                 Some(if inline { Blob::Inline(bytes) } else { Blob::Chunk(self.uploads.put(&bytes)?) });

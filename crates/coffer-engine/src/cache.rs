@@ -59,11 +59,19 @@ impl Cache {
 
     /// The head that was last seen of a vault.
     pub(crate) fn head(&self, vault: &VaultId) -> Result<Option<Head>, EngineError> {
-        Ok(self.read_text(&self.vault_path(vault, "head"))?.and_then(|text| text.trim().parse().ok()))
+        let path = self.vault_path(vault, "head");
+        let Some(text) = self.read_text(&path)? else { return Ok(None) };
+        let parsed = text.trim().parse().map(Some);
+        parsed.map_err(|error: coffer_format::FormatError| {
+            fail("understand", &path, io::Error::new(io::ErrorKind::InvalidData, error))
+        })
     }
 
     pub(crate) fn set_head(&self, vault: &VaultId, head: &Head) -> Result<(), EngineError> {
-        if self.head(vault)? == Some(*head) {
+        // Another process of this machine may have seen more.
+        if let Ok(Some(known)) = self.head(vault)
+            && known.number >= head.number
+        {
             return Ok(());
         }
         self.replace(&self.vault_path(vault, "head"), format!("{head}\n").as_bytes())
@@ -122,10 +130,9 @@ impl Cache {
     fn replace(&self, path: &Path, bytes: &[u8]) -> Result<(), EngineError> {
         let folder = path.parent().unwrap_or(&self.root);
         make_private(folder).map_err(|source| fail("create", folder, source))?;
-        let number = self.unique.fetch_add(1, Ordering::Relaxed);
-        let temp = folder.join(format!(".tmp-{}-{number}", std::process::id()));
-        let write = || {
-            let mut file = fs::File::create(&temp)?;
+        let (temp, mut file) =
+            self.create_temp(folder).map_err(|source| fail("create a file in", folder, source))?;
+        let mut write = || {
             file.write_all(bytes)?;
             file.sync_data()?;
             fs::rename(&temp, path)
@@ -134,6 +141,21 @@ impl Cache {
             drop(fs::remove_file(&temp));
             fail("write", path, source)
         })
+    }
+}
+
+impl Cache {
+    /// A file that nobody else has, also not a process of the same number in another container.
+    fn create_temp(&self, folder: &Path) -> io::Result<(PathBuf, fs::File)> {
+        loop {
+            let number = self.unique.fetch_add(1, Ordering::Relaxed);
+            let temp = folder.join(format!(".tmp-{}-{number}", std::process::id()));
+            match fs::OpenOptions::new().write(true).create_new(true).open(&temp) {
+                Ok(file) => return Ok((temp, file)),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use coffer_collect::CollectError;
 use coffer_crypto::CryptoError;
 use coffer_format::FormatError;
-use coffer_format::id::{Head, VaultId};
+use coffer_format::id::{Head, SegmentId, VaultId};
 use coffer_keys::KeyError;
 use coffer_pipeline::PipelineError;
 use coffer_store::StoreError;
@@ -79,6 +79,15 @@ pub enum EngineError {
         #[source]
         source: Option<Box<Self>>,
     },
+    /// An index segment cannot be used.
+    #[error("index segment {segment} cannot be used")]
+    SegmentUnusable {
+        /// The segment.
+        segment: SegmentId,
+        /// What is wrong with it.
+        #[source]
+        source: Box<Self>,
+    },
     /// A record could not be committed.
     #[error("the record could not be committed: {reason}")]
     CannotCommit {
@@ -146,6 +155,19 @@ pub enum EngineError {
 }
 
 impl EngineError {
+    /// What an error met on reading an object says of it: that it is damaged, unless the store could not be asked.
+    pub(crate) fn of_object(object: impl ToString, error: Self) -> Self {
+        match error {
+            Self::Store(
+                error @ (StoreError::Denied { .. }
+                | StoreError::Unavailable { .. }
+                | StoreError::NoSpace { .. }
+                | StoreError::Io { .. }),
+            ) => Self::Store(error),
+            error => Self::damaged(object, error),
+        }
+    }
+
     pub(crate) fn damaged(
         object: impl ToString,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,

@@ -110,7 +110,7 @@ impl<'a> Index<'a> {
     /// Adds a segment of `len` bytes.
     pub(crate) fn add_segment(&mut self, id: SegmentId, len: u64) -> Result<(), EngineError> {
         let name = ObjectName::Segment(id);
-        let segment = self.read_segment(id, len).map_err(|error| EngineError::damaged(name, error))?;
+        let segment = self.read_segment(id, len).map_err(|error| EngineError::of_object(name, error))?;
         self.segments.push(segment);
         if self.filter.is_some() {
             let position = self.segments.len() - 1;
@@ -201,7 +201,8 @@ impl<'a> Index<'a> {
     fn filter_segment(&mut self, segment: usize) -> Result<(), EngineError> {
         let found = &self.segments[segment];
         for page in 0..found.reader.head().chunk_table().page_count() {
-            let plain = self.read_page(found.id, &found.reader, SegmentTable::Chunks, page)?;
+            let plain = self.read_page(found.id, &found.reader, SegmentTable::Chunks, page);
+            let plain = plain.map_err(|error| unusable(found.id, error))?;
             if let Some(filter) = &mut self.filter {
                 filter.added.extend(plain.as_chunks::<32>().0.iter().map(|row| fingerprint(row)));
             }
@@ -218,8 +219,10 @@ impl<'a> Index<'a> {
             }
         }
         for segment in 0..self.segments.len() {
-            if self.find_row(segment, id)?.is_some() {
-                return Ok(true);
+            match self.find_row(segment, id) {
+                Ok(Some(_)) => return Ok(true),
+                Ok(None) => {}
+                Err(error) => return Err(unusable(self.segments[segment].id, error)),
             }
         }
         Ok(false)
@@ -299,5 +302,13 @@ impl<'a> Index<'a> {
         domain: DomainId,
     ) -> impl Iterator<Item = (SegmentId, u64)> {
         state.segments.iter().filter(move |(_, live)| live.domain == domain).map(|(id, live)| (*id, live.len))
+    }
+}
+
+/// A segment whose pages cannot be read: a backup goes on without it. A store that fails is another matter.
+fn unusable(segment: SegmentId, error: EngineError) -> EngineError {
+    match error {
+        EngineError::Store(store) if store.is_retryable() => EngineError::Store(store),
+        error => EngineError::SegmentUnusable { segment, source: Box::new(error) },
     }
 }

@@ -5,12 +5,12 @@ use coffer_crypto::{Secret, VaultKey};
 use coffer_format::header::{ChunkerSpec, FORMAT_MINOR, Header, StoreMode};
 use coffer_format::id::{Head, SlotId, VaultId};
 use coffer_format::limits::HEADER_LEN_MAX;
-use coffer_format::log::LogState;
-use coffer_format::object::{ObjectName, SLOTS_PREFIX};
+use coffer_format::log::{LogState, Outcome, StoredRecord};
+use coffer_format::object::{INDEX_PREFIX, LOG_PREFIX, ObjectName, PACKS_PREFIX, SLOTS_PREFIX};
 use coffer_format::record::{Details, RecordKind, chain_value};
 use coffer_format::slot::{Slot, SlotPurpose};
-use coffer_keys::{RootKey, make_slot, try_slots};
-use coffer_pipeline::record::seal_record;
+use coffer_keys::{RootKey, make_slot, open_slot, try_slots};
+use coffer_pipeline::record::{seal_record, signature_is_good};
 use coffer_store::{ListItem, PutOutcome};
 
 use crate::access::{Access, key_of};
@@ -65,6 +65,20 @@ pub fn init(
         Err(error) if error.is_not_found() => {}
         Err(error) => return Err(error.into()),
     }
+    for prefix in [LOG_PREFIX, INDEX_PREFIX, PACKS_PREFIX] {
+        let mut is_empty = true;
+        access.store.list(prefix, None, &mut |_: ListItem| {
+            is_empty = false;
+            std::ops::ControlFlow::Break(())
+        })?;
+        if !is_empty {
+            let reason = format!(
+                "objects of a vault whose header is lost lie under {prefix} at {}",
+                access.store.url()
+            );
+            return Err(EngineError::invalid(reason));
+        }
+    }
     let key = VaultKey::generate(access.rng)?;
     let header = Header {
         minor: FORMAT_MINOR,
@@ -110,7 +124,7 @@ fn resume(access: &Access<'_>, roots: &[(&dyn RootKey, String)]) -> Result<Creat
     let mut header_bytes = Vec::new();
     access.store.read(&key_of(ObjectName::Header)?, HEADER_LEN_MAX, &mut header_bytes)?;
     let mut log_is_empty = true;
-    access.store.list(coffer_format::object::LOG_PREFIX, None, &mut |_: ListItem| {
+    access.store.list(LOG_PREFIX, None, &mut |_: ListItem| {
         log_is_empty = false;
         std::ops::ControlFlow::Break(())
     })?;
@@ -142,6 +156,10 @@ fn resume(access: &Access<'_>, roots: &[(&dyn RootKey, String)]) -> Result<Creat
             slots.push((id, slot));
         }
     }
+    // Only slots that one of the root keys opens are taken over: the store may have planted others.
+    slots.retain(|(_, slot)| {
+        roots.iter().any(|(root, _)| root.may_open(slot) && open_slot(slot, vault, *root).is_ok())
+    });
     let key = roots.iter().find_map(|(root, _)| try_slots(&slots, vault, *root).ok());
     let Some((_, _, secret)) = key else { return Err(EngineError::Unfinished { store: access.store.url() }) };
     let key = VaultKey::from_secret(secret);
@@ -191,14 +209,18 @@ fn finish(
     public.slots = Some(slots.clone());
     public.details = Details::Genesis { header: header_bytes.to_vec() }.encode();
     let bytes = seal_record(public, None, &signing, access.rng)?;
+    let outcome = state.clone().apply(StoredRecord::Whole(&bytes), &signature_is_good);
+    if outcome != Outcome::Effective {
+        return Err(EngineError::invalid("the first record of the vault would be void"));
+    }
     match access.store.put_if_absent(&key_of(ObjectName::Record(0))?, &bytes)? {
         PutOutcome::Created => {}
         PutOutcome::AlreadyExists => return Err(EngineError::VaultExists { store: access.store.url() }),
     }
     let head = Head { number: 0, chain: chain_value(&bytes) };
     if let Some(cache) = access.cache {
-        cache.set_location(&access.store.url(), &vault)?;
-        cache.set_head(&vault, &head)?;
+        // The vault is made; that this machine cannot remember it is said by the next command.
+        drop(cache.set_location(&access.store.url(), &vault).and_then(|()| cache.set_head(&vault, &head)));
     }
     Ok(Created { vault, head, slots, resumed })
 }

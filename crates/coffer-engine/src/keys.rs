@@ -101,11 +101,19 @@ impl Vault<'_> {
     /// # Errors
     /// [`EngineError::Invalid`] when it is not current, or the last one.
     pub fn revoke_slot(&mut self, id: SlotId) -> Result<Head, EngineError> {
+        let readable = current_slots(&self.access, &self.log)?;
+        let opens = |slot: &SlotId| {
+            let found = readable.iter().find(|(known, _)| known == slot);
+            found.is_some_and(|(_, slot)| {
+                slot.purpose == SlotPurpose::VaultKey && slot.epoch == self.log.state.epoch()
+            })
+        };
+        let others: Vec<_> =
+            self.log.state.slots.iter().filter(|slot| **slot != id && opens(slot)).copied().collect();
         self.commit_slots(&mut |slots| {
-            if slots.len() == 1 {
-                return Err(EngineError::invalid(
-                    "the last slot cannot be revoked: nothing would open the vault",
-                ));
+            if !slots.iter().any(|slot| others.contains(slot)) {
+                let reason = "the last slot that opens cannot be revoked: nothing would open the vault";
+                return Err(EngineError::invalid(reason));
             }
             remove(slots, id)
         })

@@ -32,17 +32,36 @@ pub struct Log {
     pub state: LogState,
     /// Records that did not take effect, and why.
     pub ineffective: Vec<(u64, Outcome)>,
+    /// Why this machine could not remember, or recall, what it saw; nothing else suffers from that.
+    pub memory_warning: Option<String>,
+    /// The number whose chain value is compared with the one remembered, and that value once it was met.
+    watched: (Option<u64>, Option<[u8; 32]>),
 }
 
 impl Log {
-    /// Reads header and log, and checks them against the vault id and head that are known from elsewhere.
+    /// Reads header and log, and checks them against the vault id that is known from elsewhere and against what this machine saw before.
     pub fn read(access: &Access<'_>, expected: Option<VaultId>) -> Result<Self, EngineError> {
         let store = access.store;
-        let remembered = access.cache.map(|cache| cache.location(&store.url())).transpose()?.flatten();
-        let expected = expected.or(remembered);
+        let mut memory_warning = None;
+        // The memory is read first: a head that another process of this machine adds meanwhile is no rollback.
+        let mut recall = |read: Result<Option<(VaultId, Option<Head>)>, EngineError>| {
+            read.unwrap_or_else(|error| {
+                memory_warning =
+                    Some(format!("a rollback of this vault would not be noticed: {}", explain(&error)));
+                None
+            })
+        };
+        let at_location = access.cache.and_then(|cache| recall(cache.remembered(&store.url())));
+        let expected = expected.or(at_location.map(|(vault, _)| vault));
         let (vault, header, header_recovered) = read_header(store, expected)?;
+        let remembered =
+            access.cache.and_then(|cache| recall(cache.head(&vault).map(|head| Some((vault, head)))));
+        let remembered = remembered.and_then(|(_, head)| head);
         let state = LogState::new(vault, &header);
-        let mut log = Self { vault, header, header_recovered, state, ineffective: Vec::new() };
+        let watched = (remembered.map(|head| head.number), None);
+        let ineffective = Vec::new();
+        let mut log =
+            Self { vault, header, header_recovered, state, ineffective, memory_warning: None, watched };
         log.extend(store)?;
         log.look_beyond(store)?;
         if log.state.next == 0 {
@@ -51,7 +70,13 @@ impl Log {
         if let Some(minor) = log.state.needs_minor {
             return Err(EngineError::NeedsNewer { minor });
         }
-        log.remember(access)?;
+        if let Some(remembered) = remembered
+            && log.watched.1 != Some(remembered.chain)
+        {
+            return Err(EngineError::Rollback { store: store.url(), remembered });
+        }
+        log.memory_warning = memory_warning;
+        log.remember(access);
         Ok(log)
     }
 
@@ -85,28 +110,47 @@ impl Log {
         if outcome != Outcome::Effective {
             self.ineffective.push((number, outcome));
         }
+        if self.watched.0 == Some(number) {
+            self.watched.1 = self.state.head().map(|head| head.chain);
+        }
         Ok(true)
     }
 
     /// Where a record is absent, looks for later ones that an enrolled signer signed: then the absent one was lost.
     fn look_beyond(&mut self, store: &dyn ObjectStore) -> Result<(), EngineError> {
         let mut numbers = Vec::new();
-        store.list(LOG_PREFIX, None, &mut |item: ListItem| {
-            if let Some(ObjectName::Record(number)) = ObjectName::parse(&item.name)
-                && number >= self.state.next
-            {
+        let after = ObjectName::Record(self.state.next).to_string();
+        store.list(LOG_PREFIX, Some(&after), &mut |item: ListItem| {
+            if let Some(ObjectName::Record(number)) = ObjectName::parse(&item.name) {
                 numbers.push(number);
             }
-            ControlFlow::Continue(())
+            if numbers.len() > EVIDENCE_COUNT_MAX {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
         })?;
+        if numbers.len() > EVIDENCE_COUNT_MAX {
+            let reason = format!(
+                "more than {EVIDENCE_COUNT_MAX} objects lie in the log beyond its head; remove what is foreign"
+            );
+            return Err(EngineError::invalid(reason));
+        }
         numbers.sort_unstable();
         let mut buffer = Vec::new();
-        for number in numbers.into_iter().take(EVIDENCE_COUNT_MAX) {
+        for number in numbers {
             if number < self.state.next {
                 continue;
             }
-            let found = store.read(&key_of(ObjectName::Record(number))?, RECORD_LEN_MAX, &mut buffer).is_ok();
-            if !found || !self.state.is_evidence(number, &buffer, &signature_is_good) {
+            match store.read(&key_of(ObjectName::Record(number))?, RECORD_LEN_MAX, &mut buffer) {
+                Ok(()) => {}
+                // Neither proves anything.
+                Err(
+                    StoreError::TooLong { .. } | StoreError::NotFound { .. } | StoreError::NotAnObject { .. },
+                ) => continue,
+                Err(error) => return Err(error.into()),
+            }
+            if !self.state.is_evidence(number, &buffer, &signature_is_good) {
                 continue;
             }
             while self.state.next < number {
@@ -121,24 +165,15 @@ impl Log {
         Ok(())
     }
 
-    /// Refuses a log that is older than, or differs from, what this machine saw before; else remembers its head.
-    fn remember(&self, access: &Access<'_>) -> Result<(), EngineError> {
-        let Some(cache) = access.cache else { return Ok(()) };
-        if let Some(remembered) = cache.head(&self.vault)? {
-            let shorter = self.state.next <= remembered.number;
-            let known = if self.head().is_some_and(|head| head.number == remembered.number) {
-                self.head().map(|head| head.chain)
-            } else if shorter {
-                None
-            } else {
-                chain_value_of(access.store, remembered.number)?
-            };
-            if known != Some(remembered.chain) {
-                return Err(EngineError::Rollback { store: access.store.url(), remembered });
-            }
+    /// Remembers the head. That this cannot be done spoils no operation.
+    fn remember(&mut self, access: &Access<'_>) {
+        let (Some(cache), Some(head)) = (access.cache, self.head()) else { return };
+        let done = cache
+            .set_location(&access.store.url(), &self.vault)
+            .and_then(|()| cache.set_head(&self.vault, &head));
+        if let Err(error) = done {
+            self.memory_warning = Some(format!("the head cannot be remembered: {}", explain(&error)));
         }
-        cache.set_location(&access.store.url(), &self.vault)?;
-        self.head().map_or(Ok(()), |head| cache.set_head(&self.vault, &head))
     }
 
     /// Commits one record: creates the next number with what `make` gives for the state before it, reading on and trying again as
@@ -153,6 +188,8 @@ impl Log {
         let refuse = |reason: String| EngineError::CannotCommit { reason };
         for _ in 0..COMMIT_ATTEMPT_COUNT_MAX {
             self.extend(access.store)?;
+            // A record that was lost leaves a gap, which must not be filled.
+            self.look_beyond(access.store)?;
             if let Some(minor) = self.state.needs_minor {
                 return Err(EngineError::NeedsNewer { minor });
             }
@@ -169,21 +206,33 @@ impl Log {
             match access.store.put_if_absent(&key, &bytes) {
                 Ok(PutOutcome::Created) => {}
                 Ok(PutOutcome::AlreadyExists) => continue,
-                // The effect is unknown: what stands there decides.
+                Err(error @ StoreError::SyncFailed { .. }) => return Err(error.into()),
+                // The effect is unknown: what stands there decides, once the store says that it is durable.
                 Err(error) => match chain_value_of(access.store, head.number) {
-                    Ok(Some(chain)) if chain == head.chain => {}
+                    Ok(Some(chain)) if chain == head.chain => {
+                        access.store.put_if_absent(&key, &bytes)?;
+                    }
                     Ok(Some(_)) => continue,
                     Ok(None) | Err(_) => return Err(error.into()),
                 },
             }
             self.state = after;
-            if let Some(cache) = access.cache {
-                cache.set_head(&self.vault, &head)?;
-            }
+            self.remember(access);
             return Ok(head);
         }
         Err(refuse(format!("other writers took the next number {COMMIT_ATTEMPT_COUNT_MAX} times")))
     }
+}
+
+/// An error with its causes, in one line.
+fn explain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    text
 }
 
 /// The chain value of the record object with this number; `None` if it is absent.

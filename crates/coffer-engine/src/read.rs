@@ -91,7 +91,7 @@ impl<'v> Packs<'v> {
             self.store.read_range(&key_of(name)?, u64::from(place.frame.offset), sealed)?;
             Ok(key)
         };
-        let key = fetch().map_err(|error| EngineError::damaged(name, error))?;
+        let key = fetch().map_err(|error| EngineError::of_object(name, error))?;
         let opened = reader.open(&key, u64::from(place.frame_number), place.frame.plain_len, sealed);
         opened.map_err(|error| EngineError::damaged(name, error))
     }
@@ -111,7 +111,7 @@ impl<'v> Packs<'v> {
             self.store.read_range(&object, footer.directory_offset, &mut sealed)?;
             Ok(key.directory(&footer, sealed)?)
         };
-        read().map_err(|error| EngineError::damaged(name, error))
+        read().map_err(|error| EngineError::of_object(name, error))
     }
 }
 
@@ -166,6 +166,11 @@ impl<'v> ChunkReader<'v> {
         let index = Index::open(vault.access.store, vault.id(), keys, segments);
         let (frames, sealed, decoded) = (FrameReader::new()?, Vec::new(), Vec::new());
         Ok(Self { packs, index, frames, sealed, decoded, recovered: false, degraded: false })
+    }
+
+    /// A reader that finds chunks through live segments alone: what it gives may be referred to by a new snapshot.
+    pub(crate) fn without_recovery(vault: &Vault<'v>, domain: &DomainId) -> Result<Self, EngineError> {
+        Ok(Self { recovered: true, ..Self::new(vault, domain)? })
     }
 
     /// Whether damage was met and a way around it was found.

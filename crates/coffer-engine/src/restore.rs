@@ -1,7 +1,8 @@
 //! Restore: a snapshot, or a part of it, into a directory.
 //!
 //! One thread walks the tree and plans; workers open frames and write. The unit of work is a frame with all pieces of files that come
-//! from it, so a frame is opened once for the small files in it. A file appears whole: it gets its name after its last byte.
+//! from it, so a frame is opened once for the small files in it. In a directory that was there before, a file gets its name after its
+//! last byte; in one that this restore made, at once, and it goes again if it cannot be completed.
 
 use std::collections::{HashSet, VecDeque};
 use std::path::Path;
@@ -9,12 +10,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use coffer_collect::{
-    CollectError, DirectoryTarget, EntryKind, EntryPath, FilePlace, FileWriter, Metadata, SpecialOutcome,
-    TargetOptions, Warning,
+    DirectoryTarget, EntryKind, EntryPath, FilePlace, FileWriter, Metadata, SpecialOutcome, TargetOptions,
+    Warning,
 };
 use coffer_format::id::ChunkId;
 use coffer_format::pack::ChunkKind;
-use coffer_format::path::is_within;
+use coffer_format::path::{compare_paths, is_within};
 use coffer_format::tree::{ChunkRef, Content, Hole, Kind, TreeEntry};
 use coffer_pipeline::pack_reader::FrameReader;
 use crossbeam_channel::{Receiver, Sender};
@@ -27,6 +28,9 @@ use crate::vault::{Snapshot, Vault};
 
 /// Frames whose pieces are gathered at the same time.
 const OPEN_FRAME_COUNT: usize = 8;
+
+/// Pieces that are looked for elsewhere at once; each may hold a directory open.
+const UNREAD_COUNT_MAX: usize = 256;
 
 /// What is restored, and how.
 #[derive(Debug, Clone)]
@@ -50,12 +54,26 @@ pub struct RestoreReport {
     pub file_count: u64,
     /// Bytes of content written.
     pub content_bytes: u64,
-    /// Entries that could not be written: path and message.
+    /// Entries that could not be written: path and message, at most 10,000.
     pub errors: Vec<(String, String)>,
+    /// Number of such entries.
+    pub error_count: u64,
     /// Metadata that could not be applied, and entries skipped on purpose.
     pub warnings: Vec<String>,
     /// Whether damage was met on the way, even if all was restored.
     pub degraded: bool,
+}
+
+/// Errors that are listed one by one; the rest is counted.
+const ERROR_COUNT_MAX: usize = 10_000;
+
+impl RestoreReport {
+    fn add_error(&mut self, path: String, message: String) {
+        self.error_count += 1;
+        if self.errors.len() < ERROR_COUNT_MAX {
+            self.errors.push((path, message));
+        }
+    }
 }
 
 /// Hears how a restore goes. Called from one thread.
@@ -80,6 +98,7 @@ pub fn restore(
         packs: Packs::new(vault, &domain)?,
         outcome: Mutex::new(RestoreReport::default()),
         unread: Mutex::new(Vec::new()),
+        lost_paths: Mutex::new(HashSet::new()),
     };
     let worker_count = options.worker_count.max(1);
     let (jobs, queue) = crossbeam_channel::bounded(2 * worker_count);
@@ -104,7 +123,6 @@ pub fn restore(
             observer,
             open: VecDeque::new(),
             links: Vec::new(),
-            seen: HashSet::new(),
             found: false,
         };
         plan.run(&mut target)?;
@@ -114,17 +132,47 @@ pub fn restore(
     let Plan { mut chunks, links, .. } = plan;
     shared.read_elsewhere(&mut chunks);
     for (path, first) in links {
-        let linked = target.hard_link(&path, &first);
-        shared.note(|report| match linked {
-            Ok(()) => report.entry_count += 1,
-            Err(error) => report.errors.push((path.to_string(), chain(&error))),
-        });
+        // Only what this restore has written is linked to, never what stood there before.
+        let made = shared.is_restored(&first) && has_content(snapshot, &first, &mut chunks);
+        let linked = if made {
+            target.hard_link(&path, &first).map_err(EngineError::from)
+        } else {
+            Err(EngineError::invalid(format!("{first}, which it is a hard link to, was not restored")))
+        };
+        match linked {
+            Ok(()) => shared.note(|report| report.entry_count += 1),
+            Err(error) => shared.failed(&path, &error, false),
+        }
     }
     let mut report = shared.outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
     report.warnings.extend(target.finish().iter().map(warning_text));
     report.degraded |= chunks.is_degraded();
     report.errors.sort();
     Ok(report)
+}
+
+/// Whether the snapshot has an entry at `path` that hard links can lead to.
+fn has_content(snapshot: &Snapshot, path: &EntryPath, chunks: &mut ChunkReader<'_>) -> bool {
+    lookup(snapshot, path.as_bytes(), chunks).is_ok_and(|entry| {
+        entry.is_some_and(|entry| entry.kind != Kind::Directory && entry.hard_link.is_none())
+    })
+}
+
+/// The entry at `path`; `None` if the snapshot has none.
+fn lookup(
+    snapshot: &Snapshot,
+    path: &[u8],
+    chunks: &mut ChunkReader<'_>,
+) -> Result<Option<TreeEntry>, EngineError> {
+    let mut tree = TreeReader::within(&snapshot.manifest.root, path.to_vec());
+    while let Some(leaf) = tree.next_leaf(chunks) {
+        let leaf = leaf.map_err(|lost| lost.error)?;
+        let found = leaf.entries.into_iter().find(|entry| compare_paths(&entry.path, path).is_ge());
+        if let Some(entry) = found {
+            return Ok(Some(entry).filter(|entry| entry.path == path));
+        }
+    }
+    Ok(None)
 }
 
 /// How many pieces may wait in one job, so that the directories they hold open stay within the limit of open files.
@@ -160,13 +208,32 @@ fn warning_text(warning: &Warning) -> String {
 struct Shared<'v> {
     packs: Packs<'v>,
     outcome: Mutex<RestoreReport>,
-    /// Pieces whose frame could not be read; they are looked for elsewhere when all else is done.
+    /// Pieces whose frame could not be read; the plan looks for them elsewhere.
     unread: Mutex<Vec<Piece>>,
+    /// Entries that could not be restored: nothing is linked to what may stand at their paths.
+    lost_paths: Mutex<HashSet<EntryPath>>,
 }
 
 impl Shared<'_> {
+    /// Notes an entry that could not be restored.
+    fn failed(&self, path: &EntryPath, error: &dyn std::error::Error, damage: bool) {
+        self.lost_paths.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone());
+        self.note(|report| {
+            report.add_error(path.to_string(), chain(error));
+            report.degraded |= damage;
+        });
+    }
+
     fn note(&self, change: impl FnOnce(&mut RestoreReport)) {
         change(&mut self.outcome.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn is_restored(&self, path: &EntryPath) -> bool {
+        !self.lost_paths.lock().unwrap_or_else(PoisonError::into_inner).contains(path)
+    }
+
+    fn unread_count(&self) -> usize {
+        self.unread.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     /// Reads from other places what the first place did not give.
@@ -190,12 +257,15 @@ enum Writer {
     /// Not begun: until then only its directory is open.
     Later(FilePlace),
     Begun(Arc<FileWriter>),
-    /// Finished or given up.
-    Done,
+    /// It has its name.
+    Finished,
+    /// It was given up, and that is in the report.
+    Failed,
 }
 
 /// A file that is being written by one or more workers.
 struct OpenFile {
+    path: EntryPath,
     writer: Mutex<Writer>,
     metadata: Metadata,
     /// Pieces still to be written, and one for the plan until it has handed out all.
@@ -205,24 +275,33 @@ struct OpenFile {
 }
 
 impl OpenFile {
-    fn take(&self) -> Writer {
-        std::mem::replace(&mut *self.writer.lock().unwrap_or_else(PoisonError::into_inner), Writer::Done)
+    fn lock(&self) -> std::sync::MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The writer, begun if it was not yet; `None` if the file was given up.
-    fn writer(&self) -> Result<Option<Arc<FileWriter>>, CollectError> {
-        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        match std::mem::replace(&mut *writer, Writer::Done) {
-            Writer::Later(place) => {
-                let begun = Arc::new(place.begin()?);
-                *writer = Writer::Begun(Arc::clone(&begun));
-                Ok(Some(begun))
-            }
+    /// The writer, begun if it was not yet; `None` if the file was given up, now or before.
+    fn writer(&self, shared: &Shared<'_>) -> Option<Arc<FileWriter>> {
+        let mut writer = self.lock();
+        match std::mem::replace(&mut *writer, Writer::Failed) {
+            Writer::Later(place) => match place.begin() {
+                Ok(begun) => {
+                    let begun = Arc::new(begun);
+                    *writer = Writer::Begun(Arc::clone(&begun));
+                    Some(begun)
+                }
+                Err(error) => {
+                    shared.failed(&self.path, &error, false);
+                    None
+                }
+            },
             Writer::Begun(begun) => {
                 *writer = Writer::Begun(Arc::clone(&begun));
-                Ok(Some(begun))
+                Some(begun)
             }
-            Writer::Done => Ok(None),
+            other => {
+                *writer = other;
+                None
+            }
         }
     }
 
@@ -231,11 +310,12 @@ impl OpenFile {
         if self.left.fetch_sub(1, Ordering::AcqRel) != 1 {
             return;
         }
-        let Ok(Some(writer)) = self.writer() else { return };
-        drop(self.take());
-        let path = writer.path().to_string();
+        let Some(writer) = self.writer(shared) else { return };
+        *self.lock() = Writer::Finished;
         // All pieces are done, so nobody else holds the writer.
-        let Some(writer) = Arc::into_inner(writer) else { return };
+        let Some(writer) = Arc::into_inner(writer) else {
+            return shared.failed(&self.path, &EngineError::WorkerGone, false);
+        };
         let sized = self.set_len.map_or(Ok(()), |len| writer.set_len(len));
         match sized.and_then(|()| writer.finish(&self.metadata)) {
             Ok(warnings) => shared.note(|report| {
@@ -244,21 +324,16 @@ impl OpenFile {
                 report.content_bytes += self.metadata.size;
                 report.warnings.extend(warnings.iter().map(warning_text));
             }),
-            Err(error) => shared.note(|report| report.errors.push((path, chain(&error)))),
+            Err(error) => shared.failed(&self.path, &error, false),
         }
     }
 
     /// Gives the file up: what was written goes, its name does not appear.
     fn fail(&self, shared: &Shared<'_>, error: &dyn std::error::Error, damage: bool) {
-        let path = match self.take() {
-            Writer::Later(place) => place.path().to_string(),
-            Writer::Begun(writer) => writer.path().to_string(),
-            Writer::Done => return,
-        };
-        shared.note(|report| {
-            report.errors.push((path, chain(error)));
-            report.degraded |= damage;
-        });
+        let before = std::mem::replace(&mut *self.lock(), Writer::Failed);
+        if !matches!(before, Writer::Failed) {
+            shared.failed(&self.path, error, damage);
+        }
     }
 }
 
@@ -277,12 +352,10 @@ impl Piece {
     /// Writes the piece out of the bytes of its chunk.
     fn write(&self, chunk: &[u8], shared: &Shared<'_>) {
         let bytes = &chunk[self.from as usize..][..self.len as usize];
-        let written = match self.file.writer() {
-            Ok(Some(writer)) => writer.write_at(self.file_offset, bytes),
-            Ok(None) => Ok(()),
-            Err(error) => Err(error),
-        };
-        if let Err(error) = written {
+        if let Some(writer) = self.file.writer(shared)
+            && let Err(error) = writer.write_at(self.file_offset, bytes)
+        {
+            drop(writer);
             self.file.fail(shared, &error, false);
         }
     }
@@ -330,24 +403,26 @@ struct Plan<'p, 'v, 'a> {
     open: VecDeque<Vec<Piece>>,
     /// Hard links, made when all files are there.
     links: Vec<(EntryPath, EntryPath)>,
-    /// First paths of the hard link groups that are restored here.
-    seen: HashSet<Vec<u8>>,
     found: bool,
 }
 
 impl Plan<'_, '_, '_> {
     fn run(&mut self, target: &mut DirectoryTarget) -> Result<(), EngineError> {
+        self.ancestors(target);
         let mut tree = TreeReader::within(&self.snapshot.manifest.root, self.options.within.clone());
         let mut lost = false;
         while let Some(leaf) = tree.next_leaf(&mut self.chunks) {
             self.vault.access.check_interrupt()?;
+            if self.shared.unread_count() >= UNREAD_COUNT_MAX {
+                self.shared.read_elsewhere(&mut self.chunks);
+            }
             match leaf {
                 Ok(leaf) => leaf.entries.iter().for_each(|entry| self.entry(entry, target)),
                 Err(subtree) => {
                     lost = true;
                     let path = format!("entries up to {}", path_text(&subtree.last_path));
                     self.shared.note(|report| {
-                        report.errors.push((path, chain(&subtree.error)));
+                        report.add_error(path, chain(&subtree.error));
                         report.degraded = true;
                     });
                 }
@@ -360,29 +435,44 @@ impl Plan<'_, '_, '_> {
         Err(EngineError::NoPath { path: path_text(&self.options.within) })
     }
 
-    fn entry(&mut self, entry: &TreeEntry, target: &mut DirectoryTarget) {
-        let below = is_within(&entry.path, &self.options.within);
-        // The directories above the path are restored with it, so that it stands where it stood.
-        let above = entry.kind == Kind::Directory && is_within(&self.options.within, &entry.path);
-        if !below && !above {
-            return;
+    /// The directories above a part that is restored come with their own mode: what is private stays so.
+    fn ancestors(&mut self, target: &mut DirectoryTarget) {
+        let within = self.options.within.clone();
+        let ends = within.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+        let ends: Vec<usize> = (!within.is_empty()).then_some(0).into_iter().chain(ends).collect();
+        for end in ends {
+            // An ancestor that cannot be read is made with a mode that lets nobody else in.
+            if let Ok(Some(entry)) = lookup(self.snapshot, &within[..end], &mut self.chunks)
+                && entry.kind == Kind::Directory
+            {
+                self.write_entry(&entry, target);
+            }
         }
-        self.found |= below;
+    }
+
+    fn entry(&mut self, entry: &TreeEntry, target: &mut DirectoryTarget) {
+        if is_within(&entry.path, &self.options.within) {
+            self.found = true;
+            self.write_entry(entry, target);
+        }
+    }
+
+    fn write_entry(&mut self, entry: &TreeEntry, target: &mut DirectoryTarget) {
         self.observer.entry(&entry.path, entry.size);
         let outcome = self.place_entry(entry, target);
         if let Err(error) = outcome {
             let damage = matches!(error, EngineError::ChunkLost { .. } | EngineError::Damaged { .. });
-            self.shared.note(|report| {
-                report.errors.push((path_text(&entry.path), chain(&error)));
-                report.degraded |= damage;
-            });
+            match EntryPath::new(entry.path.clone()) {
+                Ok(path) => self.shared.failed(&path, &error, damage),
+                Err(_) => self.shared.note(|report| report.add_error(path_text(&entry.path), chain(&error))),
+            }
         }
     }
 
     fn place_entry(&mut self, entry: &TreeEntry, target: &mut DirectoryTarget) -> Result<(), EngineError> {
         let path = EntryPath::new(entry.path.clone())?;
         if let Some(first) = &entry.hard_link {
-            if self.seen.contains(first) {
+            if is_within(first, &self.options.within) {
                 self.links.push((path, EntryPath::new(first.clone())?));
                 return Ok(());
             }
@@ -397,7 +487,6 @@ impl Plan<'_, '_, '_> {
             }
             Kind::File => return self.file(entry, &path, metadata, target),
             Kind::Symlink => {
-                self.remember_link(entry);
                 let warnings = target.symlink(&path, &metadata)?;
                 self.shared.note(|report| {
                     report.entry_count += 1;
@@ -415,7 +504,6 @@ impl Plan<'_, '_, '_> {
         };
         match target.special(&path, kind, &metadata)? {
             SpecialOutcome::Created(warnings) => {
-                self.remember_link(entry);
                 self.shared.note(|report| {
                     report.entry_count += 1;
                     report.warnings.extend(warnings.iter().map(warning_text));
@@ -429,10 +517,6 @@ impl Plan<'_, '_, '_> {
         Ok(())
     }
 
-    fn remember_link(&mut self, entry: &TreeEntry) {
-        self.seen.insert(entry.path.clone());
-    }
-
     /// A hard link whose first path is not restored here becomes a file of its own, with that one's content.
     fn link_from_outside(
         &mut self,
@@ -440,15 +524,10 @@ impl Plan<'_, '_, '_> {
         first: &[u8],
         target: &mut DirectoryTarget,
     ) -> Result<(), EngineError> {
-        let mut tree = TreeReader::within(&self.snapshot.manifest.root, first.to_vec());
-        while let Some(Ok(leaf)) = tree.next_leaf(&mut self.chunks) {
-            let found = leaf.entries.into_iter().find(|found| found.path == first);
-            if let Some(mut own) = found.filter(|found| found.hard_link.is_none()) {
-                own.path.clone_from(&entry.path);
-                return self.place_entry(&own, target);
-            }
-        }
-        Err(EngineError::NoPath { path: path_text(first) })
+        let found = lookup(self.snapshot, first, &mut self.chunks)?.filter(|found| found.hard_link.is_none());
+        let Some(mut own) = found else { return Err(EngineError::NoPath { path: path_text(first) }) };
+        own.path.clone_from(&entry.path);
+        self.place_entry(&own, target)
     }
 
     fn file(
@@ -460,10 +539,10 @@ impl Plan<'_, '_, '_> {
     ) -> Result<(), EngineError> {
         let holes = holes(entry, &mut self.chunks)?;
         let place = target.file_later(path)?;
-        self.seen.insert(entry.path.clone());
         let set_len = holes.last().filter(|hole| hole.offset + hole.len == entry.size).map(|_| entry.size);
         let writer = Mutex::new(Writer::Later(place));
-        let file = Arc::new(OpenFile { writer, metadata, left: AtomicUsize::new(1), set_len });
+        let left = AtomicUsize::new(1);
+        let file = Arc::new(OpenFile { path: path.clone(), writer, metadata, left, set_len });
         let mut ranges = DataRanges::new(entry.size, &holes);
         let planned = match &entry.content {
             Content::Inline(bytes) => self.write_inline(&file, bytes, &mut ranges),
@@ -490,7 +569,7 @@ impl Plan<'_, '_, '_> {
         while !bytes.is_empty() {
             let (offset, len) = ranges.take(bytes.len() as u64)?;
             let (now, rest) = bytes.split_at(usize::try_from(len).unwrap_or(bytes.len()));
-            if let Some(writer) = file.writer()? {
+            if let Some(writer) = file.writer(self.shared) {
                 writer.write_at(offset, now)?;
             }
             bytes = rest;
@@ -506,6 +585,7 @@ impl Plan<'_, '_, '_> {
     ) -> Result<(), EngineError> {
         let mut content = ContentReader::new(content);
         while let Some(chunk) = content.next_chunk(&mut self.chunks)? {
+            self.vault.access.check_interrupt()?;
             self.pieces(file, &chunk, ranges)?;
         }
         Ok(())

@@ -35,6 +35,8 @@ pub struct LostSubtree {
 pub(crate) struct TreeReader {
     /// Children still to be visited, deepest level last; each level in reverse order.
     stack: Vec<(u8, NodeChild)>,
+    /// The root was not visited yet: nothing is claimed about it.
+    at_root: bool,
     last_path: Option<Vec<u8>>,
     /// Only leaves that can hold this path, or paths below it, are visited.
     within: Vec<u8>,
@@ -48,7 +50,7 @@ impl TreeReader {
     /// A walk over the leaves that may hold `path` and what lies below it.
     pub(crate) fn within(root: &TreeRoot, path: Vec<u8>) -> Self {
         let child = NodeChild { last_path: Vec::new(), chunk: root.chunk, entry_count: 0, content_bytes: 0 };
-        Self { stack: vec![(root.height, child)], last_path: None, within: path }
+        Self { stack: vec![(root.height, child)], at_root: true, last_path: None, within: path }
     }
 
     /// The next leaf; `None` at the end.
@@ -59,19 +61,43 @@ impl TreeReader {
                 entry_count: child.entry_count,
                 error,
             };
+            let is_root = std::mem::replace(&mut self.at_root, false);
             let bytes = match chunks.read(ChunkKind::Meta, &child.chunk) {
                 Ok(bytes) => bytes,
                 Err(error) => return Some(Err(lost(&child, error))),
             };
             if height == 0 {
-                return Some(self.leaf(child.clone(), &bytes).map_err(|error| lost(&child, error)));
+                return Some(self.leaf(child.clone(), is_root, &bytes).map_err(|error| lost(&child, error)));
             }
-            match decode_node(&bytes) {
+            let children = decode_node(&bytes).map_err(EngineError::from);
+            match children.and_then(|children| self.check_node(&child, is_root, children)) {
                 Ok(children) => self.push_children(height - 1, children),
-                Err(error) => return Some(Err(lost(&child, error.into()))),
+                Err(error) => return Some(Err(lost(&child, error))),
             }
         }
         None
+    }
+
+    /// A node holds what is claimed of it, behind everything that came before: so no subtree is visited twice.
+    fn check_node(
+        &self,
+        claim: &NodeChild,
+        is_root: bool,
+        children: Vec<NodeChild>,
+    ) -> Result<Vec<NodeChild>, EngineError> {
+        let behind = match (&self.last_path, children.first()) {
+            (Some(last), Some(first)) => compare_paths(last, &first.last_path).is_lt(),
+            _ => true,
+        };
+        let count = children.iter().fold(0_u64, |sum, child| sum.saturating_add(child.entry_count));
+        let claimed = is_root
+            || (children.last().is_some_and(|last| last.last_path == claim.last_path)
+                && count == claim.entry_count);
+        if behind && claimed {
+            Ok(children)
+        } else {
+            Err(EngineError::invalid("a node does not hold what is said of it"))
+        }
     }
 
     fn push_children(&mut self, height: u8, children: Vec<NodeChild>) {
@@ -89,22 +115,21 @@ impl TreeReader {
         self.stack.extend(wanted.into_iter().rev());
     }
 
-    fn leaf(&mut self, mut child: NodeChild, bytes: &[u8]) -> Result<Leaf, EngineError> {
+    fn leaf(&mut self, mut child: NodeChild, is_root: bool, bytes: &[u8]) -> Result<Leaf, EngineError> {
         let entries = decode_leaf(bytes)?;
         let ascending = match (&self.last_path, entries.first()) {
             (Some(last), Some(first)) => compare_paths(last, &first.path).is_lt(),
             _ => true,
         };
-        let Some(last) = entries.last() else { return Ok(Leaf { child, entries }) };
-        let is_root = child.entry_count == 0 && child.last_path.is_empty();
-        if !ascending
-            || (!is_root && (child.entry_count != entries.len() as u64 || child.last_path != last.path))
-        {
-            return Err(EngineError::invalid("a leaf does not hold what its node says"));
+        let last_path = entries.last().map(|last| last.path.clone()).unwrap_or_default();
+        let claimed = is_root || (child.entry_count == entries.len() as u64 && child.last_path == last_path);
+        if !ascending || !claimed || (entries.is_empty() && !is_root) {
+            return Err(EngineError::invalid("a leaf does not hold what is said of it"));
         }
-        self.last_path = Some(last.path.clone());
-        child.last_path.clone_from(&last.path);
+        self.last_path = Some(last_path.clone());
+        child.last_path = last_path;
         child.entry_count = entries.len() as u64;
+        child.content_bytes = entries.iter().fold(0, |sum: u64, entry| sum.saturating_add(entry.size));
         Ok(Leaf { child, entries })
     }
 }

@@ -9,7 +9,7 @@ use coffer_format::log::{LogState, SnapshotState};
 use coffer_format::manifest::Manifest;
 use coffer_format::object::{ObjectName, SLOTS_PREFIX};
 use coffer_format::record::{Details, Record, RecordKind};
-use coffer_format::slot::{Slot, SlotPurpose};
+use coffer_format::slot::{Slot, SlotKind, SlotPurpose};
 use coffer_keys::{RootKey, try_slots};
 use coffer_pipeline::keyring::{Keyring, UnwrappedKey};
 use coffer_pipeline::record::{BodySealer, open_body, seal_record};
@@ -149,7 +149,7 @@ impl<'a> Vault<'a> {
         let mut bytes = Vec::new();
         self.access.store.read(&key_of(name)?, RECORD_LEN_MAX, &mut bytes)?;
         let manifest =
-            self.open_manifest(&bytes, state).map_err(|error| EngineError::damaged(name, error))?;
+            self.open_manifest(&bytes, state).map_err(|error| EngineError::of_object(name, error))?;
         Ok(Snapshot { state: *state, manifest })
     }
 
@@ -208,19 +208,23 @@ impl<'a> Vault<'a> {
     }
 }
 
+/// Slots beyond the list of the log that are tried where the log is damaged.
+const UNLISTED_SLOT_COUNT_MAX: usize = 16;
+
 /// The current slots, as far as they can be read. On a log with damage all slots in the store are tried: the list may be lost, and the
 /// key decides whether one is the vault's.
 pub(crate) fn current_slots(access: &Access<'_>, log: &Log) -> Result<Vec<(SlotId, Slot)>, EngineError> {
     let mut ids = log.state.slots.clone();
+    let known = ids.len();
     if ids.is_empty() || !log.state.damaged.is_empty() || !log.ineffective.is_empty() {
         access.store.list(SLOTS_PREFIX, None, &mut |item: ListItem| {
             if let Some(ObjectName::Slot(id)) = ObjectName::parse(&item.name)
-                && ids.len() < 1024
-                && log.state.slots.is_empty()
+                && !log.state.slots.contains(&id)
             {
                 ids.push(id);
             }
-            std::ops::ControlFlow::Continue(())
+            let enough = ids.len() >= known + UNLISTED_SLOT_COUNT_MAX;
+            if enough { std::ops::ControlFlow::Break(()) } else { std::ops::ControlFlow::Continue(()) }
         })?;
     }
     let mut slots = Vec::new();
@@ -230,6 +234,8 @@ pub(crate) fn current_slots(access: &Access<'_>, log: &Log) -> Result<Vec<(SlotI
         if read.is_ok()
             && Slot::id(&bytes) == id
             && let Ok(slot) = Slot::decode(&bytes)
+            // No service is asked because of a slot that the log does not name.
+            && (log.state.slots.contains(&id) || !matches!(slot.kind, SlotKind::Other { .. }))
         {
             slots.push((id, slot));
         }

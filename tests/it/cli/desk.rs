@@ -86,7 +86,11 @@ impl Desk {
 
     /// Gives a command the directory, and the environment, of the desk.
     pub(super) fn furnish(&self, command: &mut Command) {
-        command.current_dir(self.path("work")).env("HOME", self.path("home")).env("TZ", "UTC");
+        command
+            .current_dir(self.path("work"))
+            .env("HOME", self.path("home"))
+            .env("TZ", "UTC")
+            .env("USER", "tester");
         for variable in VARIABLES.into_iter().chain(["XDG_CACHE_HOME", "XDG_CONFIG_HOME"]) {
             command.env_remove(variable);
         }
@@ -120,7 +124,8 @@ impl Desk {
 
     /// Runs a command to its end, and makes sure that it told nobody a secret.
     pub(super) fn finish(&self, command: &mut Command) -> Ran {
-        let ran = Ran::new(command, command_output(command));
+        let output = command.output().unwrap();
+        let ran = Ran::new(command, output);
         let mut secrets = vec![PASSPHRASE.to_owned()];
         for entry in fs::read_dir(self.dir.path()).unwrap() {
             // Every key file of the desk lies in its directory.
@@ -146,10 +151,6 @@ impl Desk {
     pub(super) fn snapshot_count(&self) -> usize {
         self.json("--no-cache snapshots").expect(0).message()["snapshots"].as_array().unwrap().len()
     }
-}
-
-fn command_output(command: &mut Command) -> Output {
-    command.output().unwrap()
 }
 
 fn words(line: &str) -> Vec<&str> {

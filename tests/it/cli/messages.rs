@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -29,7 +30,10 @@ fn documented() -> BTreeMap<String, Fields> {
             let mut cells = row.split(" | ");
             let field = cells.next().unwrap().trim_end_matches('`').to_owned();
             let kind = cells.next().unwrap().trim().to_owned();
-            assert!(messages.get_mut(name).unwrap().insert(field, kind).is_none(), "{name}: {row} stands twice");
+            assert!(
+                messages.get_mut(name).unwrap().insert(field, kind).is_none(),
+                "{name}: {row} stands twice"
+            );
         }
     }
     assert!(!messages.is_empty());
@@ -79,7 +83,10 @@ pub(super) fn check_message(message: &Value) {
         if let Some(list) = path.strip_suffix("[]") {
             let item = format!("list of {kind}s");
             let words = fields.get(list).map_or("", String::as_str);
-            assert!(words == item, "docs/cli.md says of {name}: {list} is a {words}, here it is a {item}: {message}");
+            assert!(
+                words == item,
+                "docs/cli.md says of {name}: {list} is a {words}, here it is a {item}: {message}"
+            );
             continue;
         }
         let Some(words) = fields.get(path) else { panic!("docs/cli.md does not name {path} of {name}") };
@@ -132,6 +139,8 @@ fn every_documented_field_of_every_message_is_printed() {
     };
     fs::write(desk.path("phrase"), format!("{PASSPHRASE}\n")).unwrap();
     fs::hard_link(desk.path("work/src/a"), desk.path("work/src/twin")).unwrap();
+    // Its set-user-id bit is left out on restore, and said.
+    fs::set_permissions(desk.path("work/src/a"), PermissionsExt::from_mode(0o4755)).unwrap();
     std::os::unix::fs::symlink("a", desk.path("work/src/link")).unwrap();
     copy(&desk.path("work/src"), &desk.path("work/more"));
 
@@ -150,7 +159,7 @@ fn every_documented_field_of_every_message_is_printed() {
     hear("keys test --also-passphrase-file ../phrase", 0);
     hear("keys add --new-key-file ../second --label second", 0);
     hear("keys passwd --new-passphrase-file ../phrase", 0);
-    hear("doctor", 12 - 12);
+    hear("doctor", 0);
     hear("keys list --key-file ../nothing", 12);
     hear("snapshots --bogus", 2);
     // What is residue, surplus, damaged and lost.
@@ -160,12 +169,14 @@ fn every_documented_field_of_every_message_is_printed() {
     fs::write(desk.path("vault/log/foreign"), "not an object").unwrap();
     hear("verify --offline", 22);
     hear("doctor", 22);
-    let pack = desk.objects("packs").into_iter().max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap();
+    let pack =
+        desk.objects("packs").into_iter().max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap();
     super::damage::flip(&pack);
     hear("--key-file ../second verify --deep", 20);
     hear("--key-file ../second restore latest~3 --target ../half", 3);
     hear("--key-file ../second keys list", 0);
-    let slot = messages.iter().find(|message| message["message_type"] == "key_added").unwrap()["slot"].clone();
+    let slot =
+        messages.iter().find(|message| message["message_type"] == "key_added").unwrap()["slot"].clone();
     let ran = desk.json(&format!("--passphrase-file ../phrase keys revoke {}", slot.as_str().unwrap()));
     messages.extend(ran.expect(0).messages());
 

@@ -270,9 +270,13 @@ fn records_beyond_their_signers_role_are_void() {
         by.details(RecordKind::Role, &role(RoleAction::Revoke { key }))
     });
     check_void("slots", "role", |by| {
-        by.sign(RecordKind::Slots, None, |public| public.slots = Some(vec![coffer_format::id::SlotId([1; 32])]))
+        by.sign(RecordKind::Slots, None, |public| {
+            public.slots = Some(vec![coffer_format::id::SlotId([1; 32])])
+        })
     });
-    check_void("handover", "role", |by| by.details(RecordKind::Handover, &Details::Handover { home: [1; 16] }));
+    check_void("handover", "role", |by| {
+        by.details(RecordKind::Handover, &Details::Handover { home: [1; 16] })
+    });
     check_void("policy", "role", |by| by.details(RecordKind::Policy, &Details::Policy { minor: Some(9) }));
 }
 
@@ -330,9 +334,13 @@ fn records_of_nobody_or_out_of_place_are_void() {
         commit_by_owner(vault, RecordKind::Role, &Details::Role(RoleAction::Revoke { key }));
     };
     check_void_of("revoked", "signer", put_signer(), revoke, |by| snapshot(by, &|_| {}));
-    check_void_of("in another's name", "signature", signing_key(91), |_| {}, |by| {
-        snapshot(by, &|public| public.signer = *put_signer().verifying_key().as_bytes())
-    });
+    check_void_of(
+        "in another's name",
+        "signature",
+        signing_key(91),
+        |_| {},
+        |by| snapshot(by, &|public| public.signer = *put_signer().verifying_key().as_bytes()),
+    );
     check_void("another vault", "foreign", |by| snapshot(by, &|public| public.vault.0[0] ^= 1));
     check_void("another number", "foreign", |by| snapshot(by, &|public| public.number += 1));
     check_void("another chain", "chain", |by| snapshot(by, &|public| public.previous[0] ^= 1));

@@ -27,11 +27,7 @@ impl<'s> Damaged<'s> {
         self.with_all(&[(name, bytes)], look)
     }
 
-    fn with_all<R>(
-        &mut self,
-        changes: &[(&str, Option<&[u8]>)],
-        look: impl FnOnce(&MemoryStore) -> R,
-    ) -> R {
+    fn with_all<R>(&mut self, changes: &[(&str, Option<&[u8]>)], look: impl FnOnce(&MemoryStore) -> R) -> R {
         self.case_count += 1;
         for (name, bytes) in changes {
             match bytes {
@@ -131,7 +127,11 @@ fn every_object_deleted_is_missing_and_its_snapshots_are_named() {
                     // Nothing tells what a lost record said; deep shows which chunks lost their place by it.
                     () => false,
                 };
-                assert!(!needs || keyless_says.contains(&taken.id), "{name} is needed: {:#?}", report.findings);
+                assert!(
+                    !needs || keyless_says.contains(&taken.id),
+                    "{name} is needed: {:#?}",
+                    report.findings
+                );
                 assert!(!needs || deep_says.contains(&taken.id), "{name} is needed: {:#?}", deep.findings);
                 let known_to_deep = deep_says.contains(&taken.id);
                 let shows = matches!(fate, Fate::Degraded | Fate::Partial);

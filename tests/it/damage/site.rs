@@ -20,7 +20,9 @@ use coffer_testkit::copy::{Objects, snapshot_of, store_from};
 use coffer_verify::{Options, Report, Silent, verify};
 use tempfile::TempDir;
 
-use crate::restore::by_hand::{EMPTY_BODY, Writer, commit, commit_by_owner, domain, enrol, entry, file, record, signing_key};
+use crate::restore::by_hand::{
+    EMPTY_BODY, Writer, commit, commit_by_owner, domain, enrol, entry, file, record, signing_key,
+};
 use crate::support::{
     Quiet, Tree, World, assert_no_false_file, assert_same, backup_options, noise, restore_options, scratch,
     tree_of,

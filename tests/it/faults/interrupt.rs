@@ -73,8 +73,14 @@ fn an_interrupted_backup_is_continued() {
                 assert_eq!(observer.entry_count, at, "{context}: it goes on");
                 assert_eq!(heard_bytes, (at as u64 - 1) * FILE_LEN as u64);
                 // And leaves of the tree that had ended by then.
-                assert!(named_bytes >= heard_bytes, "{context}: {named_bytes} of {heard_bytes} read are named");
-                assert!(named_bytes < heard_bytes + 2000, "{context}: {named_bytes} of {heard_bytes} read are named");
+                assert!(
+                    named_bytes >= heard_bytes,
+                    "{context}: {named_bytes} of {heard_bytes} read are named"
+                );
+                assert!(
+                    named_bytes < heard_bytes + 2000,
+                    "{context}: {named_bytes} of {heard_bytes} read are named"
+                );
                 let state = host.open(&store).unwrap().log.state;
                 assert_eq!(state.snapshots, [], "{context}");
                 assert_eq!(state.next, 1 + u64::from(at > 1), "{context}: one progress record");

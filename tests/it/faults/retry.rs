@@ -98,8 +98,14 @@ fn calls_that_fail_for_a_while_are_not_noticed() {
                 let report = super::keyless(store);
                 assert!(report.is_clean() && report.residue.is_empty(), "{context}: {report:?}");
                 assert_clean(&world(), store, context);
-                let numbers: BTreeSet<_> =
-                    world().open(store).unwrap().log.ineffective.into_iter().map(|(number, _)| number).collect();
+                let numbers: BTreeSet<_> = world()
+                    .open(store)
+                    .unwrap()
+                    .log
+                    .ineffective
+                    .into_iter()
+                    .map(|(number, _)| number)
+                    .collect();
                 assert!(numbers.is_empty(), "{context}: {numbers:?}");
             });
         }

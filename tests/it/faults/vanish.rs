@@ -7,9 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use coffer_engine::{Access, Clock, Vault, backup};
 use coffer_store::MemoryStore;
 
-use super::super::support::{
-    Body, Quiet, World, assert_clean, backup_options, noise, scratch, tree_of,
-};
+use super::super::support::{Body, Quiet, World, assert_clean, backup_options, noise, scratch, tree_of};
 
 /// A clock that deletes a file at the `at`-th look: between two entries, and between an entry's `stat` and its reading.
 #[derive(Debug)]

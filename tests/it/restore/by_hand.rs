@@ -11,9 +11,7 @@ use coffer_format::manifest::Manifest;
 use coffer_format::object::ObjectName;
 use coffer_format::pack::ChunkKind;
 use coffer_format::record::{Details, Public, RecordKind, Role, RoleAction, SegmentAdded};
-use coffer_format::tree::{
-    ChunkRef, Content, Kind, NodeChild, TreeEntry, TreeRoot, encode_items_head,
-};
+use coffer_format::tree::{ChunkRef, Content, Kind, NodeChild, TreeEntry, TreeRoot, encode_items_head};
 use coffer_pipeline::compress::{Compression, Compressor};
 use coffer_pipeline::pack_reader::chunk_id;
 use coffer_pipeline::pack_writer::{FinishedPack, PackSealer, PackWriter};
@@ -63,9 +61,16 @@ pub(crate) fn record(
 /// Commits a record of the owner.
 pub(crate) fn commit_by_owner(vault: &mut Vault<'_>, kind: RecordKind, details: &Details) {
     let domain = vault.owner_domain();
-    let bytes = record(vault, vault.state(), kind, vault.signing_key().unwrap(), Some((EMPTY_BODY, domain)), |public| {
-        public.details = details.encode();
-    });
+    let bytes = record(
+        vault,
+        vault.state(),
+        kind,
+        vault.signing_key().unwrap(),
+        Some((EMPTY_BODY, domain)),
+        |public| {
+            public.details = details.encode();
+        },
+    );
     commit(vault, &bytes);
 }
 

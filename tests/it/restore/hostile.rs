@@ -114,14 +114,17 @@ fn restore_bad_leaf(entries: &[TreeEntry]) -> Outcome {
     });
     assert_eq!(outcome.read("good").as_deref(), Some(&b"good"[..]), "{:?}", outcome.report.errors);
     outcome.error("entries up to zz");
-    let names: Vec<_> = fs::read_dir(outcome.place.target()).unwrap().map(|item| item.unwrap().file_name()).collect();
+    let names: Vec<_> =
+        fs::read_dir(outcome.place.target()).unwrap().map(|item| item.unwrap().file_name()).collect();
     assert_eq!(names, ["good"]);
     outcome
 }
 
 #[test]
 fn paths_that_lead_out_are_refused() {
-    for path in ["../beside/canary", "z/../../beside/canary", "/beside/canary", "z/", "z//a", "./z", "z/.", ".."] {
+    for path in
+        ["../beside/canary", "z/../../beside/canary", "/beside/canary", "z/", "z//a", "./z", "z/.", ".."]
+    {
         restore_bad_leaf(&[inline(path, b"planted")]);
     }
     let long = "z".repeat(4_097);
@@ -309,10 +312,8 @@ fn a_tree_that_names_itself_over_and_over_ends() {
         let mut child = writer.leaf(&[inline("good", b"good")]);
         for _ in 0..16 {
             // A hundred children of other names that are all the same: 100^16 leaves, were they walked.
-            let again = (0..100).map(|number| NodeChild {
-                last_path: format!("h{number:03}").into_bytes(),
-                ..child.clone()
-            });
+            let again = (0..100)
+                .map(|number| NodeChild { last_path: format!("h{number:03}").into_bytes(), ..child.clone() });
             let children: Vec<_> = std::iter::once(child.clone()).chain(again).collect();
             child = NodeChild {
                 last_path: b"h099".to_vec(),
@@ -343,10 +344,15 @@ fn devices_and_set_id_bits_need_to_be_asked_for() {
         vec![device, program, resource]
     });
     assert!(!outcome.place.target().join("device").exists());
-    let mode = std::os::unix::fs::MetadataExt::mode(&fs::metadata(outcome.place.target().join("program")).unwrap());
+    let mode =
+        std::os::unix::fs::MetadataExt::mode(&fs::metadata(outcome.place.target().join("program")).unwrap());
     assert_eq!(mode & 0o7777, 0o755);
     outcome.assert_only_error("resource", "resource");
     for words in ["device: skipped", "program: set-id bits"] {
-        assert!(outcome.report.warnings.iter().any(|text| text.contains(words)), "{:?}", outcome.report.warnings);
+        assert!(
+            outcome.report.warnings.iter().any(|text| text.contains(words)),
+            "{:?}",
+            outcome.report.warnings
+        );
     }
 }

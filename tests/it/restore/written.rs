@@ -55,7 +55,11 @@ fn holes_are_where_they_were() {
         ("all", vec![hole(0, 100_000)], 0),
         // More rows than an entry holds: they stand in a chunk.
         ("many", (0..400).map(|row| hole(row * 20, 7)).collect(), 9_000),
-        ("many, and the end", (0..400).map(|row| hole(row * 20, 7)).chain([hole(50_000, 9)]).collect(), 47_200),
+        (
+            "many, and the end",
+            (0..400).map(|row| hole(row * 20, 7)).chain([hole(50_000, 9)]).collect(),
+            47_200,
+        ),
     ];
     let sizes: Vec<u64> = cases
         .iter()

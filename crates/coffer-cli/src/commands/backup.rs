@@ -53,6 +53,7 @@ pub(super) fn run(world: &World, args: &BackupArgs) -> Result<Exit> {
         world.output.warn("the log of this vault is damaged; run `coffer verify`");
     }
     let report = backup(&mut vault, &options, &mut Watch { output: world.output })?;
+    report.warnings.iter().for_each(|warning| world.output.warn(warning));
     for path in &report.skipped {
         world.output.note(&format!("{}: skipped, it holds the vault", display_path(path)));
     }

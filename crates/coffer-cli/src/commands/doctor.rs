@@ -7,6 +7,7 @@ use coffer_store::probe;
 use coffer_verify::{Options, read_state};
 use serde_json::json;
 
+use super::keys::key_id;
 use super::verify::exit_of;
 use crate::exit_code::Exit;
 use crate::output::time_utc;
@@ -51,7 +52,7 @@ pub(super) fn run(world: &World) -> Result<Exit> {
         "message_type": "doctor", "location": store.objects().url(), "vault_id": state.vault_id.to_string(),
         "format_version": format!("1.{}", state.log.minor), "head": head, "records": state.log.next,
         "slots": state.slots.iter().map(|(id, slot)| json!({
-            "id": id.to_string(), "kind": slot.kind.name(), "label": slot.label,
+            "id": id.to_string(), "kind": slot.kind.name(), "key_id": key_id(&slot.kind), "label": slot.label,
             "created": time_utc(slot.created_s.saturating_mul(1_000_000_000)),
         })).collect::<Vec<_>>(),
         "probe": report.checks.iter().map(|check| json!({

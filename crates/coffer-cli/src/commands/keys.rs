@@ -62,6 +62,14 @@ fn new_file(world: &World, path: &Path) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
+/// The id of the key file that a slot is for.
+pub(super) fn key_id(kind: &SlotKind) -> Option<String> {
+    match kind {
+        SlotKind::KeyFile { key_id } => Some(hex(key_id)),
+        _ => None,
+    }
+}
+
 fn kind_text(status: &SlotStatus) -> String {
     match status.slot.as_ref().map(|slot| &slot.kind) {
         None => "missing or damaged".to_owned(),
@@ -76,7 +84,8 @@ fn kind_text(status: &SlotStatus) -> String {
 fn slot_json(status: &SlotStatus) -> Value {
     let slot = status.slot.as_ref();
     json!({
-        "id": status.id.to_string(), "kind": slot.map(|slot| slot.kind.name()), "label": slot.map(|slot| &slot.label),
+        "id": status.id.to_string(), "kind": slot.map(|slot| slot.kind.name()),
+        "key_id": slot.and_then(|slot| key_id(&slot.kind)), "label": slot.map(|slot| &slot.label),
         "created": slot.map(|slot| time_utc(slot.created_s.saturating_mul(1_000_000_000))),
         "purpose": slot.map(|slot| match slot.purpose {
             SlotPurpose::VaultKey => "vault key",

@@ -33,7 +33,7 @@ const OPEN_DEPTH_MAX: usize = 64;
 const FILLING_MODE: u32 = 0o700;
 
 /// The mode of a directory that had to be made and for which no metadata came.
-const DEFAULT_MODE: u32 = 0o755;
+const DEFAULT_MODE: u32 = 0o700;
 
 /// Writes entries below one directory.
 ///

@@ -61,7 +61,10 @@ impl FileReader {
             let after = found.restat(&file)?;
             let unchanged = after == before && size == after.size;
             if unchanged || attempt == READ_ATTEMPT_COUNT {
-                let metadata = found.metadata_from(&file)?;
+                let mut metadata = found.metadata_from(&file)?;
+                // As of the reading that counts, which need not be the moment of the walk.
+                metadata.mode = after.mode & 0o7777;
+                metadata.mtime_ns = after.mtime_ns;
                 return Ok(Taken { content, size, read_bytes, changed: !unchanged, metadata });
             }
             attempt += 1;
@@ -147,12 +150,6 @@ impl FileReader {
             let len = read_full(file, &mut self.buffer[filled..filled + READ_LEN]).map_err(&fail)?;
             filled += len;
             ended = len < READ_LEN;
-        }
-        if size <= INLINE_LEN_MAX {
-            // It shrank while it was read; its chunk is stored in any case.
-            let content = self.buffer[..filled].to_vec();
-            let content = if content.is_empty() { Content::Empty } else { Content::Inline(content) };
-            return Ok((content, size));
         }
         Ok((list.finish(uploads)?, size))
     }

@@ -46,11 +46,13 @@ impl<'a> Parent<'a> {
         origin: &[u8; 32],
     ) -> Result<Self, EngineError> {
         let vault = uploads.vault();
-        let cache = vault.access.cache;
+        // With a memory but no fingerprints in it, every file is read once; without a memory, size and time decide.
+        let remembered = |cache: &crate::Cache| cache.fingerprints(&vault.id(), origin, &snapshot.id());
+        let fingerprints = vault.access.cache.map(|cache| remembered(cache).unwrap_or_default());
         Ok(Self {
-            chunks: ChunkReader::new(vault, &snapshot.state.body.domain)?,
+            chunks: ChunkReader::without_recovery(vault, &snapshot.state.body.domain)?,
             tree: TreeReader::new(&snapshot.manifest.root),
-            fingerprints: cache.and_then(|cache| cache.fingerprints(&vault.id(), origin, &snapshot.id())),
+            fingerprints,
             number: 0,
             leaf: None,
             position: 0,
@@ -100,8 +102,9 @@ impl<'a> Parent<'a> {
                     self.leaf = Some(leaf);
                     return true;
                 }
-                // What is lost is read again from the source. Fingerprints are counted by entries: they are of no use any more.
-                Some(Err(_)) => self.fingerprints = None,
+                // What is lost is read again from the source. Fingerprints are counted by entries: they are of no use any more, and
+                // all that follows is read too.
+                Some(Err(_)) => self.fingerprints = Some(Vec::new()),
             }
         }
     }

@@ -19,7 +19,7 @@ use coffer_store::ObjectStore;
 use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TryRecvError, TrySendError};
 
 use super::BackupOptions;
-use crate::access::{Access, key_of};
+use crate::access::{Access, put_new};
 use crate::error::EngineError;
 
 /// Frames waiting for a worker.
@@ -182,12 +182,25 @@ impl<'scope, 'env> Stage<'scope, 'env> {
         let (options, queue) = (self.options, open.queue.clone());
         let (results, used) = (open.results.clone(), self.used_in.clone());
         self.scope.spawn(move || {
+            let alarm = Alarm(results.clone());
             let work = Worker::new(options).and_then(|mut worker| worker.run(&queue, &results, &used));
             if let Err(error) = work {
                 // Nobody listens only when the backup has already failed.
                 drop(results.send(Err(error)));
             }
+            drop(alarm);
         });
+    }
+}
+
+/// Tells the main thread when a worker panics, which would otherwise wait for it.
+struct Alarm(Sender<Result<StoredPack, EngineError>>);
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            drop(self.0.send(Err(EngineError::WorkerGone)));
+        }
     }
 }
 
@@ -246,8 +259,7 @@ impl<'env> Worker<'env> {
         }
         let pack = pack.finish()?;
         let name = ObjectName::Pack(pack.id);
-        // The name is the hash of the bytes: whoever stored it before stored the same.
-        self.options.store.put_if_absent(&key_of(name)?, &pack.bytes)?;
+        put_new(self.options.store, name, &pack.bytes)?;
         let stored = StoredPack { id: pack.id, len: pack.bytes.len() as u64, directory: pack.directory };
         self.buffer = pack.bytes;
         results.send(Ok(stored)).map_err(|_| EngineError::WorkerGone)

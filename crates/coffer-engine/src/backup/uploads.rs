@@ -1,16 +1,17 @@
 //! What a backup adds to the vault: chunks that are new, the frames they are gathered in, and the index segments that list them.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use coffer_crypto::DomainKeys;
 use coffer_format::FormatError;
 use coffer_format::cbor::Encoder;
-use coffer_format::id::{ChunkId, DomainId, SegmentId};
+use coffer_format::id::{ChunkId, DomainId, PackId, SegmentId};
 use coffer_format::index::ChunkRow;
+use coffer_format::limits::FRAME_PLAIN_MAX;
 use coffer_format::log::LogState;
 use coffer_format::object::ObjectName;
 use coffer_format::pack::ChunkKind;
-use coffer_format::record::{RecordKind, SegmentAdded};
+use coffer_format::record::{OrphanName, RecordKind, SegmentAdded};
 use coffer_format::tree::ChunkRef;
 use coffer_pipeline::pack_reader::chunk_id;
 use coffer_pipeline::segment::SegmentWriter;
@@ -18,7 +19,7 @@ use coffer_pipeline::tree_writer::MetaSink;
 
 use super::BackupOptions;
 use super::stage::{Frame, Stage, StoredPack};
-use crate::access::key_of;
+use crate::access::put_new;
 use crate::error::EngineError;
 use crate::index::Index;
 use crate::vault::Vault;
@@ -43,18 +44,26 @@ pub(super) struct Uploaded {
     pub(super) segments: Vec<SegmentAdded>,
     /// Segments that were there before and on which the snapshot may rely.
     pub(super) relied_upon: Vec<SegmentId>,
+    /// Packs that the segments to be added list.
+    pub(super) packs: Vec<PackId>,
     pub(super) new_bytes: u64,
     pub(super) new_chunk_count: u64,
     pub(super) stored_bytes: u64,
     pub(super) progress_count: u64,
 }
 
-/// Refuses to rely on segments that another commit has removed meanwhile.
-pub(super) fn check_relied_upon(state: &LogState, segments: &[SegmentId]) -> Result<(), EngineError> {
-    if segments.iter().all(|id| state.segments.contains_key(id)) {
+/// Refuses to rely on segments that another commit has removed meanwhile, and on own packs that it took for orphans.
+pub(super) fn check_relied_upon(
+    state: &LogState,
+    segments: &[SegmentId],
+    packs: &[PackId],
+) -> Result<(), EngineError> {
+    let condemned =
+        |id: &PackId| state.swept_packs.contains(id) || state.orphans.contains(&OrphanName::Pack(*id));
+    if segments.iter().all(|id| state.segments.contains_key(id)) && !packs.iter().any(condemned) {
         return Ok(());
     }
-    let reason = "a prune removed index segments meanwhile; run the backup again".to_owned();
+    let reason = "a prune removed what this backup relies on; run it again".to_owned();
     Err(EngineError::CannotCommit { reason })
 }
 
@@ -83,6 +92,7 @@ pub(super) struct Uploads<'v, 'a, 'scope, 'env> {
 struct Pending {
     segment: SegmentWriter,
     prefixes: Vec<Prefix>,
+    packs: Vec<PackId>,
     full: Vec<StoredPack>,
     stored_bytes: u64,
 }
@@ -99,6 +109,7 @@ impl Pending {
 
     fn list(&mut self, pack: &StoredPack) -> Result<(), EngineError> {
         self.segment.add_pack(pack.id, pack.len, &pack.directory)?;
+        self.packs.push(pack.id);
         let chunks = pack.directory.frames.iter().flat_map(|frame| &frame.chunks);
         self.prefixes.extend(chunks.map(|chunk| ChunkRow::prefix_of(&chunk.id)));
         Ok(())
@@ -114,9 +125,11 @@ impl<'v, 'a, 'scope, 'env> Uploads<'v, 'a, 'scope, 'env> {
         vault: &'v mut Vault<'a>,
         stage: Stage<'scope, 'env>,
         options: &BackupOptions,
+        distrusted: &BTreeSet<SegmentId>,
     ) -> Result<Self, EngineError> {
         let domain = vault.owner_domain();
-        let segments: Vec<_> = Index::segments_of(vault.state(), domain).collect();
+        let trusted = |(id, _): &(SegmentId, u64)| !distrusted.contains(id);
+        let segments: Vec<_> = Index::segments_of(vault.state(), domain).filter(trusted).collect();
         let relied_upon = segments.iter().map(|(id, _)| *id).collect();
         let index = Index::open(vault.access.store, vault.id(), vault.domain_keys(&domain)?, segments);
         let keys = vault.domain_keys(&domain)?;
@@ -250,7 +263,7 @@ impl<'v, 'a, 'scope, 'env> Uploads<'v, 'a, 'scope, 'env> {
             return Ok(None);
         }
         let segment = self.pending.segment.finish(self.vault.id(), &self.keys, self.vault.access.rng)?;
-        self.vault.access.store.put_if_absent(&key_of(ObjectName::Segment(segment.id))?, &segment.bytes)?;
+        put_new(self.vault.access.store, ObjectName::Segment(segment.id), &segment.bytes)?;
         for pack in std::mem::take(&mut self.pending.full) {
             self.pending.add(pack)?;
         }
@@ -262,6 +275,7 @@ impl<'v, 'a, 'scope, 'env> Uploads<'v, 'a, 'scope, 'env> {
         self.progress_due_ns =
             self.vault.access.clock.monotonic_ns().saturating_add(self.progress_interval_ns);
         let prefixes = std::mem::take(&mut self.pending.prefixes);
+        let packs = std::mem::take(&mut self.pending.packs);
         let Some(segment) = self.store_segment()? else { return Ok(()) };
         let mut body = Encoder::new();
         body.map(|map| {
@@ -271,7 +285,7 @@ impl<'v, 'a, 'scope, 'env> Uploads<'v, 'a, 'scope, 'env> {
         let body = body.finish();
         let relied_upon = &self.uploaded.relied_upon;
         self.vault.commit(RecordKind::Progress, Some(&body), &mut |state, public| {
-            check_relied_upon(state, relied_upon)?;
+            check_relied_upon(state, relied_upon, &packs)?;
             public.segments_added = vec![segment];
             Ok(())
         })?;
@@ -290,6 +304,7 @@ impl<'v, 'a, 'scope, 'env> Uploads<'v, 'a, 'scope, 'env> {
         while let Some(segment) = self.store_segment()? {
             self.uploaded.segments.push(segment);
         }
+        self.uploaded.packs = std::mem::take(&mut self.pending.packs);
         self.uploaded.segments.sort_unstable();
         self.uploaded.stored_bytes = self.pending.stored_bytes;
         Ok(self.uploaded)
@@ -323,6 +338,9 @@ impl MetaSink for Uploads<'_, '_, '_, '_> {
 
     fn put(&mut self, bytes: &[u8]) -> Result<ChunkRef, EngineError> {
         let (chunk, is_new) = self.meet(ChunkKind::Meta, bytes)?;
+        if is_new && (self.meta.plain.len() + bytes.len()) as u64 > FRAME_PLAIN_MAX {
+            self.flush_meta()?;
+        }
         if is_new {
             self.meta.plain.extend_from_slice(bytes);
             self.meta.chunks.push(chunk);

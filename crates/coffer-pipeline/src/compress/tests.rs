@@ -36,7 +36,8 @@ fn plains() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         prop::collection::vec(any::<u8>(), 0..4096),
         prop::collection::vec(0..3_u8, 0..4096),
-        (prop::collection::vec(any::<u8>(), 1..64), 1..400_usize).prop_map(|(unit, count)| unit.repeat(count)),
+        (prop::collection::vec(any::<u8>(), 1..64), 1..400_usize)
+            .prop_map(|(unit, count)| unit.repeat(count)),
         (0..400_000_usize).prop_map(text),
         (0..400_000_usize).prop_map(|len| random("plain", len)),
     ]

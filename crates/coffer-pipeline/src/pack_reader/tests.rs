@@ -52,7 +52,8 @@ fn each_byte_of_the_head_counts() {
         assert!(
             matches!(
                 refused,
-                PipelineError::Commitment { object: "pack" } | PipelineError::Crypto(CryptoError::Decapsulate)
+                PipelineError::Commitment { object: "pack" }
+                    | PipelineError::Crypto(CryptoError::Decapsulate)
             ),
             "byte {position}: {refused}"
         );
@@ -119,9 +120,10 @@ fn a_footer_fits_one_length() {
     let key = key_of(&world, &pack.bytes).unwrap();
     let footer = pack.bytes.last_chunk().unwrap();
     for pack_len in [65_537, 131_072, PACK_LEN_MAX] {
-        assert!(
-            matches!(key.footer(footer, pack_len), Err(PipelineError::Format(FormatError::Malformed { .. })))
-        );
+        assert!(matches!(
+            key.footer(footer, pack_len),
+            Err(PipelineError::Format(FormatError::Malformed { .. }))
+        ));
     }
     for pack_len in [0, 48, 65_535] {
         let refused = key.footer(footer, pack_len).unwrap_err();

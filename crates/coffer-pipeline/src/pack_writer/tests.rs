@@ -86,10 +86,8 @@ fn the_layout_is_that_of_the_specification() {
     let noise = random("noise", 300);
     let data = vec![noise[..100].to_vec(), noise[100..].to_vec()];
     let meta = vec![text(5000)];
-    let pack = world.pack(
-        &SeededRng::new(2),
-        &[(ChunkKind::Data, data.clone()), (ChunkKind::Meta, meta.clone())],
-    );
+    let pack =
+        world.pack(&SeededRng::new(2), &[(ChunkKind::Data, data.clone()), (ChunkKind::Meta, meta.clone())]);
     let bytes = &pack.bytes;
     assert_eq!(bytes.len(), 65_536);
 
@@ -145,7 +143,8 @@ fn a_pack_of_nothing_is_a_pack() {
     let world = World::new(1);
     let pack = world.pack(&SeededRng::new(2), &[]);
     assert_eq!(pack.bytes.len(), 65_536);
-    let key = PackKey::open(world.vault, &world.pair, &world.keys, pack.bytes.first_chunk().unwrap()).unwrap();
+    let key =
+        PackKey::open(world.vault, &world.pair, &world.keys, pack.bytes.first_chunk().unwrap()).unwrap();
     let footer = key.footer(pack.bytes.last_chunk().unwrap(), 65_536).unwrap();
     assert_eq!((footer.directory_offset, footer.frame_count), (1184, 0));
     assert_eq!(key.directory(&footer, pack.bytes[1184..65_488].to_vec()).unwrap(), pack.directory);
@@ -234,7 +233,8 @@ fn a_pack_has_65536_frames_at_most() {
     assert!(!writer.has_room(1, 1));
     assert!(is_full(writer.add_frame(ChunkKind::Meta, &[1], rows(1), &mut compressor)));
     let pack = writer.finish().unwrap();
-    let key = PackKey::open(world.vault, &world.pair, &world.keys, pack.bytes.first_chunk().unwrap()).unwrap();
+    let key =
+        PackKey::open(world.vault, &world.pair, &world.keys, pack.bytes.first_chunk().unwrap()).unwrap();
     let footer = key.footer(pack.bytes.last_chunk().unwrap(), pack.bytes.len() as u64).unwrap();
     let range = usize::try_from(footer.directory_offset).unwrap()..pack.bytes.len() - PACK_FOOTER_SIZE;
     assert_eq!(key.directory(&footer, pack.bytes[range].to_vec()).unwrap().frames.len(), 65_536);

@@ -19,11 +19,7 @@ fn seal(world: &World, body: Option<&[u8]>) -> Vec<u8> {
 }
 
 /// What the body of `bytes` is with the keys of `world`, once `change` was done to the record that was read.
-fn open(
-    world: &World,
-    bytes: &[u8],
-    change: impl FnOnce(&mut Public),
-) -> Result<Vec<u8>, PipelineError> {
+fn open(world: &World, bytes: &[u8], change: impl FnOnce(&mut Public)) -> Result<Vec<u8>, PipelineError> {
     let mut record = Record::decode(bytes).unwrap();
     change(&mut record.public);
     open_body(&record, &world.pair, &world.keys)
@@ -222,9 +218,8 @@ fn what_does_not_fit_is_not_sealed() {
     let world = World::new(1);
     let sealer = BodySealer { sealing_key: world.pair.public(), epoch: 0, domain: &world.keys };
     let signing = world.vault_key.signing();
-    let seal_body = |cbor: &[u8]| {
-        seal_record(public(&world), Some((cbor, &sealer)), &signing, &SeededRng::new(4))
-    };
+    let seal_body =
+        |cbor: &[u8]| seal_record(public(&world), Some((cbor, &sealer)), &signing, &SeededRng::new(4));
     let most = vec![1; (4 << 20) - 2048];
     let bytes = seal_body(&most).unwrap();
     assert_eq!(open(&world, &bytes, |_| {}).unwrap(), most);

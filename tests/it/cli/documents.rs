@@ -1,0 +1,117 @@
+//! `docs/cli.md` against the command itself: every command, flag, exit code, variable and setting is in it.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use super::desk::{Desk, VARIABLES};
+use super::messages::repository;
+
+fn document() -> String {
+    fs::read_to_string(repository("docs/cli.md")).unwrap()
+}
+
+/// The subcommands that a help text lists.
+fn subcommands(help: &str) -> Vec<String> {
+    let lines = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let names = lines
+        .take_while(|line| !line.is_empty())
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+    names
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|name| *name != "help")
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The long flags that a help text defines.
+fn flags(help: &str) -> BTreeSet<String> {
+    let defined = help.lines().filter(|line| line.trim_start().starts_with('-'));
+    let words = defined.flat_map(|line| {
+        line.split([' ', ','])
+            .take_while(|word| !word.starts_with(char::is_alphabetic))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    });
+    words.filter(|word| word.starts_with("--")).collect()
+}
+
+#[test]
+fn every_command_and_flag_is_in_the_document() {
+    let (desk, document) = (Desk::new(), document());
+    let mut open = vec![String::new()];
+    let mut seen = 0;
+    while let Some(command) = open.pop() {
+        let help = desk.bare(&format!("{command} --help")).expect(0).out;
+        let path = command.trim();
+        if !path.is_empty() {
+            assert!(
+                document.contains(&format!("`coffer {path}")),
+                "docs/cli.md does not name `coffer {path}`"
+            );
+        }
+        for flag in flags(&help) {
+            let named = [" ", "`", "]", "\n"].iter().any(|end| document.contains(&format!("{flag}{end}")));
+            assert!(named, "docs/cli.md does not name {flag} of `coffer {path}`");
+            seen += 1;
+        }
+        open.extend(subcommands(&help).into_iter().map(|name| format!("{path} {name}")));
+    }
+    assert!(seen > 100, "the help texts were understood: {seen} flags");
+}
+
+#[test]
+fn every_exit_code_is_in_the_document_and_in_the_help_text() {
+    let source = fs::read_to_string(repository("crates/coffer-cli/src/exit_code.rs")).unwrap();
+    let codes = source.lines().filter_map(|line| line.trim().strip_suffix(',')?.split_once(" = "));
+    let codes: BTreeSet<u8> = codes.filter_map(|(_, code)| code.parse().ok()).collect();
+    let names: BTreeSet<&str> =
+        source.split("=> \"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+    let rows = document();
+    let rows: Vec<_> = rows.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" | `")).collect();
+    let documented: BTreeSet<u8> = rows.iter().filter_map(|(code, _)| code.parse().ok()).collect();
+    let words: BTreeSet<&str> = rows
+        .iter()
+        .filter(|(code, _)| code.parse::<u8>().is_ok())
+        .map(|(_, rest)| rest.split('`').next().unwrap())
+        .collect();
+    assert_eq!(codes.len(), 13);
+    assert_eq!((documented, words), (codes.clone(), names));
+    let help = Desk::new().bare("--help").expect(0).out.replace('\n', " ");
+    let listed = help.split("Exit codes: ").nth(1).unwrap();
+    let listed: BTreeSet<u8> =
+        listed.split(", ").filter_map(|item| item.split(' ').next()?.parse().ok()).collect();
+    assert_eq!(listed, codes);
+}
+
+#[test]
+fn every_variable_and_every_setting_is_in_the_document() {
+    let (desk, document) = (Desk::new(), document());
+    let source = fs::read_to_string(repository("crates/coffer-cli/src/config.rs")).unwrap();
+    let fields = source.split("pub(crate) struct Config {").nth(1).unwrap().split('}').next().unwrap();
+    let fields: Vec<_> = fields
+        .lines()
+        .filter_map(|line| Some(line.trim().strip_prefix("pub(crate) ")?.split_once(':')?.0))
+        .collect();
+    assert_eq!(fields.len(), 6);
+    for field in fields {
+        let name = field.replace('_', "-");
+        let example = ["\n", "\n# "].iter().any(|start| document.contains(&format!("{start}{name} = ")));
+        assert!(example, "docs/cli.md has no example of {name}");
+    }
+    let help = desk.bare("--help").expect(0).out;
+    for variable in VARIABLES {
+        assert!(document.contains(&format!("| `{variable}` |")) && help.contains(variable), "{variable}");
+    }
+}
+
+/// The example is one that the command reads.
+#[test]
+fn the_configuration_in_the_document_is_accepted() {
+    let (desk, document) = (Desk::new(), document());
+    let example = document.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    fs::write(desk.path("config.toml"), example).unwrap();
+    let elsewhere = "-V ../vault --key-file ../key --cache-dir ../cache";
+    desk.bare(&format!("--config ../config.toml {elsewhere} init --single-slot")).expect(0);
+    // What is in force is what the file says: the vault id is not this one.
+    desk.bare(&format!("--config ../config.toml {elsewhere} snapshots")).expect(23).says("5f0c8c1d");
+}

@@ -1,0 +1,118 @@
+//! Commands that are stopped on their way.
+
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use super::commits::{send, wait_for_packs};
+use super::desk::{Desk, Ran};
+use crate::support::{assert_same, noise, tree_of};
+
+/// Makes a directory whose backup takes some seconds with `--compression 19`: much of it, and compressible.
+pub(super) fn slow_source(desk: &Desk, name: &str) {
+    fs::create_dir(desk.path(name)).unwrap();
+    for number in 0..12 {
+        let letters: Vec<u8> = noise(100 + number, 2 << 20).iter().map(|byte| b'a' + byte % 20).collect();
+        fs::write(desk.path(&format!("{name}/{number:02}")), letters).unwrap();
+    }
+}
+
+const SLOW_BACKUP: [&str; 8] = ["backup", "--threads", "1", "--pack-size", "4", "--compression", "19", "src"];
+
+fn spawn(command: &mut Command) -> Child {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// Begins a slow backup on a desk with one snapshot, and returns when its first pack is stored.
+fn begin(desk: &Desk) -> (Command, Child) {
+    slow_source(desk, "work/src/z");
+    let before = desk.objects("packs").len();
+    let mut command = desk.command(&SLOW_BACKUP);
+    let mut child = spawn(&mut command);
+    wait_for_packs(desk, &mut child, before);
+    (command, child)
+}
+
+/// The first snapshot restores, the vault verifies, and the next backup goes on from what was stored.
+fn assert_goes_on(desk: &Desk) {
+    assert_eq!(desk.snapshot_count(), 1);
+    desk.run("verify").expect(0);
+    desk.run("verify --deep").expect(0);
+    desk.run("restore latest --target ../before").expect(0);
+    assert!(!desk.path("before/src/z").exists() && desk.path("before/src/d/large").exists());
+    desk.run("backup src").expect(0);
+    desk.run("verify --deep").expect(0);
+    desk.run("restore latest --target ../after").expect(0);
+    assert_same(&tree_of(&desk.path("work/src")), &tree_of(&desk.path("after/src")), "restored");
+}
+
+#[test]
+fn an_interrupted_backup_is_exit_code_130_and_the_next_one_goes_on() {
+    let desk = Desk::with_snapshot();
+    let (command, child) = begin(&desk);
+    send(&child, Signal::INT);
+    let ran = Ran::new(&command, child.wait_with_output().unwrap()).expect(130);
+    ran.says("interrupted").says("run the command again to continue");
+    // What was stored is named by a progress record, so it is not stored again.
+    let message = desk.json("--no-cache stats").expect(0).message();
+    assert!(message["packs"].as_u64().unwrap() >= 2, "{message}");
+    let stored = desk.objects("packs");
+    assert_goes_on(&desk);
+    let kept = desk.objects("packs");
+    assert!(stored.iter().all(|pack| kept.contains(pack)));
+    let message = desk.json("verify").expect(0).message();
+    assert_eq!(message["residue_count"], 0, "everything that was stored is used: {message}");
+}
+
+#[test]
+fn a_killed_backup_leaves_residue_only() {
+    let desk = Desk::with_snapshot();
+    let (_, mut child) = begin(&desk);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let message = desk.json("verify").expect(0).message();
+    assert!(message["residue_count"].as_u64().unwrap() >= 1, "{message}");
+    desk.run("doctor").expect(0);
+    assert_goes_on(&desk);
+}
+
+#[test]
+fn a_second_interrupt_ends_the_process_at_once() {
+    let desk = Desk::with_snapshot();
+    let marker = desk.path("asked");
+    // A passphrase that nobody types: the first interrupt has to wait for it.
+    let ask = format!("touch {}; exec sleep 30", marker.display());
+    let mut command = desk.bare_command(&["-V", "../vault", "--passphrase-command", &ask, "backup", "src"]);
+    let begun = Instant::now();
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    while !marker.exists() {
+        assert!(begun.elapsed() < Duration::from_secs(20));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    send(&child, Signal::INT);
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(child.try_wait().unwrap().is_none(), "the first interrupt lets the operation end in order");
+    send(&child, Signal::INT);
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(begun.elapsed() < Duration::from_secs(25));
+    desk.run("verify").expect(0);
+}
+
+#[test]
+fn commands_that_only_look_end_at_the_first_interrupt() {
+    let desk = Desk::with_snapshot();
+    let marker = desk.path("asked");
+    let ask = format!("touch {}; exec sleep 30", marker.display());
+    let mut command = desk.bare_command(&["-V", "../vault", "--passphrase-command", &ask, "stats"]);
+    let begun = Instant::now();
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    while !marker.exists() {
+        assert!(begun.elapsed() < Duration::from_secs(20));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    send(&child, Signal::INT);
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(begun.elapsed() < Duration::from_secs(25));
+}

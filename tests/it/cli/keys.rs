@@ -1,0 +1,131 @@
+//! Keys and key slots: made, tested, replaced, revoked, and never shown.
+
+use std::fs;
+
+use super::desk::{Desk, PASSPHRASE, text_of};
+
+/// Writes a passphrase file; the line end of an editor does not count.
+fn phrase(desk: &Desk, name: &str, passphrase: &str) {
+    fs::write(desk.path(name), format!("{passphrase}\n")).unwrap();
+}
+
+fn slots(desk: &Desk, options: &str) -> Vec<serde_json::Value> {
+    let message = desk.json(&format!("{options} keys list")).expect(0).message();
+    message["slots"].as_array().unwrap().clone()
+}
+
+#[test]
+fn a_passphrase_opens_from_a_file_a_command_and_the_environment() {
+    let desk = Desk::new();
+    phrase(&desk, "phrase", PASSPHRASE);
+    phrase(&desk, "wrong", "correct horse battery stable");
+    desk.bare("-V ../vault --passphrase-file ../phrase init --single-slot").expect(0);
+    desk.bare("-V ../vault --passphrase-file ../phrase backup src").expect(0);
+    desk.bare("-V ../vault --passphrase-file ../wrong snapshots").expect(12).says("passphrase");
+    let open = |variable: &str, value: String| {
+        let mut command = desk.bare_command(&["-V", "../vault", "snapshots"]);
+        desk.finish(command.env(variable, value))
+    };
+    open("COFFER_PASSPHRASE", PASSPHRASE.to_owned()).expect(0).says("1 snapshot(s)");
+    open("COFFER_PASSPHRASE", "wrong".to_owned()).expect(12);
+    open("COFFER_PASSPHRASE_FILE", desk.path("phrase").display().to_string()).expect(0);
+    let print = format!("cat {}", desk.path("phrase").display());
+    open("COFFER_PASSPHRASE_COMMAND", print.clone()).expect(0);
+    let arguments = ["-V", "../vault", "--passphrase-command", &print, "snapshots"];
+    desk.finish(&mut desk.bare_command(&arguments)).expect(0);
+    open("COFFER_PASSPHRASE_COMMAND", "exit 3".to_owned()).expect(12).says("the passphrase command failed");
+    open("COFFER_PASSPHRASE_COMMAND", "true".to_owned()).expect(12).says("passphrase is empty");
+    // The cost of guessing is the one the documents name.
+    desk.bare("-V ../vault --passphrase-file ../phrase keys list")
+        .expect(0)
+        .says("Argon2id 64 MiB, 3 passes");
+}
+
+#[test]
+fn a_vault_does_not_open_without_its_key() {
+    let desk = Desk::with_snapshot();
+    desk.bare("keys new-file ../other").expect(0);
+    for command in
+        ["snapshots", "backup src", "restore latest -t ../out", "verify --deep", "keys list", "stats"]
+    {
+        desk.run(&format!("--key-file ../other {command}")).expect(12).says("key file");
+        desk.bare(&format!("-V ../vault {command}")).expect(12).says("no key is given").says("--key-file");
+        desk.run(&format!("--key-file ../absent {command}")).expect(12).says("absent");
+    }
+    fs::write(desk.path("broken"), "COFFER-KEY-1-0000\n").unwrap();
+    desk.run("--key-file ../broken snapshots").expect(12).says("line 1");
+    assert!(!desk.path("out").exists());
+}
+
+#[test]
+fn a_slot_is_added_tested_and_revoked() {
+    let desk = Desk::with_snapshot();
+    phrase(&desk, "phrase", PASSPHRASE);
+    desk.bare("keys new-file ../second").expect(0);
+    desk.run("--key-file ../second snapshots").expect(12);
+    desk.run("keys add --new-key-file ../second --label safe").expect(0).says("added key slot");
+    desk.run("keys add --new-passphrase-file ../phrase --label recovery").expect(0);
+    desk.run("--key-file ../second snapshots").expect(0).says("1 snapshot(s)");
+    desk.run("--passphrase-file ../phrase ls latest").expect(0).says("src/a");
+
+    let tested =
+        desk.json("keys test --also-key-file ../second --also-passphrase-file ../phrase").expect(0).message();
+    let tested: Vec<_> =
+        tested["slots"].as_array().unwrap().iter().map(|slot| slot["tested"].clone()).collect();
+    assert_eq!(tested, [true, true, true]);
+    let tested = desk.json("keys test").expect(0).message();
+    let count = tested["slots"].as_array().unwrap().iter().filter(|slot| slot["tested"] == true).count();
+    assert_eq!(count, 1, "{tested}");
+    phrase(&desk, "wrong", "another passphrase");
+    desk.run("keys test --also-passphrase-file ../wrong").expect(20).says("DOES NOT OPEN");
+
+    let listed = slots(&desk, "");
+    let safe = listed.iter().find(|slot| slot["label"] == "safe").unwrap();
+    let id = text_of(&safe["id"]);
+    desk.run("keys revoke 00zz").expect(1).says("coffer keys list");
+    let revoked = desk.run(&format!("keys revoke {}", &id[..8])).expect(0);
+    revoked.says("whoever has an old copy of this slot and its secret can still open");
+    desk.run("--key-file ../second snapshots").expect(12);
+    desk.run("--passphrase-file ../phrase snapshots").expect(0);
+    assert_eq!(slots(&desk, "").len(), 2);
+    desk.run("verify").expect(0);
+    desk.run("verify --deep").expect(0);
+}
+
+#[test]
+fn the_last_slot_cannot_be_revoked() {
+    let desk = Desk::with_vault();
+    let id = text_of(&slots(&desk, "")[0]["id"]);
+    desk.run(&format!("keys revoke {id}")).expect(1).says("the last slot cannot be revoked");
+    desk.run("snapshots").expect(0);
+}
+
+#[test]
+fn after_passwd_the_old_passphrase_does_not_open() {
+    let desk = Desk::new();
+    phrase(&desk, "old", "the old passphrase");
+    phrase(&desk, "new", PASSPHRASE);
+    let bare = "-V ../vault --cache-dir ../cache";
+    desk.bare(&format!("{bare} --passphrase-file ../old init --add-key-file ../key")).expect(0);
+    let changed = desk.bare(&format!(
+        "{bare} --passphrase-file ../old keys passwd --new-passphrase-file ../new --label mine"
+    ));
+    changed.expect(0).says("replaces").says("whoever has an old copy of this slot");
+    desk.bare(&format!("{bare} --passphrase-file ../old snapshots")).expect(12);
+    desk.bare(&format!("{bare} --passphrase-file ../new backup src")).expect(0);
+    // The other slot is as it was.
+    desk.run("ls latest").expect(0).says("src/a");
+    assert_eq!(slots(&desk, "").len(), 2);
+}
+
+#[test]
+fn a_damaged_slot_shows_in_the_list() {
+    let desk = Desk::with_vault();
+    desk.bare("keys new-file ../second").expect(0);
+    let added = desk.json("keys add --new-key-file ../second").expect(0).message();
+    fs::remove_file(desk.path("vault/slots").join(added["slot"].as_str().unwrap())).unwrap();
+    desk.run("keys list").expect(20).says("missing or damaged");
+    desk.run("verify").expect(21).says("slots/");
+    desk.run("--key-file ../second snapshots").expect(12);
+    desk.run("backup src").expect(0);
+}

@@ -1,0 +1,125 @@
+//! Where settings come from: the command line before the environment before the configuration file.
+
+use std::fs;
+
+use super::desk::{Desk, PASSPHRASE};
+
+/// Writes the file that is read without being named.
+fn default_config(desk: &Desk, text: &str) {
+    fs::create_dir_all(desk.path("home/.config/coffer")).unwrap();
+    fs::write(desk.path("home/.config/coffer/config.toml"), text).unwrap();
+}
+
+/// A configuration with everything that opens the vault of the desk.
+fn config(desk: &Desk, key: &str) -> String {
+    let path = |name| desk.path(name).display().to_string();
+    format!(
+        "vault = {:?}\nkey-file = {:?}\ncache-dir = {:?}\n",
+        path("vault"),
+        path(key),
+        path("config-cache")
+    )
+}
+
+#[test]
+fn the_configuration_file_gives_what_is_not_given_otherwise() {
+    let desk = Desk::with_snapshot();
+    default_config(&desk, &config(&desk, "key"));
+    desk.bare("snapshots").expect(0).says("1 snapshot(s)");
+    assert!(desk.path("config-cache").is_dir());
+    // A file that is named stands in place of the default one.
+    fs::write(desk.path("empty.toml"), "# nothing\n").unwrap();
+    desk.bare("--config ../empty.toml snapshots").expect(2).says("no vault is given");
+    let mut command = desk.bare_command(&["snapshots"]);
+    desk.finish(command.env("COFFER_CONFIG", "../empty.toml")).expect(2);
+    let mut command = desk.bare_command(&["--config", "../home/.config/coffer/config.toml", "snapshots"]);
+    desk.finish(command.env("COFFER_CONFIG", "../empty.toml")).expect(0);
+    // XDG_CONFIG_HOME moves the default.
+    let mut command = desk.bare_command(&["snapshots"]);
+    desk.finish(command.env("XDG_CONFIG_HOME", desk.path("nowhere"))).expect(2);
+}
+
+#[test]
+fn the_command_line_goes_before_the_environment_before_the_file() {
+    let desk = Desk::with_snapshot();
+    desk.bare("keys new-file ../other").expect(0);
+    default_config(&desk, &config(&desk, "other"));
+    let with = |arguments: &[&str], variables: &[(&str, &str)]| {
+        let mut command = desk.bare_command(arguments);
+        desk.finish(command.envs(variables.iter().copied()))
+    };
+    // The key of the file is wrong, that of the environment is right.
+    with(&["snapshots"], &[]).expect(12);
+    with(&["snapshots"], &[("COFFER_KEY_FILE", "../key")]).expect(0);
+    with(&["snapshots", "--key-file", "../key"], &[("COFFER_KEY_FILE", "../other")]).expect(0);
+    with(&["snapshots", "--key-file", "../other"], &[("COFFER_KEY_FILE", "../key")]).expect(12);
+    // A source on a higher level goes before one of another kind below it.
+    with(&["snapshots", "--key-file", "../key"], &[("COFFER_PASSPHRASE", PASSPHRASE)]).expect(0);
+    // An empty variable is as good as none.
+    with(&["snapshots", "--key-file", "../key"], &[("COFFER_VAULT", "")]).expect(0);
+    with(&["snapshots"], &[("COFFER_KEY_FILE", "../key"), ("COFFER_PASSPHRASE", "")]).expect(0);
+    let key = ("COFFER_KEY_FILE", "../key");
+    with(&["snapshots"], &[key, ("COFFER_VAULT", "../nowhere")]).expect(10);
+    with(&["snapshots", "-V", "../vault"], &[key, ("COFFER_VAULT", "../nowhere")]).expect(0);
+    with(&["snapshots"], &[key, ("COFFER_CACHE_DIR", "../variable-cache")]).expect(0);
+    assert!(desk.path("variable-cache").is_dir());
+    let flag = ["snapshots", "--cache-dir", "../flag-cache"];
+    with(&flag, &[key, ("COFFER_CACHE_DIR", "../unused-cache")]).expect(0);
+    assert!(desk.path("flag-cache").is_dir() && !desk.path("unused-cache").exists());
+}
+
+#[test]
+fn two_key_sources_on_one_level_are_an_error() {
+    let desk = Desk::with_vault();
+    fs::write(desk.path("phrase"), PASSPHRASE).unwrap();
+    let both = "--key-file ../key --passphrase-file ../phrase";
+    desk.bare(&format!("-V ../vault {both} snapshots")).expect(2).says("on the command line");
+    let pairs = [
+        ("COFFER_PASSPHRASE", PASSPHRASE),
+        ("COFFER_PASSPHRASE_FILE", "../phrase"),
+        ("COFFER_PASSPHRASE_COMMAND", "true"),
+    ];
+    for (variable, value) in pairs {
+        let mut command = desk.command(&["snapshots"]);
+        desk.finish(command.env(variable, value)).expect(2).says("in the environment");
+    }
+    let text = config(&desk, "key") + "passphrase-command = \"true\"\n";
+    default_config(&desk, &text);
+    desk.bare("snapshots").expect(2).says("in the configuration file");
+}
+
+#[test]
+fn a_mistake_in_the_configuration_file_is_shown_with_its_line() {
+    let desk = Desk::with_vault();
+    let cases = [
+        ("vault = \"v\"\nkey-fiel = \"k\"\n", "line 2", "key-fiel"),
+        ("# a comment\n\nvault = 3\n", "line 3", "string"),
+        ("vault = \"v\"\nvault = \"w\"\n", "line 2", "duplicate"),
+        ("vault = \"v\n", "line 1", ""),
+        ("vault = \"v\"\nvault-id = \"12ab\"\n", "line 2", "12ab"),
+        ("[section]\n", "line 1", "section"),
+    ];
+    for (text, line, what) in cases {
+        fs::write(desk.path("config.toml"), text).unwrap();
+        let ran = desk.run("--config ../config.toml snapshots").expect(2);
+        ran.says("config.toml").says(line).says(what);
+    }
+    desk.run("--config ../absent.toml snapshots").expect(2).says("absent.toml");
+}
+
+#[test]
+fn the_vault_id_can_be_pinned() {
+    let desk = Desk::with_snapshot();
+    let id = desk.vault_id();
+    let other = "ab".repeat(32);
+    desk.run(&format!("--vault-id {id} snapshots")).expect(0);
+    for command in ["snapshots", "backup src", "verify", "verify --deep", "doctor"] {
+        desk.run(&format!("--no-cache --vault-id {other} {command}")).expect(23);
+    }
+    default_config(&desk, &format!("{}vault-id = \"{id}\"\n", config(&desk, "key")));
+    desk.bare("snapshots").expect(0);
+    desk.bare("verify --offline").expect(0).says("origin proved").says_not("origin not proved");
+    default_config(&desk, &format!("{}vault-id = \"{other}\"\n", config(&desk, "key")));
+    desk.bare("snapshots").expect(23);
+    desk.bare(&format!("--vault-id {id} snapshots")).expect(0);
+}
