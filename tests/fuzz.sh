@@ -10,7 +10,7 @@ else
   toolchain=
   export RUSTC_BOOTSTRAP=1
 fi
-COFFER_WRITE_CORPUS=1 cargo test --quiet --package coffer-format --test vectors >/dev/null
+COFFER_WRITE_CORPUS=1 cargo test --quiet --package coffer-format --package coffer-pipeline --test vectors >/dev/null
 cargo $toolchain fuzz build
 targets=$(cargo $toolchain fuzz list)
 run() {

@@ -16,7 +16,7 @@ use coffer_format::log::LogState;
 use coffer_keys::KeyFile;
 use coffer_store::{ListItem, MemoryStore, ObjectKey, ObjectStat, ObjectStore, PutOutcome, StoreError};
 use coffer_testkit::copy::{Objects, snapshot_of, store_from};
-use coffer_testkit::{ExploreLimits, Explored, Worker, explore, worker};
+use coffer_testkit::{ExploreLimits, Explored, Worker, explore, replay, worker};
 
 use super::support::{Tree, World, assert_clean, assert_restores, noise, scratch, tree_of};
 
@@ -182,32 +182,40 @@ impl Arena {
         workers: &[Worker<Outcome>],
         mut check: impl FnMut(&LogState, &[Outcome]),
     ) -> Explored {
-        let make_store = || {
-            let store = Arc::new(store_from(self.objects.clone()));
-            *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&store);
-            store
-        };
         let limits = ExploreLimits { schedules_max, ..ExploreLimits::default() };
-        explore(limits, make_store, workers, |store, outcomes, _| {
-            let world = process(200);
-            let vault = (0..3)
-                .chain(10..13)
-                .find_map(|number| Vault::open(world.access(&**store), &key(number), None).ok());
-            let vault = vault.expect("some key opens the vault");
-            assert_eq!(vault.log.ineffective, [], "a record is void");
-            assert!(vault.state().damaged.is_empty());
-            let told: Vec<Head> =
-                outcomes.iter().filter_map(|outcome| outcome.as_ref().ok().copied()).collect();
-            let numbers: BTreeSet<u64> = told.iter().map(|head| head.number).collect();
-            let start = self.start();
-            assert_eq!(numbers, (start..start + told.len() as u64).collect(), "told twice, or a gap");
-            assert_eq!(vault.state().next, start + told.len() as u64, "a record that nobody was told of");
-            for head in told {
-                let stored = store.raw(&format!("log/{:012}", head.number)).unwrap();
-                assert_eq!(coffer_crypto::hash::hash(&stored), head.chain, "another record was told");
-            }
-            check(vault.state(), &outcomes);
-        })
+        explore(
+            limits,
+            || self.make_store(),
+            workers,
+            |store, outcomes, _| {
+                check(&self.check(store, &outcomes), &outcomes);
+            },
+        )
+    }
+
+    fn make_store(&self) -> Arc<MemoryStore> {
+        let store = Arc::new(store_from(self.objects.clone()));
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&store);
+        store
+    }
+
+    /// Reads the log back and holds it against what the workers were told.
+    fn check(&self, store: &MemoryStore, outcomes: &[Outcome]) -> LogState {
+        let world = process(200);
+        let opened = (0..3).find_map(|number| Vault::open(world.access(store), &key(number), None).ok());
+        let log = opened.expect("some key opens the vault").log;
+        assert_eq!(log.ineffective, [], "a record is void");
+        assert!(log.state.damaged.is_empty());
+        let told: Vec<Head> = outcomes.iter().filter_map(|outcome| outcome.as_ref().ok().copied()).collect();
+        let numbers: BTreeSet<u64> = told.iter().map(|head| head.number).collect();
+        let start = self.start();
+        assert_eq!(numbers, (start..start + told.len() as u64).collect(), "told twice, or a gap");
+        assert_eq!(log.state.next, start + told.len() as u64, "a record that nobody was told of");
+        for head in told {
+            let stored = store.raw(&format!("log/{:012}", head.number)).unwrap();
+            assert_eq!(coffer_crypto::hash::hash(&stored), head.chain, "another record was told");
+        }
+        log.state
     }
 }
 
@@ -364,19 +372,40 @@ fn two_changes_from_a_stale_state() {
     assert_complete(explored, 6);
 }
 
+/// Three writers have too many interleavings to run them all. Each makes three calls at least (is the number taken, what lies beyond,
+/// take it); all orders of these nine are run, and then whoever has lost goes on in turn. The writers are alike, so it is enough that
+/// the first turn is the first one's, and the second one comes before the third.
 #[test]
 fn three_changes_from_a_stale_state() {
+    const CALLS: usize = 3;
     let arena = Arena::new();
     let adds = |number| {
         arena.change_from_stale(number, move |vault| {
             vault.add_slot(&key(9 + number), "").map(|(_, head)| head)
         })
     };
-    let explored = arena.explore(u64::MAX, &[adds(1), adds(2), adds(3)], |state, outcomes| {
-        assert_all_told(outcomes);
-        assert_eq!(state.slots.len(), 6);
-    });
-    assert_complete(explored, 90);
+    let workers = [adds(1), adds(2), adds(3)];
+    let mut schedules = vec![Vec::new()];
+    for _ in 0..3 * CALLS {
+        schedules = schedules.iter().flat_map(|schedule| extended(schedule, CALLS)).collect();
+    }
+    assert_eq!(schedules.len(), 1680 / 6);
+    for schedule in schedules {
+        let check = |store: &Arc<MemoryStore>, outcomes: Vec<Outcome>, _: &[usize]| {
+            let state = arena.check(store, &outcomes);
+            assert_all_told(&outcomes);
+            assert_eq!(state.slots.len(), 6);
+        };
+        replay(ExploreLimits::default(), || arena.make_store(), &workers, &schedule, check);
+    }
+}
+
+/// The schedules that are one turn longer, with at most `calls` turns for each of three workers, who come in for the first time in
+/// order.
+fn extended(schedule: &[usize], calls: usize) -> Vec<Vec<usize>> {
+    let turns = |worker: usize| schedule.iter().filter(|turn| **turn == worker).count();
+    let may_go = |worker: &usize| turns(*worker) < calls && (*worker == 0 || turns(*worker - 1) > 0);
+    (0..3).filter(may_go).map(|worker| [schedule, &[worker]].concat()).collect()
 }
 
 /// One process commits twice while another commits once.
@@ -394,23 +423,26 @@ fn two_changes_in_a_row_against_one() {
         Ok(after)
     });
     let once = arena.backup(2);
-    let make_store = || {
-        let store = Arc::new(store_from(arena.objects.clone()));
-        *arena.current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&store);
-        store
-    };
-    let explored = explore(ExploreLimits::default(), make_store, &[twice, once], |store, outcomes, _| {
-        assert_all_told(&outcomes);
-        let world = process(200);
-        let vault = world.open(&**store).unwrap();
-        assert_eq!(vault.log.ineffective, []);
-        assert_eq!(vault.state().next, arena.start() + 3);
-        assert_slots(vault.state(), [arena.slots[0]]);
-        assert_eq!(vault.state().snapshots.len(), 2);
-        let before = first_heads.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap();
-        let numbers: BTreeSet<_> =
-            outcomes.iter().map(|outcome| outcome.as_ref().unwrap().number).chain([before.number]).collect();
-        assert_eq!(numbers.len(), 3);
-    });
+    let explored = explore(
+        ExploreLimits::default(),
+        || arena.make_store(),
+        &[twice, once],
+        |store, outcomes, _| {
+            assert_all_told(&outcomes);
+            let world = process(200);
+            let vault = world.open(&**store).unwrap();
+            assert_eq!(vault.log.ineffective, []);
+            assert_eq!(vault.state().next, arena.start() + 3);
+            assert_slots(vault.state(), [arena.slots[0]]);
+            assert_eq!(vault.state().snapshots.len(), 2);
+            let before = first_heads.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap();
+            let numbers: BTreeSet<_> = outcomes
+                .iter()
+                .map(|outcome| outcome.as_ref().unwrap().number)
+                .chain([before.number])
+                .collect();
+            assert_eq!(numbers.len(), 3);
+        },
+    );
     assert_complete(explored, 40);
 }

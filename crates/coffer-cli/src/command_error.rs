@@ -156,6 +156,9 @@ fn classify_engine(error: &EngineError) -> (Exit, Option<String>) {
             (Exit::Corrupt, hint("`coffer verify` shows what is damaged"))
         }
         EngineError::Store(store) => classify_store(store),
+        EngineError::Cache { .. } => {
+            (Exit::Failed, hint("choose another directory with --cache-dir, or do without by --no-cache"))
+        }
         _ => (Exit::Failed, None),
     }
 }

@@ -19,6 +19,9 @@ const COMMIT_ATTEMPT_COUNT_MAX: usize = 1000;
 /// How many objects beyond a gap are looked at for evidence that the log once went on.
 const EVIDENCE_COUNT_MAX: usize = 4096;
 
+/// A gap longer than this is not believed, whoever signed what lies behind it.
+const GAP_COUNT_MAX: u64 = 1_000_000;
+
 /// The header and the log of a vault, read up to a head.
 #[derive(Debug, Clone)]
 pub struct Log {
@@ -40,6 +43,7 @@ pub struct Log {
 
 impl Log {
     /// Reads header and log, and checks them against the vault id that is known from elsewhere and against what this machine saw before.
+    /// What was read is not remembered before a key has proved that it is the vault meant.
     pub fn read(access: &Access<'_>, expected: Option<VaultId>) -> Result<Self, EngineError> {
         let store = access.store;
         let mut memory_warning = None;
@@ -76,7 +80,6 @@ impl Log {
             return Err(EngineError::Rollback { store: store.url(), remembered });
         }
         log.memory_warning = memory_warning;
-        log.remember(access);
         Ok(log)
     }
 
@@ -150,7 +153,8 @@ impl Log {
                 ) => continue,
                 Err(error) => return Err(error.into()),
             }
-            if !self.state.is_evidence(number, &buffer, &signature_is_good) {
+            let believable = number - self.state.next <= GAP_COUNT_MAX;
+            if !believable || !self.state.is_evidence(number, &buffer, &signature_is_good) {
                 continue;
             }
             while self.state.next < number {
@@ -166,7 +170,7 @@ impl Log {
     }
 
     /// Remembers the head. That this cannot be done spoils no operation.
-    fn remember(&mut self, access: &Access<'_>) {
+    pub(crate) fn remember(&mut self, access: &Access<'_>) {
         let (Some(cache), Some(head)) = (access.cache, self.head()) else { return };
         let done = cache
             .set_location(&access.store.url(), &self.vault)
@@ -275,7 +279,7 @@ fn read_header(
 }
 
 /// The header that record 0 carries, if that is well-formed and signed by the owner whom it names.
-fn header_copy(store: &dyn ObjectStore) -> Option<(VaultId, Header)> {
+pub(crate) fn header_copy(store: &dyn ObjectStore) -> Option<(VaultId, Header)> {
     let mut bytes = Vec::new();
     store.read(&key_of(ObjectName::Record(0)).ok()?, RECORD_LEN_MAX, &mut bytes).ok()?;
     let record = Record::decode(&bytes).ok()?;

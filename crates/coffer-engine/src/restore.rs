@@ -4,7 +4,7 @@
 //! from it, so a frame is opened once for the small files in it. In a directory that was there before, a file gets its name after its
 //! last byte; in one that this restore made, at once, and it goes again if it cannot be completed.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -123,6 +123,7 @@ pub fn restore(
             observer,
             open: VecDeque::new(),
             links: Vec::new(),
+            stand_ins: HashMap::new(),
             found: false,
         };
         plan.run(&mut target)?;
@@ -131,9 +132,9 @@ pub fn restore(
     })?;
     let Plan { mut chunks, links, .. } = plan;
     shared.read_elsewhere(&mut chunks);
-    for (path, first) in links {
+    for Link { path, first, is_stand_in } in links {
         // Only what this restore has written is linked to, never what stood there before.
-        let made = shared.is_restored(&first) && has_content(snapshot, &first, &mut chunks);
+        let made = shared.is_restored(&first) && (is_stand_in || has_content(snapshot, &first, &mut chunks));
         let linked = if made {
             target.hard_link(&path, &first).map_err(EngineError::from)
         } else {
@@ -402,8 +403,18 @@ struct Plan<'p, 'v, 'a> {
     /// Pieces of the frames that are being gathered, the one used last at the end.
     open: VecDeque<Vec<Piece>>,
     /// Hard links, made when all files are there.
-    links: Vec<(EntryPath, EntryPath)>,
+    links: Vec<Link>,
+    /// First paths that lie outside the part that is restored, and the path that was restored in their place.
+    stand_ins: HashMap<Vec<u8>, EntryPath>,
     found: bool,
+}
+
+/// A hard link that is still to be made.
+struct Link {
+    path: EntryPath,
+    /// What it is a link to: the first path of its group, or what stands in for that.
+    first: EntryPath,
+    is_stand_in: bool,
 }
 
 impl Plan<'_, '_, '_> {
@@ -473,10 +484,16 @@ impl Plan<'_, '_, '_> {
         let path = EntryPath::new(entry.path.clone())?;
         if let Some(first) = &entry.hard_link {
             if is_within(first, &self.options.within) {
-                self.links.push((path, EntryPath::new(first.clone())?));
+                self.links.push(Link { path, first: EntryPath::new(first.clone())?, is_stand_in: false });
                 return Ok(());
             }
-            return self.link_from_outside(entry, first, target);
+            if let Some(stand_in) = self.stand_ins.get(first) {
+                self.links.push(Link { path, first: stand_in.clone(), is_stand_in: true });
+                return Ok(());
+            }
+            self.link_from_outside(entry, first, target)?;
+            self.stand_ins.insert(first.clone(), path);
+            return Ok(());
         }
         let metadata = self.metadata(entry)?;
         let kind = match entry.kind {
@@ -510,6 +527,8 @@ impl Plan<'_, '_, '_> {
                 });
             }
             SpecialOutcome::Skipped(reason) => {
+                // Nothing is linked to what may stand there.
+                self.shared.lost_paths.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone());
                 self.shared.note(|report| report.warnings.push(format!("{path}: skipped: {reason}")));
             }
             _ => {}
@@ -517,7 +536,8 @@ impl Plan<'_, '_, '_> {
         Ok(())
     }
 
-    /// A hard link whose first path is not restored here becomes a file of its own, with that one's content.
+    /// A hard link whose first path is not restored here becomes a file of its own, with that one's content. Later links of the
+    /// group are made to it.
     fn link_from_outside(
         &mut self,
         entry: &TreeEntry,

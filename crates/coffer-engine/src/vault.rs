@@ -17,7 +17,7 @@ use coffer_store::ListItem;
 
 use crate::access::{Access, key_of};
 use crate::error::EngineError;
-use crate::log::Log;
+use crate::log::{Log, header_copy};
 
 /// A vault opened with a key: its log as far as it was read, and the keys to read it.
 #[derive(Debug)]
@@ -59,7 +59,28 @@ impl<'a> Vault<'a> {
         root: &dyn RootKey,
         expected: Option<VaultId>,
     ) -> Result<Self, EngineError> {
+        let url = access.store.url();
+        let known = expected.is_some()
+            || access.cache.is_some_and(|cache| !matches!(cache.remembered(&url), Ok(None)));
         let log = Log::read(&access, expected)?;
+        let read = log.vault;
+        // A damaged header may still read as one, of a vault that is not there. Where nothing else tells which vault is meant, the copy
+        // in record 0 is tried, and the key decides.
+        let mut vault = match Self::unlock(access, log, root) {
+            Err(failure @ EngineError::Key(_)) if !known => match header_copy(access.store) {
+                Some((copy, _)) if copy != read => {
+                    let again = Log::read(&access, Some(copy));
+                    again.and_then(|log| Self::unlock(access, log, root)).map_err(|_| failure)?
+                }
+                _ => return Err(failure),
+            },
+            opened => opened?,
+        };
+        vault.log.remember(&access);
+        Ok(vault)
+    }
+
+    fn unlock(access: Access<'a>, log: Log, root: &dyn RootKey) -> Result<Self, EngineError> {
         let slots = current_slots(&access, &log)?;
         let (opened_by, slot, key) = try_slots(&slots, log.vault, root)?;
         let key = match slot.purpose {

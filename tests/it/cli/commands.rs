@@ -14,7 +14,7 @@ fn a_first_day_with_every_form_written_out() {
     // Relative to the working directory, as a user types them.
     let made = desk.bare("-V ../vault --key-file ../key init --single-slot").expect(0);
     let id = made.out.trim_end();
-    assert!(id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{made:#?}");
+    assert!(id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{made:?}");
     desk.bare("-V ../vault --key-file ../key --cache-dir ../cache backup src").expect(0);
     desk.bare("-V ../vault --key-file ../key restore latest --target ../out").expect(0);
     assert_same(&tree_of(&desk.path("work/src")), &tree_of(&desk.path("out/src")), "restored");

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::desk::{Desk, copy};
-use crate::support::{assert_same, tree_of};
+use crate::support::{assert_same, noise, tree_of};
 
 /// Inverts a byte in the middle of a file, which is replaced: objects are not writable.
 pub(super) fn flip(path: &Path) {
@@ -22,7 +22,10 @@ fn pack(desk: &Desk) -> PathBuf {
 
 #[test]
 fn a_damaged_pack_is_exit_code_20_and_what_it_does_not_hold_restores() {
-    let desk = Desk::with_snapshot();
+    let desk = Desk::with_vault();
+    // So large that the middle of the pack is far from what small files share a frame with.
+    fs::write(desk.path("work/src/d/large"), noise(4, 12 << 20)).unwrap();
+    desk.run("backup src").expect(0);
     flip(&pack(&desk));
     desk.run("verify").expect(20).says("corrupt: packs/").says("affects snapshots");
     desk.run("verify --offline").expect(20);
@@ -57,7 +60,8 @@ fn a_missing_record_is_exit_code_21() {
     fs::remove_file(desk.path("vault/log/000000000001")).unwrap();
     desk.run("verify --offline").expect(21).says("log/000000000001");
     // The other snapshot is still there.
-    desk.run("--no-cache restore latest --target ../out").expect(0);
+    desk.run("--no-cache restore latest --target ../out").expect(24);
+    assert_same(&tree_of(&desk.path("work/src")), &tree_of(&desk.path("out/src")), "the other snapshot");
 }
 
 #[test]
@@ -67,7 +71,7 @@ fn a_snapshot_that_cannot_be_read_is_exit_code_20() {
     flip(&desk.path("vault/log/000000000001"));
     desk.run("verify --offline").expect(20);
     desk.run("doctor").expect(20).says("advice: header, log or key slots are damaged");
-    desk.run("--no-cache restore latest --target ../out").expect(0);
+    desk.run("--no-cache restore latest --target ../out").expect(24);
     assert_same(&tree_of(&desk.path("work/src")), &tree_of(&desk.path("out/src")), "the other snapshot");
 }
 
@@ -109,7 +113,8 @@ fn another_vault_in_its_place_is_exit_code_23() {
     fs::rename(desk.path("vault"), desk.path("moved")).unwrap();
     desk.run("--no-cache init --single-slot").expect(0);
     desk.run("backup src").expect(23).says("expected");
-    desk.run("verify").expect(23);
+    desk.run("verify").expect(23).says("the vault here is");
+    desk.run("verify --deep").expect(23);
     desk.run("-V ../moved snapshots").expect(0).says("1 snapshot(s)");
 }
 

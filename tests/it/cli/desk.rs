@@ -1,9 +1,9 @@
 //! A desk to type commands at: a directory with a key, a source, a place for a vault, and nothing of the tester's own environment.
 
 use std::ffi::OsStr;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::{fmt, fs};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -162,18 +162,24 @@ pub(super) fn text_of(value: &Value) -> String {
 }
 
 /// What a command did.
-#[derive(Debug)]
 pub(super) struct Ran {
-    pub(super) command: String,
+    command: String,
     pub(super) code: Option<i32>,
     pub(super) out: String,
     pub(super) err: String,
 }
 
+impl fmt::Debug for Ran {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { command, code, out, err } = self;
+        write!(f, "{command} ended with {code:?}\nstandard output:\n{out}\nstandard error:\n{err}")
+    }
+}
+
 impl Ran {
     pub(super) fn new(command: &Command, output: Output) -> Self {
         Self {
-            command: format!("{:?}", command.get_args()),
+            command: format!("coffer {:?}", command.get_args().collect::<Vec<_>>()),
             code: output.status.code(),
             out: String::from_utf8(output.stdout).unwrap(),
             err: String::from_utf8(output.stderr).unwrap(),
@@ -183,40 +189,40 @@ impl Ran {
     /// Panics unless the exit code is this one.
     #[track_caller]
     pub(super) fn expect(self, code: i32) -> Self {
-        assert_eq!(self.code, Some(code), "{self:#?}");
+        assert_eq!(self.code, Some(code), "{self:?}");
         self
     }
 
     /// Panics unless standard output or standard error contains the text.
     #[track_caller]
     pub(super) fn says(self, text: &str) -> Self {
-        assert!(self.out.contains(text) || self.err.contains(text), "{text:?} is missing: {self:#?}");
+        assert!(self.out.contains(text) || self.err.contains(text), "{text:?} is missing: {self:?}");
         self
     }
 
     #[track_caller]
     pub(super) fn says_not(self, text: &str) -> Self {
-        assert!(!self.out.contains(text) && !self.err.contains(text), "{text:?}: {self:#?}");
+        assert!(!self.out.contains(text) && !self.err.contains(text), "{text:?}: {self:?}");
         self
     }
 
     /// The JSON values on standard output.
     #[track_caller]
     pub(super) fn messages(&self) -> Vec<Value> {
-        parse(&self.out).unwrap_or_else(|| panic!("not JSON: {self:#?}"))
+        parse(&self.out).unwrap_or_else(|| panic!("not JSON: {self:?}"))
     }
 
     /// The JSON values on standard error.
     #[track_caller]
     pub(super) fn error_messages(&self) -> Vec<Value> {
-        parse(&self.err).unwrap_or_else(|| panic!("not JSON: {self:#?}"))
+        parse(&self.err).unwrap_or_else(|| panic!("not JSON: {self:?}"))
     }
 
     /// The only JSON value on standard output.
     #[track_caller]
     pub(super) fn message(&self) -> Value {
         let mut messages = self.messages();
-        assert_eq!(messages.len(), 1, "{self:#?}");
+        assert_eq!(messages.len(), 1, "{self:?}");
         messages.pop().unwrap()
     }
 }

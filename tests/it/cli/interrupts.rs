@@ -10,16 +10,16 @@ use super::commits::{send, wait_for_packs};
 use super::desk::{Desk, Ran};
 use crate::support::{assert_same, noise, tree_of};
 
-/// Makes a directory whose backup takes some seconds with `--compression 19`: much of it, and compressible.
-pub(super) fn slow_source(desk: &Desk, name: &str) {
+/// Makes a directory of so many MiB whose backup takes a while with `--compression 12`, as it can be compressed.
+pub(super) fn slow_source(desk: &Desk, name: &str, count: u64) {
     fs::create_dir(desk.path(name)).unwrap();
-    for number in 0..12 {
-        let letters: Vec<u8> = noise(100 + number, 2 << 20).iter().map(|byte| b'a' + byte % 20).collect();
+    for number in 0..count {
+        let letters: Vec<u8> = noise(100 + number, 1 << 20).iter().map(|byte| b'a' + byte % 20).collect();
         fs::write(desk.path(&format!("{name}/{number:02}")), letters).unwrap();
     }
 }
 
-const SLOW_BACKUP: [&str; 8] = ["backup", "--threads", "1", "--pack-size", "4", "--compression", "19", "src"];
+const SLOW_BACKUP: [&str; 8] = ["backup", "--threads", "1", "--pack-size", "4", "--compression", "12", "src"];
 
 fn spawn(command: &mut Command) -> Child {
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
@@ -27,7 +27,8 @@ fn spawn(command: &mut Command) -> Child {
 
 /// Begins a slow backup on a desk with one snapshot, and returns when its first pack is stored.
 fn begin(desk: &Desk) -> (Command, Child) {
-    slow_source(desk, "work/src/z");
+    // Much more than what the queues hold, so the source is still being read when the first pack is stored.
+    slow_source(desk, "work/src/z", 48);
     let before = desk.objects("packs").len();
     let mut command = desk.command(&SLOW_BACKUP);
     let mut child = spawn(&mut command);

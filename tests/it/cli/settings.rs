@@ -108,6 +108,16 @@ fn a_mistake_in_the_configuration_file_is_shown_with_its_line() {
 }
 
 #[test]
+fn a_memory_that_cannot_be_kept_is_said_once_and_spoils_nothing() {
+    let desk = Desk::with_snapshot();
+    let ran = desk.run("--cache-dir ../key/in-a-file backup src").expect(0).says("is committed");
+    assert_eq!(ran.err.matches("the head cannot be remembered").count(), 1, "{ran:?}");
+    assert_eq!(desk.snapshot_count(), 2);
+    // What a verification would prove by its memory, it does not claim without.
+    desk.run("--cache-dir ../key/in-a-file verify").expect(1).says("--no-cache").says("--cache-dir");
+}
+
+#[test]
 fn the_vault_id_can_be_pinned() {
     let desk = Desk::with_snapshot();
     let id = desk.vault_id();

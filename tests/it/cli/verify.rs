@@ -64,15 +64,17 @@ fn a_part_of_the_packs_can_be_read() {
         fs::write(desk.path("work/src/a"), format!("{number}").repeat(1000)).unwrap();
         desk.run("backup src").expect(0);
     }
+    let count = desk.objects("packs").len() as u64;
+    assert!(count >= 6);
     let read = |subset: &str| {
         let message = desk.json(&format!("verify --read-subset {subset}")).expect(0).message();
-        assert_eq!(message["packs"], 6, "{message}");
+        assert_eq!(message["packs"], count, "{message}");
         message["hashed_packs"].as_u64().unwrap()
     };
-    assert_eq!((1..=3).map(|part| read(&format!("{part}/3"))).sum::<u64>(), 6);
-    assert_eq!(read("50%"), 3);
-    assert_eq!(read("100%"), 6);
-    assert_eq!(read("10G"), 6);
+    assert_eq!((1..=3).map(|part| read(&format!("{part}/3"))).sum::<u64>(), count);
+    assert_eq!(read("50%"), count.div_ceil(2));
+    assert_eq!(read("100%"), count);
+    assert_eq!(read("10G"), count);
     assert_eq!(read("1"), 1);
     desk.run("verify --read-subset 1/6 --threads 1").expect(0).says("were read whole");
     desk.run("verify --deep --read-subset 5%").expect(0);

@@ -8,7 +8,6 @@ use coffer_store::MemoryStore;
 use coffer_verify::{Class, Report};
 
 use super::site::{Fate, KINDS, Site, fate_of};
-use crate::support::deep;
 
 /// A vault of which one object at a time is another.
 struct Damaged<'s> {
@@ -47,8 +46,25 @@ impl<'s> Damaged<'s> {
     fn is_corrupt(&mut self, name: &str, bytes: &[u8], how: &str) {
         let site = self.site;
         let report = self.with(name, Some(bytes), |store| site.verify(store));
-        assert!(has(&report, &[Class::Corrupt], name), "{name} {how}: {:#?}", report.findings);
-        assert!(!report.is_intact());
+        assert_found(site, &report, name, &format!("{name} {how}"));
+    }
+}
+
+/// A record that makes those after it void when it is lost takes their word against it along: without that, what stands in its
+/// place cannot be told from junk, and both are surplus.
+fn classes_of(site: &Site, name: &str) -> &'static [Class] {
+    if name == site.role_record { &[Class::Surplus] } else { &[Class::Corrupt] }
+}
+
+#[track_caller]
+fn assert_found(site: &Site, report: &Report, name: &str, context: &str) {
+    assert!(has(report, classes_of(site, name), name), "{context}: {:#?}", report.findings);
+    if name != site.role_record {
+        assert!(!report.is_intact(), "{context}");
+        return;
+    }
+    for void in &site.put_records {
+        assert!(has(report, &[Class::Surplus], void), "{context}: {:#?}", report.findings);
     }
 }
 
@@ -107,20 +123,21 @@ fn every_object_with_one_bit_flipped_is_corrupt() {
 fn every_object_deleted_is_missing_and_its_snapshots_are_named() {
     let site = Site::shared();
     let mut damaged = Damaged::new(site);
-    let world = site.world();
+    let (world, second) = (site.world(), site.world_with(1));
     let last = ObjectName::Record(site.head.number).to_string();
     let all: Vec<&String> = site.objects.keys().collect();
     for name in all {
+        let world = if name == site.slot_of_key(0) { &second } else { &world };
         damaged.with(name, None, |store| {
             let report = site.verify(store);
             let class = if *name == last { Class::Rollback } else { Class::Missing };
             assert!(has(&report, &[class], name), "{name}: {:#?}", report.findings);
             assert!(!report.is_intact());
-            let deep = deep_of(site, store);
+            let deep = site.verify_deep(store);
             assert!(!deep.is_clean(), "{name}");
             let (keyless_says, deep_says) = (affected(&report), affected(&deep));
             for taken in &site.snapshots {
-                let fate = fate_of(&world, store, taken, &format!("without {name}"));
+                let fate = fate_of(world, store, taken, &format!("without {name}"));
                 assert_ne!(fate, Fate::Closed, "without {name}");
                 let needs = match () {
                     () if name.starts_with("packs/") || name.starts_with("index/") => fate != Fate::Whole,
@@ -141,10 +158,6 @@ fn every_object_deleted_is_missing_and_its_snapshots_are_named() {
     }
 }
 
-fn deep_of(site: &Site, store: &MemoryStore) -> Report {
-    deep(&site.world(), store)
-}
-
 #[test]
 fn siblings_swapped_are_found_both() {
     let site = Site::shared();
@@ -162,11 +175,10 @@ fn siblings_swapped_are_found_both() {
                 for name in [one, other] {
                     assert!(has(&report, classes, name), "{one} with {other}: {:#?}", report.findings);
                 }
-                assert!(!report.is_intact(), "{one} with {other}: {:#?}", report.findings);
             }
         }
     }
-    assert!(damaged.case_count > 100, "{} cases", damaged.case_count);
+    assert!(damaged.case_count > 90, "{} cases", damaged.case_count);
 }
 
 #[test]
@@ -182,8 +194,7 @@ fn every_object_replaced_by_one_of_its_kind_is_corrupt() {
             damaged.is_corrupt(name, replacement, "replaced by another vault's");
             for sibling in site.names(kind).into_iter().filter(|sibling| *sibling != name) {
                 let bytes = &site.objects[sibling];
-                let report = damaged.with(name, Some(bytes), |store| site.verify(store));
-                assert!(has(&report, &[Class::Corrupt], name), "{name} is {sibling}: {:#?}", report.findings);
+                damaged.is_corrupt(name, bytes, &format!("replaced by {sibling}"));
             }
         }
     }

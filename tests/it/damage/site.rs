@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
 
-use coffer_crypto::SigningKey;
+use coffer_crypto::{SigningKey, VaultKey};
 use coffer_engine::{BackupObserver, EngineError, Vault, backup, restore};
 use coffer_format::header::ChunkerSpec;
 use coffer_format::id::{DomainId, Head, SnapshotId, VaultId};
@@ -14,10 +14,11 @@ use coffer_format::object::ObjectName;
 use coffer_format::record::{Details, RecordKind};
 use coffer_format::slot::{Slot, SlotKind};
 use coffer_format::tree::Kind;
-use coffer_keys::KeyFile;
+use coffer_keys::{KeyFile, try_slots};
+use coffer_pipeline::keyring::UnwrappedKey;
 use coffer_store::MemoryStore;
 use coffer_testkit::copy::{Objects, snapshot_of, store_from};
-use coffer_verify::{Options, Report, Silent, verify};
+use coffer_verify::{Options, Report, Silent, read_state, verify, verify_deep};
 use tempfile::TempDir;
 
 use crate::restore::by_hand::{
@@ -45,11 +46,12 @@ pub(crate) struct Site {
     pub(crate) head: Head,
     pub(crate) objects: Objects,
     pub(crate) snapshots: Vec<Taken>,
-    /// Texts of the two key files that open it; the second one's slot was added by record [`Self::slots_record`].
+    /// Texts of the two key files that open it; the second one's slot was added later.
     pub(crate) keys: [Vec<u8>; 2],
-    pub(crate) slots_record: String,
     /// The record that enrolled the `put` signer.
     pub(crate) role_record: String,
+    /// The records that the `put` signer signed.
+    pub(crate) put_records: Vec<String>,
     slots_by_key: [String; 2],
     /// Copies of the vault after each record, oldest first, and the head then.
     pub(crate) history: Vec<(Head, Objects)>,
@@ -109,13 +111,12 @@ impl Site {
         making.take(&left, "left");
         making.take(&right, "right");
         let second = KeyFile::generate(&world.rng).unwrap();
-        let slots_record = making.next_record();
         making.open().add_slot(&second, "second").unwrap();
         making.note();
         let role_record = making.next_record();
         enrol(&mut making.open(), &put_signer(), put_domain());
         making.note();
-        making.take_by_hand(seed);
+        let by_hand = making.take_by_hand(seed);
         fs::write(left.join("new"), noise(seed + 50, 40_000)).unwrap();
         fs::write(left.join("dir/medium"), noise(seed + 51, 20_000)).unwrap();
         making.take(&left, "left");
@@ -127,7 +128,7 @@ impl Site {
         let (head, objects) = history.last().unwrap().clone();
         let keys = [&world.key, &second].map(|key| key.to_text().expose().to_vec());
         let slots_by_key = [&world.key, &second].map(|key| slot_of(&objects, key));
-        Self { id, head, objects, snapshots, keys, slots_record, role_record, slots_by_key, history }
+        Self { id, head, objects, snapshots, keys, role_record, put_records: by_hand, slots_by_key, history }
     }
 
     pub(crate) fn store(&self) -> MemoryStore {
@@ -152,6 +153,15 @@ impl Site {
     /// Verifies without a key, given vault id and head.
     pub(crate) fn verify(&self, store: &MemoryStore) -> Report {
         verify(store, &self.options(), &Silent).unwrap()
+    }
+
+    /// As [`Self::verify`], with the first key.
+    pub(crate) fn verify_deep(&self, store: &MemoryStore) -> Report {
+        let sound = read_state(&self.store(), &self.options()).unwrap();
+        let key = KeyFile::parse(&self.keys[0]).unwrap();
+        let (_, slot, key) = try_slots(&sound.slots, self.id, &key).unwrap();
+        let key = UnwrappedKey::VaultKey(VaultKey::from_secret(key));
+        verify_deep(store, (slot.epoch, key), &self.options(), &Silent).unwrap()
     }
 
     /// Names of objects of a kind, which is how their names begin.
@@ -225,7 +235,7 @@ impl Making<'_> {
     }
 
     /// A progress record and a snapshot of the `put` signer in its own domain.
-    fn take_by_hand(&mut self, seed: u64) {
+    fn take_by_hand(&mut self, seed: u64) -> Vec<String> {
         let signing = put_signer();
         let mut vault = self.open();
         let mut writer = Writer::new(&vault, put_domain(), seed + 60);
@@ -254,6 +264,7 @@ impl Making<'_> {
         assert_eq!(restored, [bytes, more].concat());
         self.snapshots.push(Taken { id, record: ObjectName::Record(number).to_string(), tree });
         self.note();
+        [number - 1, number].map(|number| ObjectName::Record(number).to_string()).to_vec()
     }
 }
 

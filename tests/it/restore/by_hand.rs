@@ -165,7 +165,7 @@ impl Writer {
             last_path: entries.last().map(|entry| entry.path.clone()).unwrap_or_default(),
             chunk: self.meta(&bytes),
             entry_count: entries.len() as u64,
-            content_bytes: entries.iter().map(|entry| entry.size).sum(),
+            content_bytes: entries.iter().fold(0, |sum, entry| sum.saturating_add(entry.size)),
         }
     }
 

@@ -52,8 +52,10 @@ pub(super) fn run(world: &World, args: &BackupArgs) -> Result<Exit> {
     if !vault.state().damaged.is_empty() {
         world.output.warn("the log of this vault is damaged; run `coffer verify`");
     }
+    let told = vault.log.memory_warning.clone();
     let report = backup(&mut vault, &options, &mut Watch { output: world.output })?;
-    report.warnings.iter().for_each(|warning| world.output.warn(warning));
+    let new = report.warnings.iter().filter(|warning| told.as_ref() != Some(warning));
+    new.for_each(|warning| world.output.warn(warning));
     for path in &report.skipped {
         world.output.note(&format!("{}: skipped, it holds the vault", display_path(path)));
     }

@@ -47,6 +47,15 @@ pub(super) fn run(world: &World, args: &VerifyArgs) -> Result<Exit> {
         verify(store.objects(), &options, &Silent)?
     };
     world.output.result(&to_json(&report), &to_text(&report, args))?;
+    if report.vault_id.is_none()
+        && let Some(expected) = options.vault_id
+        && let Ok(state) = read_state(store.objects(), &Options { vault_id: None, ..Options::default() })
+    {
+        // What is there is a vault in itself.
+        let actual = state.vault_id;
+        world.output.warn(&format!("the vault here is {actual}, expected was {expected}"));
+        return Ok(Exit::Rollback);
+    }
     Ok(exit_of(&report.findings))
 }
 

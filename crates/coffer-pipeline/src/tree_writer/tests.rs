@@ -242,7 +242,13 @@ proptest! {
         }
         let mut chunks = Chunks::new(&world.keys);
         let old_root = write(&world.keys, &old, &mut chunks);
-        let old_leaves = leaves_of(&chunks, &old_root, &old);
+        let old_leaves: BTreeMap<_, _> = leaves_of(&chunks, &old_root, &old)
+            .into_iter()
+            .map(|leaf| {
+                let held = decode_leaf(chunks.get(&leaf.chunk)).unwrap();
+                (held[0].path.clone(), (leaf, held))
+            })
+            .collect();
         let mut pushed_chunks = Chunks::new(&world.keys);
         let pushed = write(&world.keys, &new, &mut pushed_chunks);
 
@@ -250,12 +256,13 @@ proptest! {
         let mut position = 0;
         let mut adopted = 0;
         while position < new.len() {
-            let whole = old_leaves.iter().find(|leaf| {
-                let held = decode_leaf(chunks.get(&leaf.chunk)).unwrap();
-                new[position..].starts_with(&held)
+            let leaf = old_leaves.get(&new[position].path).filter(|(leaf, held)| {
+                writer.at_leaf_start()
+                    && writer.ends_after(&leaf.last_path)
+                    && new[position..].starts_with(held)
             });
-            match whole.filter(|leaf| writer.at_leaf_start() && writer.ends_after(&leaf.last_path)) {
-                Some(leaf) => {
+            match leaf {
+                Some((leaf, _)) => {
                     adopted += 1;
                     position += usize::try_from(leaf.entry_count).unwrap();
                     writer.adopt_leaf(leaf, &mut chunks).unwrap();
