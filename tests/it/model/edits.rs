@@ -91,11 +91,11 @@ fn bytes() -> impl Strategy<Value = Bytes> {
 pub(super) fn growth() -> impl Strategy<Value = Edit> {
     let (pick, name) = (any::<u16>(), any::<u8>());
     prop_oneof![
-        5 => (pick.clone(), name.clone(), bytes()).prop_map(|(dir, name, bytes)| Edit::File { dir, name, bytes }),
-        3 => (pick.clone(), name.clone()).prop_map(|(dir, name)| Edit::Dir { dir, name }),
-        1 => (pick.clone(), name.clone(), any::<u8>())
+        5 => (pick, name, bytes()).prop_map(|(dir, name, bytes)| Edit::File { dir, name, bytes }),
+        3 => (pick, name).prop_map(|(dir, name)| Edit::Dir { dir, name }),
+        1 => (pick, name, any::<u8>())
             .prop_map(|(dir, name, target)| Edit::Symlink { dir, name, target }),
-        1 => (pick.clone(), pick.clone(), name.clone())
+        1 => (pick, pick, name)
             .prop_map(|(file, dir, name)| Edit::HardLink { file, dir, name }),
         1 => (pick, name).prop_map(|(dir, name)| Edit::Fifo { dir, name }),
     ]
@@ -106,13 +106,13 @@ pub(super) fn edit() -> impl Strategy<Value = Edit> {
     let (pick, name) = (any::<u16>(), any::<u8>());
     prop_oneof![
         4 => growth(),
-        2 => pick.clone().prop_map(|entry| Edit::Delete { entry }),
-        2 => (pick.clone(), pick.clone(), name).prop_map(|(entry, dir, name)| Edit::Rename { entry, dir, name }),
-        2 => (pick.clone(), bytes()).prop_map(|(file, bytes)| Edit::Rewrite { file, bytes }),
-        1 => (pick.clone(), bytes()).prop_map(|(file, bytes)| Edit::Append { file, bytes }),
-        2 => (pick.clone(), pick.clone(), bytes()).prop_map(|(file, at, bytes)| Edit::Insert { file, at, bytes }),
-        1 => (pick.clone(), any::<u8>()).prop_map(|(entry, mode)| Edit::Chmod { entry, mode }),
-        1 => pick.clone().prop_map(|entry| Edit::Touch { entry }),
+        2 => pick.prop_map(|entry| Edit::Delete { entry }),
+        2 => (pick, pick, name).prop_map(|(entry, dir, name)| Edit::Rename { entry, dir, name }),
+        2 => (pick, bytes()).prop_map(|(file, bytes)| Edit::Rewrite { file, bytes }),
+        1 => (pick, bytes()).prop_map(|(file, bytes)| Edit::Append { file, bytes }),
+        2 => (pick, pick, bytes()).prop_map(|(file, at, bytes)| Edit::Insert { file, at, bytes }),
+        1 => (pick, any::<u8>()).prop_map(|(entry, mode)| Edit::Chmod { entry, mode }),
+        1 => pick.prop_map(|entry| Edit::Touch { entry }),
         2 => (pick, bytes()).prop_map(|(entry, bytes)| Edit::Replace { entry, bytes }),
     ]
 }
@@ -239,7 +239,7 @@ impl Disk {
         self.stamps += 1;
         let time = Timespec {
             tv_sec: 1_000_000_000 + i64::from(self.stamps % 3) * 400_000_000,
-            tv_nsec: (i64::from(self.stamps) * 7_654_321 % 1_000_000_000).try_into().unwrap(),
+            tv_nsec: i64::from(self.stamps) * 7_654_321 % 1_000_000_000,
         };
         let times = Timestamps { last_access: time, last_modification: time };
         utimensat(CWD, place, &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
