@@ -155,9 +155,9 @@ fn check_after(
     let report = keyless(left);
     assert!(report.is_clean(), "{context}: {:?}", report.findings);
     assert_clean(&world(None), left, context);
-    let committed = report.counts.snapshots as usize - before.snapshots.len();
+    let committed = report.counts.snapshots - before.snapshots.len() as u64;
     assert!(committed <= 1, "{context}");
-    seen.committed_count += committed as u64;
+    seen.committed_count += committed;
     for (snapshot, expected) in &before.snapshots {
         assert_restores(&world(None), left, &snapshot.to_string(), expected, context);
     }

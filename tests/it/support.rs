@@ -17,7 +17,7 @@ use coffer_store::ObjectStore;
 mod checks;
 mod tree;
 
-pub(crate) use checks::{assert_clean, assert_restores, clone_of, keyless, listed_chunks, scratch};
+pub(crate) use checks::{assert_clean, assert_restores, clone_of, deep, keyless, listed_chunks, scratch};
 pub(crate) use tree::{Body, Tree, assert_no_false_file, assert_same, tree_of};
 
 /// A clock that stands still unless the test moves it.

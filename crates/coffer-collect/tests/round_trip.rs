@@ -345,7 +345,7 @@ fn modes_do_not_depend_on_the_umask_and_missing_parents_are_made() {
     target.directory(&path("a"), &Metadata { mode: 0o1733, ..Metadata::default() }).unwrap();
     assert!(target.finish().is_empty());
     let mode = |name: &str| fs::metadata(to.join(name)).unwrap().permissions().mode() & 0o7777;
-    assert_eq!((mode("."), mode("a"), mode("a/b"), mode("a/b/file")), (0o755, 0o1733, 0o755, 0o666));
+    assert_eq!((mode("."), mode("a"), mode("a/b"), mode("a/b/file")), (0o700, 0o1733, 0o700, 0o666));
 }
 
 #[test]

@@ -71,7 +71,7 @@ pub(crate) fn put_signer() -> SigningKey {
 const CHUNKS: ChunkerSpec = ChunkerSpec::Pcc { min: 1024, bits: 10, max: 16_384 };
 
 /// Lines that compress well, so that much plain data makes small packs.
-fn lines(first: usize, count: usize) -> Vec<u8> {
+fn lines(first: u64, count: u64) -> Vec<u8> {
     (first..first + count).flat_map(|line| format!("{line:063}\n").into_bytes()).collect()
 }
 
@@ -270,7 +270,7 @@ impl Making<'_> {
 
 fn make_left(src: &Path, seed: u64) {
     fs::create_dir_all(src.join("dir")).unwrap();
-    fs::write(src.join("big"), lines(seed as usize * 1_000_000, 70_000)).unwrap();
+    fs::write(src.join("big"), lines(seed * 1_000_000, 70_000)).unwrap();
     fs::write(src.join("dir/medium"), noise(seed + 10, 20_000)).unwrap();
     fs::write(src.join("dir/text"), "some text\n".repeat(30)).unwrap();
     fs::write(src.join("empty"), "").unwrap();
@@ -284,7 +284,7 @@ fn make_right(src: &Path, seed: u64) {
     fs::create_dir_all(src.join("sub")).unwrap();
     fs::write(src.join("first"), noise(seed + 20, 30_000)).unwrap();
     fs::write(src.join("sub/second"), noise(seed + 21, 3_000)).unwrap();
-    fs::write(src.join("sub/third"), lines(seed as usize, 40)).unwrap();
+    fs::write(src.join("sub/third"), lines(seed, 40)).unwrap();
 }
 
 /// What became of a snapshot in a damaged vault.

@@ -57,7 +57,7 @@ impl Bytes {
             3 => 257 + seed * 1031,
             _ => 60_000 + seed * 7919,
         };
-        if self.seed % 2 == 0 {
+        if self.seed.is_multiple_of(2) {
             return noise(u64::from(self.class) * 256 + u64::from(self.seed), len);
         }
         let words = noise(u64::from(self.seed), 64);

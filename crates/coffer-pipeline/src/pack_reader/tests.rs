@@ -242,7 +242,8 @@ fn sealed_nonsense_in_directory_and_footer() {
     };
     let sound = directory(|_| {}, |_| {}).unwrap();
     assert_eq!(sound.frames.len(), 1);
-    let changes: [(&str, fn(&mut Vec<u8>), fn(&mut Footer)); 9] = [
+    type Change = (&'static str, fn(&mut Vec<u8>), fn(&mut Footer));
+    let changes: [Change; 9] = [
         ("the last zero is none", |plain| *plain.last_mut().unwrap() = 1, |_| {}),
         ("the first zero is none", |plain| plain[24 + 16 + 36] = 1, |_| {}),
         ("frame count of the directory", |plain| plain[0] = 2, |_| {}),

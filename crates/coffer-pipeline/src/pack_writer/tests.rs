@@ -289,7 +289,8 @@ fn the_check_after_sealing_finds_what_memory_lost() {
         writer.add_frame(ChunkKind::Data, &plain, rows, &mut compressor).unwrap();
         writer
     };
-    let damages: [(&str, fn(&mut PackWriter)); 5] = [
+    type Damage = fn(&mut PackWriter);
+    let damages: [(&str, Damage); 5] = [
         ("a bit of the sealed frame", |writer| *writer.bytes.last_mut().unwrap() ^= 1),
         ("a chunk grew", |writer| writer.frames[0].chunks[0].len |= 1 << 20),
         ("a chunk shrank", |writer| writer.frames[0].chunks[0].len = 999),

@@ -5,6 +5,8 @@
 //! and a change in it is a change of the format. `COFFER_WRITE_CORPUS=1` writes what is inside the objects as first inputs of
 //! the targets in `fuzz/`.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod check;
 mod make;
 
