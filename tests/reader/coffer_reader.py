@@ -1,264 +1,441 @@
 #!/usr/bin/env python3
 """A second reader of coffer vaults, written from docs/format.md alone; section numbers below are its.
 
-It shares no code with the main implementation and prefers plain code to speed. It never writes to a vault.
+It shares no code with the main implementation and never writes to a vault. Not restored: owners and attributes.
 
-    coffer_reader.py VAULT [--key-file F | --passphrase-file F] [--vault-id HEX] [--head N:HEX] VERB
-    coffer_reader.py vectors DIR
+    coffer_reader.py VAULT (--key-file F | --passphrase-file F) [--vault-id HEX] VERB
 
-VERB is `list`, `ls SNAPSHOT`, `restore SNAPSHOT TARGET_DIR`, `verify` (needs no key) or `dump-record N`. SNAPSHOT is
-an id, a prefix that only one id has, or `latest`. Exit status: 0 sound, 1 not sound, 2 refused.
+VERB is `list`, `ls SNAPSHOT` or `restore SNAPSHOT TARGET_DIR`. SNAPSHOT is an id, a prefix that only one id has, or
+`latest`. Exit status: 0 sound, 1 something was damaged, 2 refused.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import hmac
-import json
 import os
+import re
+import stat
 import struct
 import sys
-from bisect import bisect_left
-from collections import OrderedDict
-from collections.abc import Generator, Iterator
-from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from collections.abc import Callable, Generator, Iterator
+from functools import cache, lru_cache
 from pathlib import Path
+from types import SimpleNamespace as Map  # what a CBOR map holds, by the names in its table
 from typing import Any, NamedTuple
 
+import cbor2
+import zstandard
 from argon2.low_level import Type, hash_secret_raw
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-from coffer_primitives import *  # its names are few and plain: CBOR, keys, seals
+from blake3 import blake3
+from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives.asymmetric import ed25519, x25519
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+from kyber_py.ml_kem import ML_KEM_768
 
 # Limits, section 16.
 HEADER_LEN_MAX, SLOT_LEN_MAX, SLOT_COUNT_MAX = 8_192, 16_384, 64
 RECORD_LEN_MAX, RECORD_PART_LEN_MAX, LOG_NUMBER_MAX = 8_388_608, 4_194_304, 999_999_999_999
-PACK_LEN_MAX, PACK_FRAMES_MAX, FRAME_PLAIN_MAX, CHUNK_LEN_MAX = 134_217_728, 65_536, 16_777_216, 16_777_216
+PACK_LEN_MIN, PACK_LEN_MAX = 65_536, 134_217_728
 INDEX_LEN_MAX, INDEX_PACKS_MAX, INDEX_ROWS_MAX = 268_435_456, 65_536, 4_194_304
-TREE_LEN_MAX, TREE_ITEMS_MAX, TREE_HEIGHT_MAX = 1_048_576, 65_536, 16
+FRAME_PLAIN_MAX, CHUNK_LEN_MAX, TREE_LEN_MAX, TREE_HEIGHT_MAX = 16_777_216, 16_777_216, 1_048_576, 16
 PATH_LEN_MAX, COMPONENT_LEN_MAX, INLINE_LEN_MAX, BLOB_INLINE_MAX = 65_535, 4_096, 128, 4_096
-LINK_TARGET_MAX, CONTENT_ROWS_MAX, CONTENT_LEVEL_MAX = 65_535, 64, 4
-KNOWN_MINOR, PAGE_LEN, TAG_LEN, PACK_HEAD_LEN, FOOTER_LEN = 0, 16_384, 16, 32 + 1120 + 32, 48
+LINK_TARGET_MAX, OWNER_NAME_MAX, TEXT_LEN_MAX, KEY_FILE_LEN_MAX = 65_535, 1_024, 65_536, 4_096
+ENTRY_ROWS_MAX, CHUNK_ROWS_MAX, CONTENT_LEVEL_MAX = 64, 8_192, 4
+NESTING_MAX, MAP_KEYS_MAX, LIST_MAX, ERRORS_MAX = 16, 23, 65_536, 1_000
+MINOR_KNOWN, PAGE_LEN, TAG_LEN, SEAL_HEAD_LEN, FOOTER_LEN = 0, 16_384, 16, 32 + 1120 + 32, 48
 
-# ---- Objects, header, key slots, sections 2, 6, 7
+class FormatError(Exception):
+    """Bytes that break a rule of the format, or do not authenticate."""
 
-def log_name(number: int) -> str:
-    return f"log/{number:012d}"
+class Refused(Exception):
+    """What was asked for cannot be done: a bad argument, a missing key, an unknown version or snapshot."""
 
-def pack_name(name: bytes) -> str:
-    return f"packs/{name.hex()[:2]}/{name.hex()}"
+def need(condition: bool, what: str) -> None:
+    """Raise `FormatError` with the rule that is broken unless `condition` holds."""
+    if not condition:
+        raise FormatError(what)
 
-class Header:
-    """The object `vault` (section 6)."""
-    def __init__(self, data: bytes) -> None:
-        need(len(data) <= HEADER_LEN_MAX and data[:16] == b"coffer vault\n\0\0\1", "not a header")
-        f = Fields(cbor_decode(data[16:]), "header")
-        self.vault_id = H(data)
-        self.minor: int = f(2, UINT)
-        if f(1, UINT) != 1 or self.minor > KNOWN_MINOR or f(3, UINT) != 1:
-            raise Refused("the vault has a version or suite that this reader does not know")
-        kind, low, bits, high = f(4, row(UINT, UINT, UINT, UINT))
-        pcc = kind == 1 and 64 <= low and low + 256 <= high <= CHUNK_LEN_MAX and 6 <= bits <= 30
-        need(pcc or (kind == 2 and 1 <= low == high <= CHUNK_LEN_MAX and bits == 0), "header: bad chunker")
-        need(1 <= f(5, UINT) <= 3, "header: unknown store mode")
-        self.sealing_key: bytes = f(6, exactly(1216))
-        self.owner_key: bytes = f(7, ID)
-        f(8, ID)
+def ascending(items: list[Any]) -> bool:
+    """Whether each item is below the next one, so that none stands twice."""
+    return all(a < b for a, b in zip(items, items[1:]))
 
-def find_header(store: Store, vault_id: bytes | None) -> tuple[Header, bool]:
-    """The header, and whether it stands in its place; a lost one is taken from record 0 (section 14)."""
-    data = store.read("vault", HEADER_LEN_MAX)
-    if data is not None and vault_id in (None, H(data)):
-        return Header(data), True
-    if first := store.read(log_name(0), RECORD_LEN_MAX):
-        record = Record(first)
-        copy = (record.details or {}).get(1)
-        if BYTES(copy) and H(copy) == record.vault_id and vault_id in (None, H(copy)):
-            return Header(copy), False
-    raise Refused("there is no vault with that id" if vault_id else "there is no vault")
+# ---- CBOR, section 1.1
+def cbor_decode(data: bytes) -> Any:
+    """The value that `data` encodes (1.1). There is one encoding of it, so `data` must be what encoding yields."""
+    try:
+        value = cbor2.loads(data)
+    except cbor2.CBORError as fault:
+        raise FormatError(f"CBOR: {fault}") from None
+    need(in_profile(value) and cbor2.dumps(value, canonical=True) == data, "CBOR outside the profile")
+    return value
 
-class Slot:
-    """A key slot (section 7). All kinds are parsed, kinds 1 and 2 can be opened."""
-    def __init__(self, data: bytes) -> None:
-        f = Fields(cbor_decode(data), "slot")
-        self.vault_id: bytes = f(1, ID)
-        self.epoch, self.purpose, self.kind = f(2, UINT), f(3, UINT), f(4, UINT)
-        need(len(f(5, TEXT).encode()) <= 256, "slot: label is too long")
-        f(6, INT)
-        self.params = Fields(f(7, MAP), "slot parameters")
-        own = self.kind in (1, 2, 6)
-        need(own or not {8, 9} & set(f.map), "slot: salt or commitment in a kind without them")
-        self.salt, self.commitment = (f(8, ID), f(9, ID)) if own else (b"", b"")
-        self.wrapped: bytes = f(10, exactly(80) if own else at_most(4096))
-        need(self.purpose in (1, 2) and 1 <= self.kind <= 7, "slot: unknown purpose or kind")
-        self.context = cbor_encode({key: value for key, value in f.map.items() if key not in (9, 10)})
+def in_profile(value: Any, depth: int = 0) -> bool:
+    """Whether a value inside `depth` arrays and maps has the types and limits of 1.1."""
+    match value:
+        case bool() | bytes():
+            return True
+        case int():
+            return -(2**63) <= value < 2**64
+        case str():
+            return len(value.encode()) <= TEXT_LEN_MAX
+        case list():
+            return depth < NESTING_MAX and all(in_profile(item, depth + 1) for item in value)
+        case dict() if depth < NESTING_MAX and len(value) <= MAP_KEYS_MAX and all(map(UINT, value)):
+            return all(in_profile(item, depth + 1) for item in value.values())
+    return False
 
-    def secret(self, key_file: bytes | None, passphrase: bytes | None) -> bytes | None:
-        """The secret `s` from what the user gave, or None if this slot is not for it."""
-        p = self.params
-        if self.kind == 1 and passphrase is not None:
-            memory, passes, lanes, salt = p(1, UINT), p(2, UINT), p(3, UINT), p(4, exactly(16))
-            good = 65_536 <= memory <= 4_194_304 and 3 <= passes <= 16 and 1 <= lanes <= 16
-            need(good, "slot: Argon2id parameters are outside the limits")
-            return hash_secret_raw(passphrase, salt, passes, memory, lanes, 32, Type.ID, 0x13)
-        fits = self.kind == 2 and key_file is not None and p(1, exactly(8)) == kdf(key_file, "key file id")[:8]
-        return key_file if fits else None
+# ---- Tables of map keys, written down as those of the specification are
+Test = Callable[[Any], bool]  # Python's bool is an int, so types are compared exactly
+Table = dict[int, tuple[Any, ...]]  # name, test; if the key is optional, what absence means, and True if empty is fine
+def integer(low: int, high: int) -> Test:
+    """An integer within both bounds."""
+    return lambda v: type(v) is int and low <= v <= high
+def octets(low: int, high: int) -> Test:
+    """A byte string of `low` to `high` bytes."""
+    return lambda v: type(v) is bytes and low <= len(v) <= high
+def text(limit: int) -> Test:
+    """A text string of at most `limit` bytes."""
+    return lambda v: type(v) is str and len(v.encode()) <= limit
+def row(*tests: Test) -> Test:
+    """An array with one element for each test."""
+    return lambda v: type(v) is list and len(v) == len(tests) and all(test(item) for test, item in zip(tests, v))
+def each(test: Test, limit: int = RECORD_LEN_MAX) -> Test:
+    """An array of at most `limit` elements, all of which pass the test."""
+    return lambda v: type(v) is list and len(v) <= limit and all(map(test, v))
+def in_order(test: Test, limit: int = RECORD_LEN_MAX) -> Test:
+    """The same, and the elements ascend, none twice."""
+    return lambda v: each(test, limit)(v) and ascending(v)
 
-    def unwrap(self, secret: bytes) -> bytes:
-        keys = kdf(secret, "slot", self.salt + self.vault_id, 64)
-        need(hmac.compare_digest(keys[32:], self.commitment), "not the secret of this slot")
-        plain = gcm_open(keys[:32], P_WRAP, 0, self.wrapped, self.context)
-        need(hmac.compare_digest(plain[32:], H(self.context)), "wrapped key is not bound to its slot")
-        return plain[:32]
+UINT, UINT32, INT = integer(0, 2**64 - 1), integer(0, 2**32 - 1), integer(-(2**63), 2**63 - 1)
+BYTES, TEXT, ID, DOMAIN = octets(0, 2**32), text(TEXT_LEN_MAX), octets(32, 32), octets(16, 16)
+BOOL: Test = lambda v: type(v) is bool
+MAP: Test = lambda v: type(v) is dict
 
-# ---- The log, sections 8 and 9
+def fields(value: Any, table: Table, what: str) -> Map:
+    """A map checked against its table; what absence means stands in the place of an absent key (1.1)."""
+    need(MAP(value), f"{what} is not a map")
+    found = Map()
+    for key, (name, test, *optional) in table.items():
+        held = value.get(key)
+        if key not in value and optional:
+            held = optional[0]
+        else:
+            need(key in value and test(held), f"{what}: {name} (key {key}) is missing or malformed")
+            fine = len(optional) != 1 or held not in (optional[0], b"", "", [], {})
+            need(fine, f"{what}: {name} (key {key}) must rather be absent")
+        setattr(found, name, held)
+    return found
 
-OWNER, MAINTAINER, PUT, READ = 1, 2, 3, 4
-SNAPSHOT, PROGRESS, SLOTS, PROMOTE = 1, 2, 9, 15
+# ---- Keys and seals, sections 1, 4, 5
+def H(data: bytes) -> bytes:
+    """The hash of section 1."""
+    return blake3(data).digest()
+def KH(key: bytes, data: bytes) -> bytes:
+    """The keyed hash of section 1."""
+    return blake3(data, key=key).digest()
+def hkdf_expand(prk: bytes, info: bytes, length: int) -> bytes:
+    """HKDF-Expand of RFC 5869 with SHA-256 (section 4)."""
+    return HKDFExpand(SHA256(), length, info).derive(prk)
+def kdf(secret: bytes, label: str, context: bytes = b"", length: int = 32) -> bytes:
+    """`KDF` of section 4, and `KDF64` with a length of 64."""
+    return hkdf_expand(secret, b"coffer/1 " + label.encode() + b"\0" + context, length)
 
-KINDS: dict[int, tuple[str, tuple[int, ...], str]] = {
-    # Name, roles that may sign, then keys 10, 11, 12, 16 and the body: "-" not allowed, "?" allowed, "!" demanded.
-    1: ("snapshot", (OWNER, PUT), "?---!"),
-    2: ("progress", (OWNER, PUT), "!---!"),
-    3: ("forget", (OWNER, MAINTAINER), "---!!"),
-    4: ("unforget", (OWNER, MAINTAINER), "?--!!"),
-    5: ("hold", (OWNER, MAINTAINER), "---!!"),
-    6: ("tag", (OWNER, MAINTAINER), "---!!"),
-    7: ("prune", (OWNER, MAINTAINER), "??-!!"),
-    8: ("sweep", (OWNER, MAINTAINER), "---!-"),
-    9: ("slots", (OWNER,), "--!-?"),  # key 16 is demanded in record 0
-    10: ("epoch", (OWNER,), "--!!?"),
-    11: ("role", (OWNER,), "---!!"),
-    12: ("policy", (OWNER,), "---?!"),
-    13: ("approval", (OWNER, MAINTAINER), "---!!"),
-    14: ("handover", (OWNER,), "---!!"),
-    15: ("promote", (OWNER,), "---!!"),
-    16: ("reconcile", (OWNER,), "---!?"),
-    17: ("locks", (OWNER, MAINTAINER), "---!-"),
-    18: ("evidence", (OWNER, MAINTAINER, PUT), "---!!"),
-    19: ("checkpoint", (OWNER, MAINTAINER), "?--!!"),
+PACK, INDEX, RECORD, EPOCH = 1, 2, 3, 5  # object kinds, 5.1
+P_FRAME, P_DIRECTORY, P_FOOTER, P_FRAME_PAGE, P_CHUNK_PAGE, P_BODY, P_WRAP, P_PREV_VK, P_PREV_RS = range(1, 10)
+
+def gcm_open(key: bytes, purpose: int, ordinal: int, sealed: bytes, aad: bytes) -> bytes:
+    """The plaintext of a seal (5.1)."""
+    try:
+        return AESGCM(key).decrypt(struct.pack("<B7xI", purpose, ordinal), sealed, aad)
+    except (InvalidTag, ValueError):
+        raise FormatError(f"sealed part of purpose {purpose}, ordinal {ordinal} does not open") from None
+
+class Seal(NamedTuple):
+    """A key with what all seals of one object have in common (5.1)."""
+    key: bytes
+    vault_id: bytes
+    kind: int
+    salt: bytes
+
+    def open(self, purpose: int, ordinal: int, sealed: bytes, extra: bytes = b"") -> bytes:
+        """The plaintext of one part of the object (5.1)."""
+        aad = struct.pack("<8s32sBBxxI32s", b"coffer/1", self.vault_id, self.kind, purpose, ordinal, self.salt)
+        return gcm_open(self.key, purpose, ordinal, sealed, aad + extra)
+
+class XWing:
+    """An X-Wing secret key from its 32-byte seed (5.2, draft-connolly-cfrg-xwing-kem)."""
+    def __init__(self, seed: bytes) -> None:
+        expanded = hashlib.shake_256(seed).digest(96)
+        ek, self._dk = ML_KEM_768.key_derive(expanded[:64])
+        self._x = x25519.X25519PrivateKey.from_private_bytes(expanded[64:])
+        self._pk_x = self._x.public_key().public_bytes_raw()
+        self.public: bytes = ek + self._pk_x
+
+    def decapsulate(self, enc: bytes) -> bytes:
+        """The shared secret; an all-zero result of X25519 is not refused (5.2)."""
+        ss_m = ML_KEM_768.decaps(self._dk, enc[:1088])
+        try:
+            ss_x = self._x.exchange(x25519.X25519PublicKey.from_public_bytes(enc[1088:]))
+        except ValueError:  # what the library says of an all-zero result
+            ss_x = bytes(32)
+        return hashlib.sha3_256(ss_m + ss_x + enc[1088:] + self._pk_x + b"\\.//^\\").digest()
+
+HPKE_LABEL = b"HPKE-v1HPKE" + struct.pack(">HHH", 0x647A, 0x0001, 0xFFFF)
+
+def hpke_keys(shared: bytes, psk: bytes, psk_id: bytes, info: bytes) -> tuple[bytes, bytes]:
+    """Key and commitment of 5.2: the key schedule of RFC 9180 in mode psk and its two exports."""
+    def extract(salt: bytes, label: bytes, ikm: bytes) -> bytes:
+        return hmac.digest(salt, HPKE_LABEL + label + ikm, "sha256")
+    def expand(prk: bytes, label: bytes, context: bytes) -> bytes:
+        return hkdf_expand(prk, b"\0\x20" + HPKE_LABEL + label + context, 32)
+
+    context = b"\x01" + extract(b"", b"psk_id_hash", psk_id) + extract(b"", b"info_hash", info)
+    exporter = expand(extract(shared, b"secret", psk), b"exp", context)
+    return expand(exporter, b"sec", b"coffer/1 key"), expand(exporter, b"sec", b"coffer/1 commitment")
+
+ED_P, ED_L = 2**255 - 19, 2**252 + 27742317777372353535851937790883648493
+ED_Y8 = int.from_bytes(bytes.fromhex("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a"), "little")
+ED_LOW_ORDER_Y = {0, 1, ED_P - 1, ED_Y8, ED_P - ED_Y8}  # of the points of order 4, 1, 2 and 8
+
+def ed25519_valid(public: bytes, message: bytes, signature: bytes) -> bool:
+    """Strict verification (8.1); the library's equation is the one without the cofactor and compares R as bytes."""
+    ys = [int.from_bytes(point, "little") % 2**255 for point in (public, signature[:32])]
+    if any(y >= ED_P or y in ED_LOW_ORDER_Y for y in ys) or int.from_bytes(signature[32:], "little") >= ED_L:
+        return False
+    try:
+        ed25519.Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+# ---- Objects, header, key file, key slots, sections 2, 6, 7
+def read_at(path: Path, offset: int, length: int) -> bytes:
+    """At most `length` bytes of an object that exists."""
+    with open(path, "rb") as file:
+        return os.pread(file.fileno(), length, offset)
+
+def load(path: Path, limit: int, digest: bytes | None = None) -> bytes:
+    """A whole object within its limit, and with the hash that is known of it."""
+    need(path.is_file() and path.stat().st_size <= limit, f"{path} is missing or too long")
+    data = read_at(path, 0, limit)
+    need(digest in (None, H(data)), f"{path} is damaged")
+    return data
+
+HEADER: Table = {
+    1: ("major", UINT), 2: ("minor", UINT), 3: ("suite", UINT), 4: ("chunker", row(UINT32, UINT32, UINT32, UINT32)),
+    5: ("store_mode", integer(1, 3)), 6: ("sealing_key", octets(1216, 1216)), 7: ("owner_key", ID), 8: ("random", ID),
 }
 
-class Record:
-    """A well-formed record object (8.1); to make one of other bytes raises `FormatError`."""
-    def __init__(self, data: bytes) -> None:
-        need(80 <= len(data) <= RECORD_LEN_MAX, "record: length outside the limits")
-        magic, public_len, body_len = struct.unpack_from("<8sII", data)
-        need(magic == b"cofflog1", "record: wrong magic")
-        need(max(public_len, body_len) <= RECORD_PART_LEN_MAX, "record: a part is too long")
-        need(len(data) == 80 + public_len + body_len, "record: lengths do not add up")
-        self.public, self.body = data[16 : 16 + public_len], data[16 + public_len : len(data) - 64]
-        self.signature, self.chain = data[-64:], H(data)
-        self.fields = f = Fields(cbor_decode(self.public), "record")
-        self.vault_id, self.number, self.term, self.prev = f(1, ID), f(2, UINT), f(3, UINT), f(4, ID)
-        self.signer, self.kind, self.minor, self.time = f(5, ID), f(6, UINT), f(7, UINT), f(8, INT)
-        self.body_hash: bytes | None = f(9, ID, opt=True)
-        self.added: list[list[Any]] | None = f(10, each(row(ID, UINT, DOMAIN)), opt=True)
-        self.removed: list[bytes] | None = f(11, names(), opt=True)
-        self.slots: list[bytes] | None = f(12, names(), opt=True)
-        self.domain: bytes | None = f(13, DOMAIN, opt=True)
-        self.epoch: int | None = f(14, UINT, opt=True)
-        self.home: bytes = f(15, DOMAIN, opt=True) or bytes(16)
-        self.details: dict[int, Any] | None = f(16, MAP, opt=True)
-        need(ascending([entry[0] for entry in self.added or []]), "record: key 10 is not ascending")
-        need(all(entry[1] <= INDEX_LEN_MAX for entry in self.added or []), "record: segment is too long")
-        need(len(self.slots or []) <= SLOT_COUNT_MAX and self.number <= LOG_NUMBER_MAX, "record: beyond a limit")
-        for value in (self.body_hash, self.domain, self.epoch):
-            need((value is not None) == (body_len > 0), "record: keys 9, 13 and 14 do not fit the body")
+def parse_header(data: bytes) -> Map:
+    """The header in the bytes of `vault` (section 6)."""
+    need(len(data) <= HEADER_LEN_MAX and data[:16] == b"coffer vault\n\0\0\1", "not a header of this format")
+    header = fields(cbor_decode(data[16:]), HEADER, "header")
+    if header.major != 1 or header.minor > MINOR_KNOWN or header.suite != 1:
+        raise Refused("the vault has a version or suite that this reader does not know")
+    kind, low, bits, high = header.chunker
+    pcc = kind == 1 and 64 <= low and low + 256 <= high <= CHUNK_LEN_MAX and 6 <= bits <= 30
+    need(pcc or (kind == 2 and 64 <= low == high <= CHUNK_LEN_MAX and bits == 0), "header: bad chunker")
+    header.vault_id = H(data)
+    return header
 
-    def signature_valid(self) -> bool:
-        return ed25519_valid(self.signer, b"coffer/1 log record\0" + self.public, self.signature)
+def find_header(root: Path, vault_id: bytes | None) -> Map:
+    """The header, or where it is lost or another one its copy in record 0 (section 14)."""
+    try:
+        return parse_header(load(root / "vault", HEADER_LEN_MAX, vault_id))
+    except FormatError as fault:
+        record = parse_record(load(root / "log/000000000000", RECORD_LEN_MAX))
+        header = parse_header(fields(record.details, RECORD_0, "details").header)
+        ours = header.vault_id == record.vault_id and vault_id in (None, header.vault_id)
+        need(ours and record.signer == header.owner_key and signature_valid(record), f"no header: {fault}")
+        return header
 
-@dataclass
-class Role:
-    role: int
-    domains: list[bytes]
-    revoked: bool = False
+def parse_key_file(data: bytes) -> bytes:
+    """The secret in a key file (7.1)."""
+    need(len(data) <= KEY_FILE_LEN_MAX, "key file is too long")
+    lines = [line.strip(b" \t\r\f") for line in data.split(b"\n")]
+    lines = [line for line in lines if line and not line.startswith(b"#")]
+    found = re.fullmatch(rb"COFFER-KEY-1-([0-9a-f]{72})", b"\n".join(lines))
+    need(found is not None, "key file does not hold exactly one key")
+    raw = bytes.fromhex(found[1].decode())
+    need(H(b"coffer/1 key file" + raw[:32])[:4] == raw[32:], "key file: wrong check digits")
+    return raw[:32]
 
-@dataclass
-class Snapshot:
-    id: bytes
-    number: int  # of the record that made it effective
-    record: Record
-    live: bool = True
-    held: bool = False
+SLOT: Table = {
+    1: ("vault_id", ID), 2: ("epoch", UINT32), 3: ("purpose", integer(1, 2)), 4: ("kind", integer(1, 7)),
+    5: ("label", text(256)), 6: ("created", INT), 7: ("parameters", MAP), 8: ("salt", ID, None),
+    9: ("commitment", ID, None), 10: ("wrapped", octets(0, 4096)),
+}
+PARAMETERS: dict[int, Table] = {
+    1: {1: ("memory", UINT32), 2: ("passes", UINT32), 3: ("lanes", UINT32), 4: ("salt", octets(16, 16))},
+    2: {1: ("key_id", octets(8, 8))},
+}
 
-class Epoch(NamedTuple):
-    sealing_key: bytes
-    owner_key: bytes
-    prev_vk: bytes = b""
-    prev_rs: bytes = b""
+def parse_slot(data: bytes) -> Map:
+    """The slot in an object of `slots/`, of any kind, with its context (section 7)."""
+    need(len(data) <= SLOT_LEN_MAX, "slot is too long")
+    found = cbor_decode(data)
+    slot = fields(found, SLOT, "slot")
+    slot.context = cbor2.dumps({key: found[key] for key in found if key not in (9, 10)}, canonical=True)
+    for value in (slot.salt, slot.commitment):
+        need((value is not None) == (slot.kind in (1, 2, 6)), "slot: salt and commitment are of kinds 1, 2 and 6 alone")
+    slot.parameters = fields(slot.parameters, PARAMETERS.get(slot.kind, {}), "slot parameters")
+    return slot
 
-class Segment(NamedTuple):
-    length: int
-    domain: bytes
-    number: int
+def slot_secret(slot: Map, key_file: bytes | None, passphrase: bytes | None) -> bytes | None:
+    """The secret `s` from what the user gave, or None if this slot is not for it (section 7)."""
+    p = slot.parameters
+    if slot.kind == 1 and passphrase is not None:
+        good = 65_536 <= p.memory <= 4_194_304 and 3 <= p.passes <= 16 and 1 <= p.lanes <= 16
+        need(good, "slot: Argon2id parameters are outside the limits")
+        return hash_secret_raw(passphrase, p.salt, p.passes, p.memory, p.lanes, 32, Type.ID, 0x13)
+    fits = slot.kind == 2 and key_file is not None and p.key_id == kdf(key_file, "key file id")[:8]
+    return key_file if fits else None
 
-class LogEntry(NamedTuple):
-    """What replay says of a number: chain value (None if the record is missing), and why it is void, if it is."""
+def unwrap(slot: Map, secret: bytes) -> bytes:
+    """The key in a slot of kind 1, 2 or 6 (section 7)."""
+    keys = kdf(secret, "slot", slot.salt + slot.vault_id, 64)
+    need(hmac.compare_digest(keys[32:], slot.commitment), "slot: not its secret")
+    plain = gcm_open(keys[:32], P_WRAP, 0, slot.wrapped, slot.context)
+    need(len(plain) == 64 and hmac.compare_digest(plain[32:], H(slot.context)), "slot: the key is of another one")
+    return plain[:32]
 
-    chain: bytes | None
-    reason: str | None = None
+# ---- The log, sections 8 and 9
+OWNER, MAINTAINER, PUT = 1, 2, 3  # roles
+SNAPSHOT, PROGRESS, SLOTS, PROMOTE = 1, 2, 9, 15  # kinds
+NAMES, ORPHANS, ZERO_HOME = in_order(ID), in_order(row(integer(PACK, INDEX), ID)), bytes(16)
+
+# Who signs it; keys 10, 11, 12 and the body: "-" not allowed, "?" allowed, "!" demanded; details, None for no key 16.
+Kind = NamedTuple("Kind", [("roles", tuple[int, ...]), ("parts", str), ("details", Table | None)])
+OF_SNAPSHOTS: Table = {1: ("snapshots", NAMES)}
+KINDS: dict[int, Kind] = {
+    1: Kind((OWNER, PUT), "?--!", None),  # snapshot
+    2: Kind((OWNER, PUT), "!--!", None),  # progress
+    3: Kind((OWNER, MAINTAINER), "---!", OF_SNAPSHOTS),  # forget
+    4: Kind((OWNER, MAINTAINER), "?--!", OF_SNAPSHOTS),  # unforget
+    5: Kind((OWNER, MAINTAINER), "---!", OF_SNAPSHOTS | {2: ("held", BOOL)}),  # hold
+    6: Kind((OWNER, MAINTAINER), "---!", OF_SNAPSHOTS),  # tag
+    7: Kind((OWNER, MAINTAINER), "??-!", {1: ("base", UINT), 2: ("orphans", ORPHANS)}),  # prune
+    8: Kind((OWNER, MAINTAINER), "----", {1: ("base", UINT), 2: ("segments", NAMES), 3: ("packs", NAMES)}),  # sweep
+    9: Kind((OWNER,), "--!?", None),  # slots
+    10: Kind((OWNER,), "--!?", {1: ("number", UINT32), 2: ("sealing_key", octets(1216, 1216)), 3: ("owner_key", ID),
+                                4: ("previous_vault_key", octets(48, 48)), 6: ("new_domains", BOOL),
+                                5: ("previous_reader_secret", octets(48, 48))}),  # epoch
+    11: Kind((OWNER,), "---!", {1: ("action", integer(1, 2)), 2: ("key", ID), 3: ("role", integer(2, 4), None),
+                                4: ("domains", in_order(DOMAIN, LIST_MAX), None, True)}),  # role
+    12: Kind((OWNER,), "---!", {1: ("minor", UINT, None)}),  # policy
+    13: Kind((OWNER, MAINTAINER), "---!", {1: ("hash", ID), 2: ("approved", BOOL)}),  # approval
+    14: Kind((OWNER,), "---!", {1: ("home", DOMAIN)}),  # handover
+    15: Kind((OWNER,), "---!", {1: ("home", DOMAIN), 2: ("last", UINT), 3: ("chain", ID)}),  # promote
+    16: Kind((OWNER,), "---?", {1: ("records", each(BYTES))}),  # reconcile
+    17: Kind((OWNER, MAINTAINER), "----", {1: ("until_s", INT), 2: ("objects", UINT)}),  # locks
+    18: Kind((OWNER, MAINTAINER, PUT), "---!", {1: ("hash", ID)}),  # evidence
+    19: Kind((OWNER, MAINTAINER), "?--!", {1: ("number", UINT), 2: ("state_hash", ID)}),  # checkpoint
+}
+RECORD_0: Table = {1: ("header", octets(0, HEADER_LEN_MAX))}  # details of slots in record 0
+
+def kind_of(kind: int, number: int) -> Kind | None:
+    """What section 9 says of a kind in record `number`; None for a kind that is not in it."""
+    return Kind((OWNER,), "--!?", RECORD_0) if (kind, number) == (SLOTS, 0) else KINDS.get(kind)
+
+def parse_details(kind: int, number: int, value: Any) -> Map:
+    """Details by the rules of section 9 that need no state."""
+    rules = kind_of(kind, number)
+    need(rules is not None and (rules.details is None) == (value is None), "details in a kind without, or none")
+    details = fields(value or {}, (rules and rules.details) or {}, "details")
+    fine = kind != 11 or (details.action == 1) == (details.role is not None) == (details.domains is not None)
+    need(fine, "role and domains are of enrolment alone")
+    return details
+
+RECORD_TABLE: Table = {
+    1: ("vault_id", ID), 2: ("number", integer(0, LOG_NUMBER_MAX)), 3: ("term", UINT), 4: ("previous", ID),
+    5: ("signer", ID), 6: ("kind", UINT), 7: ("minor", UINT), 8: ("time", INT), 9: ("body_hash", ID, None),
+    10: ("added", each(row(ID, integer(0, INDEX_LEN_MAX), DOMAIN)), []), 11: ("removed", NAMES, []),
+    12: ("slots", in_order(ID, SLOT_COUNT_MAX), None), 13: ("domain", DOMAIN, None), 14: ("epoch", UINT32, None),
+    15: ("home", DOMAIN, ZERO_HOME), 16: ("details", MAP, None, True),
+}
+
+def parse_record(data: bytes) -> Map:
+    """The record in a log object, by rule 1 of 8.2 (8.1)."""
+    need(80 <= len(data) <= RECORD_LEN_MAX, "record: length outside the limits")
+    magic, public_len, body_len = struct.unpack_from("<8sII", data)
+    need(magic == b"cofflog1" and max(public_len, body_len) <= RECORD_PART_LEN_MAX, "record: wrong magic, or too long")
+    need(len(data) == 80 + public_len + body_len, "record: lengths do not add up")
+    record = fields(cbor_decode(data[16 : 16 + public_len]), RECORD_TABLE, "record")
+    record.public, record.body = data[16 : 16 + public_len], data[16 + public_len : -64]
+    record.signature, record.chain = data[-64:], H(data)
+    need(ascending([name for name, _, _ in record.added]), "record: segments are not ascending")
+    for value in (record.body_hash, record.domain, record.epoch):
+        need((value is not None) == (body_len > 0), "record: keys 9, 13 and 14 do not fit the body")
+    return record
+
+def signature_valid(record: Map) -> bool:
+    """Whether the signer signed the public part of a record (8.1)."""
+    return ed25519_valid(record.signer, b"coffer/1 log record\0" + record.public, record.signature)
+
+Segment = NamedTuple("Segment", [("length", int), ("domain", bytes), ("number", int)])  # number of the record with it
+Snapshot = NamedTuple("Snapshot", [("number", int), ("record", Map)])  # number of the record that made it effective
+Role = NamedTuple("Role", [("role", int), ("domains", set[bytes])])
+Outcome = NamedTuple("Outcome", [("chain", bytes | None), ("reason", str | None)])  # chain value; why a record is void
+# A record that is void for one of these may once have had other bytes (8.2, rule 7).
+UNPROVEN = ("missing", "malformed", "foreign", "body", "version", "signer", "signature")
 
 class Log:
     """The state of a vault by replay of its log (8.2)."""
-    def __init__(self, store: Store, header: Header) -> None:
-        self.vault_id = header.vault_id
-        self.epochs = [Epoch(header.sealing_key, header.owner_key)]
-        self.roles = {header.owner_key: Role(OWNER, [])}
-        self.minor, self.term, self.home = header.minor, 0, bytes(16)
-        self.slots: list[bytes] = []
-        self.live: dict[bytes, Segment] = {}
-        self.removed: dict[bytes, Segment] = {}  # and not swept
-        self.ever_removed: set[bytes] = set()
-        self.condemned: set[tuple[int, bytes]] = set()
-        self.swept: tuple[set[bytes], set[bytes]] = (set(), set())  # segments, packs
+    def __init__(self, root: Path, header: Map) -> None:
+        self.vault_id, self.minor, self.term, self.home = header.vault_id, header.minor, 0, ZERO_HOME
+        self.epochs = [header]  # then details of epoch records
+        self.roles = {header.owner_key: Role(OWNER, set())}  # of all keys that are or were enrolled
+        self.slots, self.outcomes, self.damage = list[bytes](), list[Outcome](), dict[int, str]()
+        self.live, self.removed = dict[bytes, Segment](), dict[bytes, Segment]()  # removed and not swept
+        self.condemned: set[tuple[int, bytes]] = set()  # and not swept
         self.snapshots: dict[bytes, Snapshot] = {}
-        self.last_prune = 0
-        self.entries: list[LogEntry] = []
-        self.damage: dict[int, str] = {}
-        self.checkpoints: dict[int, bool] = {}
-        listed = sorted(int(n) for n in store.list("log") if len(n) == 12 and n.isascii() and n.isdigit())
+        self.forgotten, self.held, self.revoked = set[bytes](), set[bytes](), set[bytes]()  # snapshots, and keys
+        self.swept_segments, self.swept_packs, self.last_prune = set[bytes](), set[bytes](), 0
+        named = [path.name for path in root.glob("log/*")]
+        listed = sorted(int(name) for name in named if len(name) == 12 and name.isascii() and name.isdigit())
         for number in range(LOG_NUMBER_MAX + 1):
-            length = store.size(log_name(number))
-            if length is not None:
-                data = store.read_range(log_name(number), 0, min(length, RECORD_LEN_MAX))
-                self.entries.append(self._take(number, data, length))
-            elif any(self._proves_gap(store, later) for later in listed if later > number):
+            path = root / f"log/{number:012d}"
+            if path.is_file():
+                self.outcomes.append(self._take(number, read_at(path, 0, RECORD_LEN_MAX), path.stat().st_size))
+            elif any(self._proves_gap(root, later) for later in listed if later > number):
                 self.damage[number] = "is missing"
-                self.entries.append(LogEntry(None, "malformed"))
+                self.outcomes.append(Outcome(None, "missing"))
             else:
                 break
-        self.surplus = sum(1 for number in listed if number >= len(self.entries))
+            if self.minor > MINOR_KNOWN:  # what follows may mean something else (section 3)
+                break
 
-    def _proves_gap(self, store: Store, number: int) -> bool:
-        """Whether record `number` shows that those below it were there once."""
+    def _proves_gap(self, root: Path, number: int) -> bool:
+        """Whether record `number` shows that those below it were there once (8.2)."""
         try:
-            record = Record(store.read(log_name(number), RECORD_LEN_MAX) or b"")
+            record = parse_record(load(root / f"log/{number:012d}", RECORD_LEN_MAX))
         except FormatError:
             return False
-        role = self.roles.get(record.signer)
-        ours = record.vault_id == self.vault_id and record.number == number
-        return ours and role is not None and not role.revoked and record.signature_valid()
+        return record.vault_id == self.vault_id and record.number == number and self._judge_signer(record) is None
 
-    def _take(self, number: int, data: bytes, length: int) -> LogEntry:
+    def _take(self, number: int, data: bytes, length: int) -> Outcome:
+        """Replay one object of `length` bytes, of which `data` are all or the first `RECORD_LEN_MAX` (8.1, 8.2)."""
         if length > RECORD_LEN_MAX:
-            return LogEntry(H(data + struct.pack("<Q", length)), "malformed")
+            return Outcome(H(data + struct.pack("<Q", length)), "malformed")
         try:
-            return LogEntry(H(data), self._judge(number, Record(data)))
+            record = parse_record(data)
         except FormatError:
-            return LogEntry(H(data), "malformed")
+            return Outcome(H(data), "malformed")
+        return Outcome(record.chain, self._judge(number, record))
 
-    def _judge(self, number: int, record: Record) -> str | None:
-        """Why `record` is void as record `number`; if it is not, None, and it has taken effect."""
+    def _judge(self, number: int, record: Map) -> str | None:
+        """Why `record` is void as record `number`; if it is not, None, and it has taken effect (8.2)."""
         if record.vault_id != self.vault_id or record.number != number:
             return "foreign"
         if reason := self._judge_origin(record):
             return reason
-        prev = self.entries[-1] if number else LogEntry(bytes(32))
-        if record.prev != prev.chain:
-            if prev.chain is not None and prev.reason not in ("malformed", "body", "signature"):
+        before = self.outcomes[-1] if number else Outcome(bytes(32), None)
+        if record.previous != before.chain:
+            if before.reason not in UNPROVEN:
                 return "chain"
             self.damage.setdefault(number - 1, f"had other bytes when record {number} was signed")
         if record.home != self.home:
@@ -269,729 +446,551 @@ class Log:
             return reason
         try:
             need(number > 0 or record.kind == SLOTS, "record 0 is not of kind slots")
-            self._check_details(number, record)
+            self._apply_kind(number, record, parse_details(record.kind, number, record.details))
         except FormatError:
             return "details"
-        for name in record.removed or []:
+        for name in record.removed:
             self.removed[name] = self.live.pop(name)
-            self.ever_removed.add(name)
         self._add(number, record)
         self.slots = self.slots if record.slots is None else record.slots
-        self._effect(number, record)
         return None
 
-    def _judge_origin(self, record: Record) -> str | None:
-        """Rules 3 to 6."""
-        role = self.roles.get(record.signer)
+    def _judge_origin(self, record: Map) -> str | None:
+        """Rules 3 to 6 of 8.2."""
         if record.body_hash is not None and record.body_hash != H(record.body):
             return "body"
-        if record.minor > self.minor:
-            return "version"
-        if role is None or role.revoked:
-            return "signer"
-        return None if record.signature_valid() else "signature"
+        return "version" if record.minor > self.minor else self._judge_signer(record)
 
-    def _judge_rights(self, number: int, record: Record) -> str | None:
-        """Rules 9 to 12."""
-        kind, role = KINDS.get(record.kind), self.roles[record.signer]
+    def _judge_signer(self, record: Map) -> str | None:
+        """Rules 5 and 6 of 8.2."""
+        if record.signer not in self.roles or record.signer in self.revoked:
+            return "signer"
+        return None if signature_valid(record) else "signature"
+
+    def _judge_rights(self, number: int, record: Map) -> str | None:
+        """Rules 9 to 12 of 8.2."""
+        kind, signer = kind_of(record.kind, number), self.roles[record.signer]
         if kind is None:
             return "kind"
-        rules = "--!!?" if record.kind == SLOTS and number == 0 else kind[2]
-        parts = (record.added, record.removed, record.slots, record.details, record.body or None)
-        if role.role not in kind[1] or any(rule == ("!" if p is None else "-") for rule, p in zip(rules, parts)):
+        parts = (record.added, record.removed, record.slots, record.body, record.details is not None)
+        rules = zip(kind.parts + ("-" if kind.details is None else "!"), parts)
+        if signer.role not in kind.roles or any(rule == ("-" if part else "!") for rule, part in rules):
             return "role"
-        used = {domain for _, _, domain in record.added or []} | ({record.domain} if record.domain else set())
-        if role.role == PUT and not used <= set(role.domains):
+        domains = {domain for _, _, domain in record.added} | {record.domain} - {None}
+        if signer.role == PUT and not domains <= signer.domains:
             return "domain"
-        known = any(name in self.live or name in self.ever_removed for name, _, _ in record.added or [])
-        return "segment" if known or not self.live.keys() >= set(record.removed or []) else None
+        known = self.live.keys() | self.removed.keys() | self.swept_segments
+        fresh = not any(name in known for name, _, _ in record.added)
+        return None if fresh and self.live.keys() >= set(record.removed) else "segment"
 
-    def _add(self, number: int, record: Record) -> None:
-        for name, length, domain in record.added or []:
-            self.live[name] = Segment(length, domain, number)
+    def _add(self, number: int, record: Map) -> None:
+        """Make segments of `record`, and the snapshot that it is, effective with `number` (8.2)."""
+        self.live.update((name, Segment(length, domain, number)) for name, length, domain in record.added)
         if record.kind == SNAPSHOT:
-            self.snapshots[record.chain] = Snapshot(record.chain, number, record)
+            self.snapshots[record.chain] = Snapshot(number, record)
 
-    def _check_details(self, number: int, record: Record) -> None:
-        """Rule 13: what section 9 states for the kind."""
-        f = Fields(record.details or {}, "details")
+    def _apply_kind(self, number: int, record: Map, d: Map) -> None:
+        """The rules for each kind that need the state, 13 of 8.2, and behind them its effect (section 9)."""
+        ids = set(getattr(d, "snapshots", []))
+        need(ids <= self.snapshots.keys(), "not an effective snapshot")
         match record.kind:
-            case 3 | 4 | 5 | 6:  # forget, unforget, hold, tag
-                need(all(name in self.snapshots for name in f(1, names())), "not an effective snapshot")
-                held = [name for name in f.map[1] if self.snapshots[name].held]
-                need(record.kind != 3 or not held, "forget of a held snapshot")
-                need(record.kind != 5 or BOOL(f.map.get(2)), "hold: key 2 is not a bool")
-            case 7 | 8:  # prune, sweep
-                need(self.last_prune <= f(1, UINT) < number, "base is outside its bounds")
-                if record.kind == 7:
-                    need(ascending(f(2, each(row(UINT, ID)))), "orphans are not ascending")
-                    need(all(kind in (PACK, INDEX) for kind, _ in f.map[2]), "orphan of another object kind")
-                else:
-                    need(not set(f(2, names())) & set(self.live), "sweep of a live segment")
-                    f(3, names())
-            case 9 if number == 0:
-                need(H(f(1, BYTES)) == self.vault_id, "record 0 does not carry the header")
-            case 10:  # section 9.10
-                f(2, exactly(1216)), f(4, exactly(48)), f(5, exactly(48)), f(6, BOOL)
-                need(f(1, UINT) == len(self.epochs) and f(3, ID) not in self.roles, "epoch does not follow, or old key")
-            case 11:  # section 9.11
-                action, known = f(1, UINT), self.roles.get(f(2, ID))
-                if action == 2:
-                    need(known is not None and not known.revoked and known.role != OWNER, "no such key to revoke")
-                    need(not {3, 4} & set(f.map), "revocation with a role or domains")
-                else:
-                    need(action == 1 and known is None, "unknown action, or the key was enrolled before")
-                    need(f(3, UINT) in (MAINTAINER, PUT, READ) and f(4, names(16)) is not None, "bad role")
-            case 12:  # section 9.12
-                minor = f(1, UINT, opt=True)
-                need(minor is None or minor >= self.minor, "policy lowers the minor version")
-                if minor is not None and minor > KNOWN_MINOR:
-                    raise Refused(f"record {number} raises the minor version beyond what this reader knows")
-            case 13:
-                f(1, ID), f(2, BOOL)
-            case 14 | 15:  # handover, promote
-                f(1, DOMAIN)
-                need(record.kind == 14 or f(2, UINT) == number - 1 and f(3, ID) == record.prev, "wrong place")
-            case 16:
-                self._check_reconcile(f, number)
-            case 17:
-                f(1, INT), f(2, UINT)
-            case 18 | 19:
-                f(1, ID if record.kind == 18 else UINT)
-                if record.kind == 19 and (digest := f(2, ID)) and f.map[1] == number - 1:
-                    self.checkpoints[number] = H(cbor_encode(self.canonical())) == digest
+            case 3:  # forget
+                need(not ids & self.held, "forget of a held snapshot")
+                self.forgotten |= ids
+            case 4:  # unforget
+                self.forgotten -= ids
+            case 5:  # hold
+                self.held = self.held | ids if d.held else self.held - ids
+            case 7:  # prune
+                need(self.last_prune <= d.base < number, "base is outside its bounds")
+                self.last_prune = number
+                self.condemned.update(map(tuple, d.orphans))
+            case 8:  # sweep
+                need(self.last_prune <= d.base < number, "base is outside its bounds")
+                need(self.live.keys().isdisjoint(d.segments), "sweep of a live segment")
+                self.last_prune = number
+                self.swept_segments.update(d.segments)
+                self.swept_packs.update(d.packs)
+                self.condemned -= {(INDEX, name) for name in d.segments} | {(PACK, name) for name in d.packs}
+                self.removed = {name: s for name, s in self.removed.items() if name not in self.swept_segments}
+            case 9:  # slots
+                need(number > 0 or H(d.header) == self.vault_id, "record 0 does not carry the header")
+            case 10:  # epoch
+                need(d.number == len(self.epochs) and d.owner_key not in self.roles, "epoch out of order, or old key")
+                self.revoked.add(self.epochs[-1].owner_key)
+                self.roles[d.owner_key] = Role(OWNER, set())
+                self.epochs.append(d)
+            case 11 if d.action == 1:  # enrolment
+                need(d.key not in self.roles, "the key is or was enrolled")
+                self.roles[d.key] = Role(d.role, set(d.domains))
+            case 11:  # revocation
+                need(d.key in self.roles and d.key not in self.revoked, "no such key to revoke")
+                need(self.roles[d.key].role != OWNER, "revocation of the owner")
+                self.revoked.add(d.key)
+            case 12:  # policy
+                need(d.minor is None or d.minor >= self.minor, "policy lowers the minor version")
+                self.minor = self.minor if d.minor is None else d.minor
+            case 14:  # handover
+                need(d.home not in (self.home, ZERO_HOME), "handover to no other home")
+                self.home = d.home
+            case 15:  # promote
+                need(d.home != ZERO_HOME and d.last == number - 1 and d.chain == record.previous, "wrong place")
+                self.home, self.term = d.home, record.term
+            case 16:  # reconcile
+                self._reconcile(number, [parse_record(data) for data in d.records])
+            case 19:  # checkpoint
+                need(d.number < number, "checkpoint of a later state")
 
-    def _check_reconcile(self, f: Fields, number: int) -> None:
+    def _reconcile(self, number: int, quoted: list[Map]) -> None:
         """Kind 16: each quoted record must be one that could take effect here, but for its place in a log."""
-        quoted = [Record(raw) for raw in f(1, each(BYTES))]
         for record in quoted:
             need(record.vault_id == self.vault_id and record.kind in (SNAPSHOT, PROGRESS), "unfit quoted record")
             fault = self._judge_origin(record) or self._judge_rights(number, record)
             need(fault is None and record.chain not in self.snapshots, f"quoted record: {fault or 'effective'}")
-        added = [entry[0] for record in quoted for entry in record.added or []]
-        need(len(set(added)) == len(added) and len({r.chain for r in quoted}) == len(quoted), "quoted twice")
+        for list_ in ([record.chain for record in quoted], [row[0] for record in quoted for row in record.added]):
+            need(len(set(list_)) == len(list_), "a record quoted twice, or a segment added by two")
+        for record in quoted:
+            self._add(number, record)
 
-    def _effect(self, number: int, record: Record) -> None:
-        """What a record of these kinds does beyond keys 10 to 12; its details were checked before."""
-        d = record.details or {}
-        match record.kind:
-            case 3 | 4:
-                for name in d[1]:
-                    self.snapshots[name].live = record.kind == 4
-            case 5:
-                for name in d[1]:
-                    self.snapshots[name].held = d[2]
-            case 7:
-                self.condemned.update(map(tuple, d[2]))
-                self.last_prune = number
-            case 8:
-                self.swept[0].update(d[2])
-                self.swept[1].update(d[3])
-                self.condemned -= {(INDEX, name) for name in d[2]} | {(PACK, name) for name in d[3]}
-                self.removed = {name: segment for name, segment in self.removed.items() if name not in self.swept[0]}
-                self.last_prune = number
-            case 10:
-                self.roles[self.epochs[-1].owner_key].revoked = True
-                self.roles[d[3]] = Role(OWNER, [])
-                self.epochs.append(Epoch(d[2], d[3], d[4], d[5]))
-            case 11 if d[1] == 1:
-                self.roles[d[2]] = Role(d[3], d[4])
-            case 11:
-                self.roles[d[2]].revoked = True
-            case 12:
-                self.minor = d.get(1, self.minor)
-            case 14 | 15:
-                self.home, self.term = d[1], record.term
-            case 16:
-                for raw in d[1]:
-                    self._add(number, Record(raw))
+# ---- Packs and index segments, sections 10 and 11
+DATA, META = 1, 2
+# Where a chunk is: a frame of a pack, and a range of the frame's plain bytes.
+Place = NamedTuple("Place", [("pack", bytes), ("frame", int), ("frame_offset", int), ("sealed_len", int),
+                             ("plain_len", int), ("offset", int), ("length", int)])
 
-    def canonical(self) -> dict[int, Any]:
-        """The canonical state after the last record taken (9.19)."""
+def parse_frame(data: bytes) -> tuple[int, int, int, bytes]:
+    """Codec, kind, plain length and payload of a frame's plaintext (section 10)."""
+    need(len(data) >= 8, "frame is too short")
+    codec, kind, zero, plain_len = struct.unpack_from("<BBHI", data)
+    need(codec in (0, 1) and kind in (DATA, META) and zero == 0, "frame: unknown codec or kind")
+    need(1 <= plain_len <= FRAME_PLAIN_MAX and (codec == 1 or plain_len == len(data) - 8), "frame: wrong plain length")
+    return codec, kind, plain_len, data[8:]
 
-        def table(segments: dict[bytes, Segment]) -> list[list[Any]]:
-            return [[name, s.length, s.domain, s.number] for name, s in sorted(segments.items())]
+def decompress(payload: bytes, plain_len: int) -> bytes:
+    """The plain bytes of exactly one Zstandard frame; never more than `plain_len` bytes are made (section 10)."""
+    try:
+        need(zstandard.frame_content_size(payload) in (plain_len, -1), "frame: wrong plain length")
+        plain = zstandard.ZstdDecompressor().decompress(payload, max_output_size=plain_len, allow_extra_data=False)
+    except zstandard.ZstdError as fault:
+        raise FormatError(f"frame: {fault}") from None
+    need(len(plain) == plain_len, "frame: wrong plain length")
+    return plain
 
-        epochs = [[number, epoch.sealing_key, epoch.owner_key] for number, epoch in enumerate(self.epochs)]
-        roles = [[key, role.role, role.domains, role.revoked] for key, role in sorted(self.roles.items())]
-        condemned = [list(orphan) for orphan in sorted(self.condemned)]
-        snapshots = [[s.id, s.number, 1 if s.live else 2, s.held] for s in self.snapshots.values()]
-        values = [len(self.entries) - 1, self.entries[-1].chain, self.term, self.home, self.minor, epochs, self.slots,
-                  roles, table(self.live), table(self.removed), condemned, *map(sorted, self.swept), snapshots]
-        return dict(enumerate(values, 1))
+def parse_index_head(data: bytes, object_len: int) -> Map:
+    """The head of an index segment, with offset and plain length of its tables (section 11)."""
+    need(len(data) >= 104 and object_len <= INDEX_LEN_MAX, "index segment: length outside the limits")
+    magic, domain, salt, commitment, packs, frames, chunks = struct.unpack_from("<8s16s32s32sIIQ", data)
+    need(magic == b"coffidx1", "index segment: wrong magic")
+    need(packs <= INDEX_PACKS_MAX and max(frames, chunks) <= INDEX_ROWS_MAX, "index segment: beyond a limit")
+    tables, at = {}, 104 + 40 * packs
+    for purpose, plain_len in ((P_FRAME_PAGE, 4 * packs + 12 * frames), (P_CHUNK_PAGE, 32 * chunks)):
+        tables[purpose] = (at, plain_len)
+        at += plain_len + -(-plain_len // PAGE_LEN) * TAG_LEN
+    need(object_len == at, "index segment: length does not fit its tables")
+    return Map(domain=domain, salt=salt, commitment=commitment, packs=packs, frames=frames, tables=tables)
 
-# ---- Keys of the vault, sections 4, 5.2, 7
+def parse_pack_table(data: bytes, count: int) -> list[tuple[bytes, int]]:
+    """Names and stored lengths of packs (section 11)."""
+    need(len(data) == 40 * count, "pack table: wrong length")
+    packs = list(struct.iter_unpack("<32sQ", data))
+    need(len({name for name, _ in packs}) == count, "pack table: pack named twice")
+    need(all(PACK_LEN_MIN <= length <= PACK_LEN_MAX for _, length in packs), "pack table: pack of an unfit length")
+    return packs
 
-class Keys:
-    """Reader secrets of all epochs that one opened slot leads to, and what is derived from them."""
-    def __init__(self, store: Store, log: Log, key_file: bytes | None, passphrase: bytes | None) -> None:
-        self.vault_id, self.log = log.vault_id, log
-        self._rs: dict[int, bytes] = {}
-        self._sealing: dict[int, XWing] = {}
-        faults = ["no current slot is for this key"]
-        for name in log.slots:
-            try:
-                data = store.read(f"slots/{name.hex()}", SLOT_LEN_MAX)
-                need(data is not None and H(data) == name, f"slot {name.hex()} is missing or damaged")
-                slot = Slot(data or b"")
-                need(slot.vault_id == log.vault_id and slot.epoch < len(log.epochs), "slot is of another vault")
-                if slot.epoch not in self._rs and (secret := slot.secret(key_file, passphrase)):
-                    key = slot.unwrap(secret)
-                    self._take(slot.epoch, *((key, None) if slot.purpose == 1 else (None, key)))
-            except FormatError as fault:
-                faults.append(str(fault))
-        if not self._rs:
-            raise Refused("; ".join(faults))
+def open_index(data: bytes, vault_id: bytes, index_key: bytes) -> Map:
+    """An index segment with its tables opened (section 11)."""
+    index = parse_index_head(data, len(data))
+    index.pack_table = parse_pack_table(data[104 : 104 + 40 * index.packs], index.packs)
+    keys = kdf(index_key, "index segment", vault_id + index.salt, 64)
+    need(hmac.compare_digest(keys[32:], index.commitment), "index segment: commitment does not match")
+    seal = Seal(keys[:32], vault_id, INDEX, index.salt)
 
-    def _take(self, number: int, vk: bytes | None, rs: bytes | None) -> None:
-        """Check the keys of an epoch against its public keys, and go on to the one before (9.10)."""
-        epoch = self.log.epochs[number]
-        if vk is not None:
-            owner = Ed25519PrivateKey.from_private_bytes(kdf(vk, "owner signing key")).public_key()
-            need(owner.public_bytes_raw() == epoch.owner_key, f"the owner's key of epoch {number} does not follow")
-            need(rs in (None, kdf(vk, "reader")), f"the keys of epoch {number} do not belong together")
-            rs = kdf(vk, "reader")
-        assert rs is not None
-        sealing = XWing(kdf(rs, "sealing key"))
-        need(sealing.public == epoch.sealing_key, f"the sealing key of epoch {number} does not follow")
-        self._rs[number], self._sealing[number] = rs, sealing
-        if number > 0:
-            vk_seal, rs_seal = (Seal(kdf(secret, label), self.vault_id, EPOCH, bytes(32)) for secret, label in
-                                ((vk or rs, "previous vault key"), (rs, "previous reader secret")))
-            prev_vk = vk_seal.open(P_PREV_VK, number, epoch.prev_vk) if vk is not None else None
-            self._take(number - 1, prev_vk, rs_seal.open(P_PREV_RS, number, epoch.prev_rs))
+    def table(purpose: int) -> bytes:
+        start, plain_len = index.tables[purpose]
+        pages = [min(PAGE_LEN, plain_len - at) + TAG_LEN for at in range(0, plain_len, PAGE_LEN)]
+        starts = range(start, len(data), PAGE_LEN + TAG_LEN)
+        return b"".join(seal.open(purpose, n, data[starts[n] : starts[n] + size]) for n, size in enumerate(pages))
 
-    def domain(self, domain: bytes, label: str) -> bytes:
-        """A key of a dedup domain (the table in section 4)."""
-        number = int.from_bytes(domain[:4], "little")
-        need(number in self._rs, f"no key for epoch {number}")
-        return kdf(kdf(self._rs[number], "dedup domains"), label, domain)
+    index.frame_table, index.chunk_table = table(P_FRAME_PAGE), table(P_CHUNK_PAGE)
+    return index
 
-    def unseal(self, kind: int, head: bytes, domain: bytes, epoch: int | None) -> Seal:
-        """The key of a pack or body from salt, enc and commitment (5.2); without an epoch all are tried."""
-        need(len(head) == PACK_HEAD_LEN, "sealed object is too short")
-        salt, enc, commitment = head[:32], head[32:1152], head[1152:]
-        info = b"coffer/1 " + (b"pack" if kind == PACK else b"record") + b"\0" + self.vault_id + salt
-        psk = self.domain(domain, "psk")
-        for number in sorted(self._sealing, reverse=True) if epoch is None else [epoch]:
-            need(number in self._sealing, f"no key for epoch {number}")
-            shared = self._sealing[number].decapsulate(enc)
-            key, expected = hpke_keys(shared, psk, b"coffer/1 domain" + domain, info)
-            if hmac.compare_digest(commitment, expected):
-                return Seal(key, self.vault_id, kind, salt)
-        raise FormatError("commitment does not match: not sealed to a known key, or damaged")
-
-    def open_body(self, record: Record) -> Any:
-        """The CBOR map in a sealed body (8.1)."""
-        seal = self.unseal(RECORD, record.body[:PACK_HEAD_LEN], record.domain or b"", record.epoch)
-        extra = struct.pack("<Q", record.number) + record.signer
-        plain = seal.open(P_BODY, 0, record.body[PACK_HEAD_LEN:], extra)
-        length = int.from_bytes(plain[:4], "little")
-        need(len(plain) == -(-(4 + length) // 512) * 512 and not any(plain[4 + length :]), "body: wrong padding")
-        return cbor_decode(plain[4 : 4 + length])
-
-# ---- Index segments and packs, sections 10 and 11
-
-class Place(NamedTuple):
-    """Where a chunk is: a frame of a pack, and a range of the frame's plain bytes."""
-
-    pack: bytes
-    frame: int
-    frame_offset: int
-    sealed_len: int
-    plain_len: int
-    offset: int
-    length: int
-
-class Index:
-    """An index segment (section 11). Without `unlock` only its pack table can be read."""
-    def __init__(self, data: bytes) -> None:
-        need(104 <= len(data) <= INDEX_LEN_MAX, "index segment: length outside the limits")
-        head = struct.unpack_from("<8s16s32s32sIIQ", data)
-        magic, self.domain, self.salt, self.commitment, packs, self.frames, self.chunks = head
-        need(magic == b"coffidx1", "index segment: wrong magic")
-        need(packs <= INDEX_PACKS_MAX and max(self.frames, self.chunks) <= INDEX_ROWS_MAX, "index segment: too large")
-        self._data, self._pages = data, {}
-        self._lens = {P_FRAME_PAGE: 4 * packs + 12 * self.frames, P_CHUNK_PAGE: 32 * self.chunks}
-        sealed = [length + -(-length // PAGE_LEN) * TAG_LEN for length in self._lens.values()]
-        start = 104 + 40 * packs
-        self._starts = {P_FRAME_PAGE: start, P_CHUNK_PAGE: start + sealed[0]}
-        need(len(data) == start + sum(sealed), "index segment: length does not fit its tables")
-        self.packs: list[tuple[bytes, int]] = list(struct.iter_unpack("<32sQ", data[104:start]))
-        need(len({name for name, _ in self.packs}) == packs, "index segment: pack named twice")
-        need(all(length <= PACK_LEN_MAX for _, length in self.packs), "index segment: pack is too long")
-
-    def unlock(self, vault_id: bytes, index_key: bytes) -> None:
-        keys = kdf(index_key, "index segment", vault_id + self.salt, 64)
-        need(hmac.compare_digest(keys[32:], self.commitment), "index segment: commitment does not match")
-        self._seal = Seal(keys[:32], vault_id, INDEX, self.salt)
-
-    def _read(self, purpose: int, offset: int, length: int) -> bytes:
-        """Bytes of a table; the pages that hold them are opened when first needed."""
-        need(offset + length <= self._lens[purpose], "index segment: row outside its table")
-        out = b""
-        while len(out) < length:
-            page, at = divmod(offset + len(out), PAGE_LEN)
-            if (purpose, page) not in self._pages:
-                size = min(PAGE_LEN, self._lens[purpose] - page * PAGE_LEN) + TAG_LEN
-                start = self._starts[purpose] + page * (PAGE_LEN + TAG_LEN)
-                plain = self._seal.open(purpose, page, self._data[start : start + size])
-                rows = [plain[i : i + 20] for i in range(0, len(plain), 32)]
-                need(purpose == P_FRAME_PAGE or ascending(rows), "index segment: chunks are not ascending")
-                self._pages[purpose, page] = plain
-            out += self._pages[purpose, page][at : at + length - len(out)]
-        return out
-
-    def find(self, chunk_id: bytes) -> Place | None:
-        first = bisect_left(range(self.chunks), chunk_id[:20], key=lambda n: self._read(P_CHUNK_PAGE, 32 * n, 20))
-        if first == self.chunks or self._read(P_CHUNK_PAGE, 32 * first, 20) != chunk_id[:20]:
-            return None
-        return self._place(*struct.unpack("<HHII", self._read(P_CHUNK_PAGE, 32 * first + 20, 12)))
-
-    def _place(self, pack: int, frame: int, offset: int, length: int) -> Place:
-        need(pack < len(self.packs), "index segment: no such pack")
-        first = int.from_bytes(self._read(P_FRAME_PAGE, 4 * pack, 4), "little")
-        last = pack + 1 == len(self.packs)
-        end = self.frames if last else int.from_bytes(self._read(P_FRAME_PAGE, 4 * pack + 4, 4), "little")
-        need(first + frame < end <= self.frames, "index segment: no such frame")
-        at = 4 * len(self.packs) + 12 * (first + frame)
-        start, sealed_len, plain_len = struct.unpack("<III", self._read(P_FRAME_PAGE, at, 12))
-        name, stored = self.packs[pack]
-        need(PACK_HEAD_LEN <= start and start + sealed_len <= stored - FOOTER_LEN, "index segment: frame outside pack")
-        return Place(name, frame, start, sealed_len, plain_len, offset, length)
-
-class Packs:
-    """Opens frames and directories of packs (section 10)."""
-    def __init__(self, store: Store, keys: Keys) -> None:
-        self._store, self._keys = store, keys
-        self._seals: dict[tuple[bytes, bytes], Seal] = {}
-        self._frames: OrderedDict[tuple[bytes, int, int], tuple[int, bytes]] = OrderedDict()
-
-    def _seal(self, name: bytes, domain: bytes) -> Seal:
-        if (name, domain) not in self._seals:
-            size = self._store.size(pack_name(name))
-            need(size is not None and size <= PACK_LEN_MAX, f"pack {name.hex()} is missing or too long")
-            head = self._store.read_range(pack_name(name), 0, PACK_HEAD_LEN)
-            self._seals[name, domain] = self._keys.unseal(PACK, head, domain, None)
-        return self._seals[name, domain]
-
-    def frame(self, domain: bytes, p: Place) -> tuple[int, bytes]:
-        """Kind and plain bytes of the frame that `p` lies in."""
-        key = (p.pack, p.frame, p.frame_offset)
-        seal = self._seal(p.pack, domain)
-        if key not in self._frames:
-            need(1 <= p.plain_len <= FRAME_PLAIN_MAX and p.sealed_len <= PACK_LEN_MAX, "frame: beyond a limit")
-            sealed = self._store.read_range(pack_name(p.pack), p.frame_offset, p.sealed_len)
-            data = seal.open(P_FRAME, p.frame, sealed)
-            need(len(data) >= 8, "frame is too short")
-            codec, kind, zero, plain_len = struct.unpack_from("<BBHI", data)
-            need(codec in (0, 1) and kind in (1, 2) and zero == 0, "frame: unknown codec or kind")
-            need(plain_len == p.plain_len, "frame: plain length differs from what the index says")
-            plain = data[8:] if codec == 0 else zstd_open(data[8:], plain_len)
-            need(len(plain) == plain_len, "frame: wrong plain length")
-            self._frames[key] = kind, plain
-            if len(self._frames) > 8:
-                self._frames.popitem(last=False)
-        return self._frames[key]
-
-    def directory(self, name: bytes, domain: bytes) -> list[tuple[bytes, Place]]:
-        """Ids and places of all chunks in a pack, from its directory."""
-        seal = self._seal(name, domain)
-        size = self._store.size(pack_name(name)) or 0
-        need(size >= PACK_HEAD_LEN + FOOTER_LEN, "pack is too short")
-        footer = seal.open(P_FOOTER, 0, self._store.read_range(pack_name(name), size - FOOTER_LEN, FOOTER_LEN))
-        start, sealed_len, used, frames, zero = struct.unpack("<QQQII", footer)
-        need(PACK_HEAD_LEN <= start and start + sealed_len + FOOTER_LEN == size and zero == 0, "pack: bad footer")
-        plain = seal.open(P_DIRECTORY, 0, self._store.read_range(pack_name(name), start, sealed_len))
-        need(24 <= used <= len(plain) and frames <= PACK_FRAMES_MAX, "pack: bad directory")
-        count, chunks, own_domain = struct.unpack_from("<II16s", plain)
-        need(count == frames and used == 24 + 16 * frames + 36 * chunks, "pack: directory does not fit its counts")
-        need(own_domain == domain and not any(plain[used:]), "pack: wrong domain or padding")
-        need(size == padme(size - (len(plain) - used)), "pack: wrong padded length")
-        rows = struct.iter_unpack("<32sI", plain[24 + 16 * frames : used])
-        at, places = PACK_HEAD_LEN, []
-        for number, entry in enumerate(struct.iter_unpack("<IIII", plain[24 : 24 + 16 * frames])):
-            offset, frame_sealed, plain_len, inside = entry
-            need(offset == at and 1 <= inside <= chunks - len(places), "pack: bad frame row")
-            at, filled = at + frame_sealed, 0
-            for chunk_id, length in (next(rows) for _ in range(inside)):
-                need(1 <= length <= CHUNK_LEN_MAX, "pack: bad chunk row")
-                places.append((chunk_id, Place(name, number, offset, frame_sealed, plain_len, filled, length)))
-                filled += length
-            need(filled == plain_len, "pack: chunks do not fill their frame")
-        need(at == start and len(places) == chunks, "pack: frames or chunks left over")
-        return places
+def index_places(index: Map) -> Iterator[tuple[bytes, Place]]:
+    """First 20 bytes of ids, and places, of all chunks in an index segment (section 11)."""
+    firsts = [*struct.unpack_from(f"<{index.packs}I", index.frame_table), index.frames]
+    rows = list(struct.iter_unpack("<20sHHII", index.chunk_table))
+    need(firsts[0] == 0 and firsts == sorted(firsts), "index segment: bad frame counts")
+    need(ascending([chunk_id for chunk_id, *_ in rows]), "index segment: chunks are not ascending")
+    for chunk_id, pack, frame, offset, length in rows:
+        need(pack < index.packs and firsts[pack] + frame < firsts[pack + 1], "index segment: no such frame")
+        row_at = 4 * index.packs + 12 * (firsts[pack] + frame)
+        start, sealed_len, plain_len = struct.unpack_from("<III", index.frame_table, row_at)
+        name, stored = index.pack_table[pack]
+        need(SEAL_HEAD_LEN <= start and start + sealed_len <= stored - FOOTER_LEN, "index segment: frame outside pack")
+        yield chunk_id, Place(name, frame, start, sealed_len, plain_len, offset, length)
 
 # ---- Manifests and trees, sections 9.1 and 12
-
-FILE, DIRECTORY, SYMLINK, RESOURCE = 1, 2, 3, 8
+FILE, DIRECTORY, SYMLINK, CHARACTER, BLOCK, RESOURCE = 1, 2, 3, 6, 7, 8
+NODE_TYPES = {4: stat.S_IFIFO, 5: stat.S_IFSOCK, CHARACTER: stat.S_IFCHR, BLOCK: stat.S_IFBLK}
 KIND_NAMES = ("", "file", "dir", "symlink", "fifo", "socket", "char", "block", "resource")
-DATA, META = 1, 2
-ROOT = row(ID, UINT, UINT)
-CHILD = row(BYTES, ID, UINT, UINT, UINT)
-CONTENT = row(UINT, at_most(36 * CONTENT_ROWS_MAX))
-BLOB: Test = lambda v: at_most(BLOB_INLINE_MAX)(v) or row(ID, UINT)(v)
+
+def path_valid(path: Any) -> bool:
+    """Whether `path` keeps the rules for paths (12.1)."""
+    fine = octets(0, PATH_LEN_MAX)(path) and b"\0" not in path
+    parts = path.split(b"/") if fine and path else []
+    return fine and all(0 < len(part) <= COMPONENT_LEN_MAX and part not in (b".", b"..") for part in parts)
 
 def path_key(path: bytes) -> bytes:
     """Orders as section 12 does: component by component, the separator below every other byte."""
     return path.replace(b"/", b"\0")
 
-def path_valid(path: bytes) -> bool:
-    parts = path.split(b"/")
-    fine = all(0 < len(part) <= COMPONENT_LEN_MAX and part not in (b".", b"..") for part in parts)
-    return len(path) <= PATH_LEN_MAX and b"\0" not in path and (fine or path == b"")
+CHUNK_REF, TREE_LEN = row(ID, integer(1, CHUNK_LEN_MAX)), integer(1, TREE_LEN_MAX)
+MANIFEST: Table = {
+    1: ("collector", TEXT), 2: ("host", TEXT), 3: ("tags", in_order(TEXT, LIST_MAX), []),
+    4: ("sources", each(octets(0, PATH_LEN_MAX), LIST_MAX)), 5: ("start_ns", INT), 6: ("end_ns", INT),
+    7: ("root", row(ID, TREE_LEN, integer(0, TREE_HEIGHT_MAX))), 8: ("statistics", MAP), 9: ("parent", ID, None),
+    10: ("completeness", MAP), 11: ("program", TEXT), 12: ("user", TEXT, None), 13: ("facts", MAP, None),
+}
+STATISTICS: Table = {key: (f"number_{key}", UINT, 0) for key in range(1, 10)}
+COMPLETENESS: Table = {1: ("complete", BOOL), 2: ("errors", each(row(BYTES, TEXT), ERRORS_MAX)), 3: ("count", UINT)}
 
-class Entry:
-    """A tree entry (12.1)."""
-    def __init__(self, value: Any) -> None:
-        f = Fields(value, "entry")
-        self.path, self.kind, self.mode = f(1, BYTES), f(2, UINT), f(3, UINT)
-        need(path_valid(self.path), f"entry: bad path {self.path!r}")
-        need(1 <= self.kind <= 8 and self.mode <= 0o7777, "entry: bad kind or mode")
-        need(self.path != b"" or self.kind == DIRECTORY, "entry: empty path of something not a directory")
-        self.uid, self.gid, self.mtime = f(4, UINT), f(5, UINT), f(8, INT)
-        f(6, BYTES, opt=True), f(7, BYTES, opt=True), f(17, UINT, opt=True)
-        self.size: int = f(9, UINT, opt=True) or 0
-        self.inline: bytes | None = f(10, at_most(INLINE_LEN_MAX), opt=True)
-        self.content: list[Any] | None = f(11, CONTENT, opt=True)
-        self.target: bytes | None = f(12, at_most(LINK_TARGET_MAX), opt=True)
-        self.link: bytes | None = f(13, BYTES, opt=True)
-        self.xattrs, self.holes = f(14, BLOB, opt=True), f(15, BLOB, opt=True)
-        device, service = f(16, row(UINT, UINT), opt=True), f(18, MAP, opt=True)
-        has_content = self.inline is not None or self.content is not None
-        need(not (self.inline is not None and self.content is not None), "entry: content twice")
-        need(not has_content or self.kind in (FILE, RESOURCE) and self.link is None, "entry: content out of place")
-        need(self.inline is None or self.kind == FILE, "entry: inline content of a resource")
-        need(self.size == 0 or self.kind in (FILE, RESOURCE), "entry: size of something without content")
-        need(self.holes is None or self.kind == FILE and self.link is None, "entry: holes out of place")
-        need((self.target is not None) == (self.kind == SYMLINK and self.link is None), "entry: bad link target")
-        need((device is not None) == (self.kind in (6, 7) and self.link is None), "entry: bad device numbers")
-        need(service is None or self.kind == RESOURCE, "entry: metadata of something not a resource")
-        linked = self.link is None or path_valid(self.link) and path_key(self.link) < path_key(self.path)
-        need(linked and (self.link is None or self.kind != DIRECTORY), "entry: bad hard link")
+def parse_manifest(body: bytes) -> Map:
+    """The manifest in the body of a snapshot record (9.1)."""
+    manifest = fields(cbor_decode(body), MANIFEST, "manifest")
+    manifest.statistics = fields(manifest.statistics, STATISTICS, "statistics")
+    manifest.completeness = c = fields(manifest.completeness, COMPLETENESS, "completeness")
+    need(c.complete == (c.count == 0) and len(c.errors) <= c.count, "manifest: completeness does not fit the errors")
+    return manifest
+
+ROWS: Test = lambda v: BYTES(v) and len(parse_rows(v, ENTRY_ROWS_MAX)) > 0
+BLOB: Test = lambda v: octets(0, BLOB_INLINE_MAX)(v) or CHUNK_REF(v)
+OWNER_NAME = octets(0, OWNER_NAME_MAX)
+ENTRY: Table = {
+    1: ("path", path_valid), 2: ("kind", integer(1, 8)), 3: ("mode", integer(0, 0o7777)), 4: ("uid", UINT32),
+    5: ("gid", UINT32), 6: ("user", OWNER_NAME, None), 7: ("group", OWNER_NAME, None), 8: ("mtime", INT),
+    9: ("size", UINT, 0), 10: ("inline", octets(0, INLINE_LEN_MAX), None),
+    11: ("content", row(integer(0, CONTENT_LEVEL_MAX), ROWS), None), 12: ("target", octets(0, LINK_TARGET_MAX), None),
+    13: ("link", path_valid, None), 14: ("xattrs", BLOB, None), 15: ("holes", BLOB, None),
+    16: ("device", row(UINT32, UINT32), None), 17: ("marks", UINT, 0), 18: ("service", MAP, None),
+}
+
+def parse_entry(value: Any) -> Map:
+    """A tree entry by the rules that concern it alone (12.1)."""
+    e = fields(value, ENTRY, "entry")
+    need(e.path != b"" or e.kind == DIRECTORY, "entry: empty path of something not a directory")
+    need(e.inline is None or (e.content is None and e.kind == FILE), "entry: content twice, or inline in a resource")
+    sized, filled = e.kind in (FILE, RESOURCE), any(v is not None for v in (e.inline, e.content, e.holes))
+    need(sized or e.size == 0, "entry: size of something without content")
+    need(filled == (sized and e.link is None and e.size > 0), "entry: size, content and holes do not fit each other")
+    need(e.inline is None or e.holes is not None or len(e.inline) == e.size, "entry: size is not that of its content")
+    need((e.target is not None) == (e.kind == SYMLINK) and b"\0" not in (e.target or b""), "entry: bad link target")
+    need((e.device is not None) == (e.kind in (CHARACTER, BLOCK)), "entry: bad device numbers")
+    need(e.service is None or e.kind == RESOURCE, "entry: metadata of something not a resource")
+    need(e.link is None or (e.kind != DIRECTORY and path_key(e.link) < path_key(e.path)), "entry: bad hard link")
+    return e
+
+def parse_leaf(data: bytes) -> list[Map]:
+    """The entries in a leaf (section 12)."""
+    items = cbor_decode(data)
+    need(len(data) <= TREE_LEN_MAX and each(MAP, LIST_MAX)(items), "leaf is too large, or not an array of entries")
+    entries = [parse_entry(item) for item in items]
+    need(ascending([path_key(entry.path) for entry in entries]), "leaf: paths are not ascending")
+    return entries
+
+CHILD = row(path_valid, ID, TREE_LEN, UINT, UINT)
+
+def parse_node(data: bytes) -> list[list[Any]]:
+    """The children in a node (section 12)."""
+    children = cbor_decode(data)
+    need(len(data) <= TREE_LEN_MAX and each(CHILD, LIST_MAX)(children), "node is too large, or has a malformed child")
+    need(len(children) > 0 and ascending([path_key(child[0]) for child in children]), "node is empty, or not in order")
+    return children
+
+def parse_rows(rows: bytes, limit: int) -> list[tuple[bytes, int]]:
+    """Ids and lengths in the rows of a content list (12.3)."""
+    need(len(rows) % 36 == 0 and 1 <= len(rows) // 36 <= limit, "content list: no rows, a part of one, or too many")
+    found = list(struct.iter_unpack("<32sI", rows))
+    need(all(1 <= length <= CHUNK_LEN_MAX for _, length in found), "content list: bad length of a chunk")
+    return found
+
+def parse_holes(raw: bytes, size: int) -> list[tuple[int, int]]:
+    """Offsets and lengths of the holes of a file (12.1)."""
+    need(len(raw) > 0 and len(raw) % 16 == 0, "holes: none, or bytes left over")
+    rows = list(struct.iter_unpack("<QQ", raw))
+    ends = [-1, *(offset + length for offset, length in rows)]
+    fine = all(length > 0 and offset > end for (offset, length), end in zip(rows, ends))
+    need(fine and ends[-1] <= size, "holes: empty, not ascending or outside the file")
+    return rows
+
+def parse_xattrs(raw: bytes) -> list[list[bytes]]:
+    """Names and values of extended attributes (12.1)."""
+    pairs = cbor_decode(raw)
+    need(each(row(octets(1, 2**32), BYTES))(pairs) and len(pairs) > 0, "attributes: malformed or none")
+    names = [name for name, _ in pairs]
+    need(ascending(names) and b"\0" not in b"".join(names), "attributes: bad names")
+    return pairs
+
+# ---- A vault that a key opens, sections 4, 5.2, 7, 9.10, 14
+def unpad_body(plain: bytes) -> bytes:
+    """The CBOR in the plaintext of a body (8.1)."""
+    length = int.from_bytes(plain[:4], "little")
+    need(len(plain) >= 4 and len(plain) == -(-(4 + length) // 512) * 512, "body: wrong length")
+    need(not any(plain[4 + length :]), "body: wrong padding")
+    return plain[4 : 4 + length]
 
 class Vault:
-    """A vault that was opened with a key."""
-    def __init__(self, store: Store, log: Log, keys: Keys) -> None:
-        self.store, self.log, self.keys = store, log, keys
-        self.packs = Packs(store, keys)
-        self._index: dict[bytes, Index | None] = {}
-        self._scanned: dict[bytes, dict[bytes, list[Place]]] = {}
-        self.notes: list[str] = []
-
-    def manifest(self, snapshot: Snapshot) -> Fields:
-        """The manifest of a snapshot (9.1)."""
-        f = Fields(self.keys.open_body(snapshot.record), "manifest")
-        f(1, TEXT), f(2, TEXT), f(4, each(BYTES)), f(5, INT), f(6, INT), f(11, TEXT)
-        need(ascending(f(3, each(TEXT), opt=True) or []), "manifest: tags are not ascending")
-        need(f(7, ROOT)[2] <= TREE_HEIGHT_MAX and all(map(UINT, f(8, MAP).values())), "manifest: bad root or numbers")
-        f(9, ID, opt=True), f(12, TEXT, opt=True), f(13, MAP, opt=True)
-        done = Fields(f(10, MAP), "completeness")
-        done(1, BOOL), done(3, UINT)
-        need(len(done(2, each(row(BYTES, TEXT)))) <= 1000, "manifest: too many errors listed")
-        return f
-
-    def _segment(self, name: bytes, segment: Segment) -> Index | None:
-        if name not in self._index:
-            self._index[name] = None
+    """Reads what a vault holds, with the keys of all epochs that one opened slot leads to."""
+    def __init__(self, root: Path, log: Log, key_file: bytes | None, passphrase: bytes | None) -> None:
+        self.root, self.log, self.notes = root, log, [f"record {n} {what}" for n, what in log.damage.items()]
+        faults = ["no current slot opens with this key"]
+        self._rs, self._sealing = dict[int, bytes](), dict[int, XWing]()
+        for name in log.slots:
             try:
-                data = self.store.read(f"index/{name.hex()}", INDEX_LEN_MAX)
-                need(data is not None and len(data) == segment.length and H(data) == name, "missing or damaged")
-                index = Index(data or b"")
-                need(index.domain == segment.domain, "of another domain than the log says")
-                index.unlock(self.log.vault_id, self.keys.domain(index.domain, "index"))
-                self._index[name] = index
+                slot = parse_slot(load(root / "slots" / name.hex(), SLOT_LEN_MAX, name))
+                need(slot.vault_id == log.vault_id and slot.epoch < len(log.epochs), "of another vault or epoch")
+                if slot.epoch not in self._rs and (secret := slot_secret(slot, key_file, passphrase)):
+                    key = unwrap(slot, secret)
+                    self._take_keys(slot.epoch, *((key, kdf(key, "reader")) if slot.purpose == 1 else (None, key)))
+            except FormatError as fault:
+                faults.append(f"slot {name.hex()}: {fault}")
+        if not self._rs:
+            raise Refused("; ".join(faults))
+
+    def _take_keys(self, number: int, vk: bytes | None, rs: bytes) -> None:
+        """Check keys of an epoch against its public keys (section 7), and go on to the epoch before (9.10)."""
+        epoch, sealing = self.log.epochs[number], XWing(kdf(rs, "sealing key"))
+        need(sealing.public == epoch.sealing_key, f"the sealing key of epoch {number} does not follow")
+        if vk is not None:
+            owner = ed25519.Ed25519PrivateKey.from_private_bytes(kdf(vk, "owner signing key")).public_key()
+            need(owner.public_bytes_raw() == epoch.owner_key, f"the owner's key of epoch {number} does not follow")
+            need(kdf(vk, "reader") == rs, f"the keys of epoch {number} do not belong together")
+        self._rs[number], self._sealing[number] = rs, sealing
+
+        def previous(secret: bytes, what: str, purpose: int, sealed: bytes) -> bytes:
+            seal = Seal(kdf(secret, f"previous {what}"), self.log.vault_id, EPOCH, bytes(32))
+            return seal.open(purpose, number, sealed)
+
+        if number > 0:
+            prev_vk = None if vk is None else previous(vk, "vault key", P_PREV_VK, epoch.previous_vault_key)
+            prev_rs = previous(rs, "reader secret", P_PREV_RS, epoch.previous_reader_secret)
+            self._take_keys(number - 1, prev_vk, prev_rs)
+
+    def domain_key(self, domain: bytes, label: str) -> bytes:
+        """A key of a dedup domain (section 4)."""
+        number = int.from_bytes(domain[:4], "little")
+        need(number in self._rs, f"no key for epoch {number}")
+        return kdf(kdf(self._rs[number], "dedup domains"), label, domain)
+
+    def _unseal(self, kind: int, head: bytes, domain: bytes, epoch: int | None) -> Seal:
+        """The key of a pack or body from salt, enc and commitment; without an epoch all are tried (5.2)."""
+        need(len(head) == SEAL_HEAD_LEN, "sealed object is too short")
+        salt, enc, commitment = head[:32], head[32:1152], head[1152:]
+        info = b"coffer/1 " + (b"pack" if kind == PACK else b"record") + b"\0" + self.log.vault_id + salt
+        psk = self.domain_key(domain, "psk")
+        for number in sorted(self._sealing, reverse=True):
+            if epoch in (None, number):
+                shared = self._sealing[number].decapsulate(enc)
+                key, expected = hpke_keys(shared, psk, b"coffer/1 domain" + domain, info)
+                if hmac.compare_digest(commitment, expected):
+                    return Seal(key, self.log.vault_id, kind, salt)
+        raise FormatError("commitment does not match: not sealed to a known key, or damaged")
+
+    def open_body(self, record: Map) -> bytes:
+        """The CBOR in the sealed body of a record (8.1)."""
+        seal = self._unseal(RECORD, record.body[:SEAL_HEAD_LEN], record.domain, record.epoch)
+        extra = struct.pack("<Q", record.number) + record.signer
+        return unpad_body(seal.open(P_BODY, 0, record.body[SEAL_HEAD_LEN:], extra))
+
+    @cache
+    def _pack_seal(self, path: Path, domain: bytes) -> Seal:
+        """The key of a pack; opening one is slow here, so it is kept (5.2)."""
+        need(path.is_file() and PACK_LEN_MIN <= path.stat().st_size <= PACK_LEN_MAX, f"no pack {path} of a fit length")
+        return self._unseal(PACK, read_at(path, 0, SEAL_HEAD_LEN), domain, None)
+
+    @lru_cache(16)
+    def _frame(self, domain: bytes, pack: bytes, number: int, offset: int, sealed_len: int) -> tuple[int, bytes]:
+        """Kind and plain bytes of a frame (section 10)."""
+        need(sealed_len <= PACK_LEN_MAX, "frame: beyond a limit")
+        path = self.root / "packs" / pack.hex()[:2] / pack.hex()
+        plain = self._pack_seal(path, domain).open(P_FRAME, number, read_at(path, offset, sealed_len))
+        codec, kind, plain_len, payload = parse_frame(plain)
+        return kind, payload if codec == 0 else decompress(payload, plain_len)
+
+    @cache
+    def _places(self, domain: bytes) -> dict[bytes, list[Place]]:
+        """All places in live segments, then in removed ones, by the first 20 bytes of the ids (section 14)."""
+        found: dict[bytes, list[Place]] = {}
+        for name, segment in [*self.log.live.items(), *self.log.removed.items()]:
+            try:
+                if segment.domain == domain:
+                    data = load(self.root / "index" / name.hex(), INDEX_LEN_MAX, name)
+                    need(len(data) == segment.length and data[8:24] == domain, "not what the log says")
+                    index = open_index(data, self.log.vault_id, self.domain_key(domain, "index"))
+                    for chunk_id, place in index_places(index):
+                        found.setdefault(chunk_id, []).append(place)
             except FormatError as fault:
                 self.notes.append(f"index segment {name.hex()}: {fault}")
-        return self._index[name]
-
-    def _places(self, domain: bytes, chunk_id: bytes) -> Iterator[Place]:
-        """All places for a chunk: live segments, then removed ones, then directories of packs (section 14)."""
-        for segments in (self.log.live, self.log.removed):
-            for name, segment in segments.items():
-                if segment.domain == domain and (index := self._segment(name, segment)):
-                    try:
-                        if place := index.find(chunk_id):
-                            yield place
-                    except FormatError as fault:
-                        self.notes.append(f"index segment {name.hex()}: {fault}")
-        if domain not in self._scanned:
-            found = self._scanned[domain] = {}
-            for folder in self.store.list("packs"):
-                for pack in self.store.list(f"packs/{folder}"):
-                    try:
-                        for known_id, place in self.packs.directory(bytes.fromhex(pack), domain):
-                            found.setdefault(known_id, []).append(place)
-                    except (FormatError, ValueError):
-                        continue
-        yield from self._scanned[domain].get(chunk_id, [])
+        return found
 
     def chunk(self, domain: bytes, kind: int, chunk_id: bytes, length: int) -> bytes:
         """The bytes of a chunk, its id recomputed (section 10)."""
-        need(1 <= length <= CHUNK_LEN_MAX, "chunk: length outside the limits")
-        key = self.keys.domain(domain, "data chunk id" if kind == DATA else "meta chunk id")
-        fault = "no index segment or pack gives it a place"
-        for place in self._places(domain, chunk_id):
+        key = self.domain_key(domain, "data chunk id" if kind == DATA else "meta chunk id")
+        why = "it has no place"
+        for place in self._places(domain).get(chunk_id[:20], []):
             try:
-                need(place.length == length, "the place has another length")
-                frame_kind, plain = self.packs.frame(domain, place)
+                frame_kind, plain = self._frame(domain, *place[:4])
+                need((frame_kind, len(plain), length) == (kind, place.plain_len, place.length), "the place is another")
                 data = plain[place.offset : place.offset + length]
-                need(frame_kind == kind and KH(key, data) == chunk_id, "the place holds something else")
+                need(KH(key, data) == chunk_id, "the place holds something else")
                 return data
-            except FormatError as error:
-                fault = str(error)
-        raise FormatError(f"chunk {chunk_id.hex()} is lost: {fault}")
+            except (FormatError, OSError) as fault:
+                why = str(fault)
+        raise FormatError(f"chunk {chunk_id.hex()} is lost: {why}")
 
-    def blob(self, domain: bytes, value: Any) -> bytes:
+    def blob(self, domain: bytes, value: bytes | list[Any]) -> bytes:
+        """The bytes of a blob (12.1)."""
         return value if isinstance(value, bytes) else self.chunk(domain, META, *value)
 
-    def holes(self, domain: bytes, entry: Entry) -> list[tuple[int, int]]:
-        raw = self.blob(domain, entry.holes) if entry.holes is not None else b""
-        need(len(raw) % 16 == 0, "holes: bytes left over")
-        rows, end = list(struct.iter_unpack("<QQ", raw)), -1
-        for offset, length in rows:
-            need(offset > end and length > 0 and offset + length <= entry.size, "holes: not ascending or outside")
-            end = offset + length
-        return rows
+    def content(self, domain: bytes, level: int, rows: bytes, limit: int = ENTRY_ROWS_MAX) -> Iterator[bytes]:
+        """The bytes that a content list stands for, chunk by chunk (12.3)."""
+        for chunk_id, length in parse_rows(rows, limit):
+            data = self.chunk(domain, META if level else DATA, chunk_id, length)
+            yield from self.content(domain, level - 1, data, CHUNK_ROWS_MAX) if level else [data]
 
-    def xattrs(self, domain: bytes, entry: Entry) -> list[list[bytes]]:
-        """Extended attributes, checked; they are not restored."""
-        pairs = cbor_decode(self.blob(domain, entry.xattrs)) if entry.xattrs is not None else []
-        need(each(row(BYTES, BYTES))(pairs) and ascending([pair[0] for pair in pairs]), "malformed attributes")
-        return pairs
+    def tree(self, snapshot: Snapshot) -> Iterator[Map]:
+        """All entries of a snapshot in order; order, counts and heights are checked (section 12)."""
+        domain, seen = snapshot.record.domain, [None]  # of seen entries, the last path
 
-    def content(self, domain: bytes, entry: Entry) -> Iterator[bytes]:
-        """The bytes of a file outside its holes (12.1, 12.3)."""
-
-        def expand(level: int, rows: bytes) -> Iterator[bytes]:
-            need(len(rows) > 0 and len(rows) % 36 == 0, "content list: malformed rows")
-            for chunk_id, length in struct.iter_unpack("<32sI", rows):
-                data = self.chunk(domain, DATA if level == 0 else META, chunk_id, length)
-                yield from [data] if level == 0 else expand(level - 1, data)
-
-        if entry.inline is not None:
-            yield entry.inline
-        elif entry.content is not None:
-            need(entry.content[0] <= CONTENT_LEVEL_MAX, "content list: too many levels")
-            yield from expand(*entry.content)
-
-    def tree(self, snapshot: Snapshot) -> Iterator[Entry]:
-        """All entries of a snapshot in order, with every check of section 12."""
-        domain = snapshot.record.domain or b""
-        last: list[bytes] = []
-
-        def walk(chunk_id: bytes, length: int, height: int, top: bool) -> Generator[Entry, None, tuple[int, int]]:
-            need(length <= TREE_LEN_MAX, "tree: leaf or node is too long")
-            items = cbor_decode(self.chunk(domain, META, chunk_id, length))
-            need(LIST(items) and len(items) <= TREE_ITEMS_MAX, "tree: leaf or node is not an array, or too large")
-            need(len(items) > 0 or (top and height == 0), "tree: empty leaf or node")
+        def walk(chunk_id: bytes, length: int, height: int, top: bool) -> Generator[Map, None, tuple[int, int]]:
+            data = self.chunk(domain, META, chunk_id, length)
             count = size = 0
-            for item in items:
-                if height > 0:
-                    need(CHILD(item), "tree: malformed child")
-                    below = yield from walk(item[1], item[2], height - 1, False)
-                    need(last == [item[0]] and below == (item[3], item[4]), "tree: child is not as its node says")
-                    count, size = count + below[0], size + below[1]
-                    continue
-                entry = Entry(item)
-                need(not last or path_key(last[0]) < path_key(entry.path), "tree: paths are not ascending")
-                last[:] = [entry.path]
-                if entry.link is None:
-                    size += entry.size - sum(hole for _, hole in self.holes(domain, entry))
-                count += 1
+            for last_path, child_id, child_len, *sums in parse_node(data) if height else []:
+                below = yield from walk(child_id, child_len, height - 1, False)
+                need([seen[0], *below] == [last_path, *sums], "tree: a child is not what its node says")
+                count, size = count + below[0], size + below[1]
+            entries = parse_leaf(data) if height == 0 else []
+            need(height > 0 or top or len(entries) > 0, "tree: empty leaf")
+            for entry in entries:
+                need(seen[0] is None or path_key(seen[0]) < path_key(entry.path), "tree: not in order")
+                seen[0], count, size = entry.path, count + 1, size + entry.size
                 yield entry
             return count, size
 
-        root = self.manifest(snapshot)(7, ROOT)
-        yield from walk(*root, True)
+        yield from walk(*parse_manifest(self.open_body(snapshot.record)).root, True)
 
 # ---- What the command line does
-
-def choose(log: Log, text: str) -> Snapshot:
-    """The snapshot that `text` names: an id, a prefix that only one id has, or `latest`."""
-    live = [snapshot for snapshot in log.snapshots.values() if snapshot.live]
-    found = live[-1:] if text == "latest" else [s for s in log.snapshots.values() if s.id.hex().startswith(text)]
-    if len(found) != 1 or not text:
-        raise Refused(f"{len(found)} snapshots are named {text!r}")
+def choose(log: Log, name: str) -> Snapshot:
+    """The snapshot that `name` means: an id, a prefix that only one id has, or `latest`."""
+    live = [snapshot for key, snapshot in log.snapshots.items() if key not in log.forgotten]
+    found = live[-1:] if name == "latest" else [s for key, s in log.snapshots.items() if key.hex().startswith(name)]
+    if len(found) != 1 or not name:
+        raise Refused(f"{len(found)} snapshots are named {name!r}")
     return found[0]
 
 def show(raw: bytes) -> str:
     """Bytes from a vault for a terminal: what cannot be printed is escaped."""
-    text = raw.decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in raw.decode("utf-8", "backslashreplace"))
 
 def run_list(vault: Vault) -> int:
-    faults = 0
-    for snapshot in vault.log.snapshots.values():
-        when = datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(seconds=snapshot.record.time)
-        marks = ("" if snapshot.live else " forgotten") + (" held" if snapshot.held else "")
-        try:
-            manifest = vault.manifest(snapshot)
-            about = " ".join([show(manifest.map[2].encode()), *map(show, manifest.map[4])])
-        except FormatError as fault:
-            about, faults = f"unreadable: {fault}", faults + 1
-        print(f"{snapshot.id.hex()} {snapshot.number} {when:%Y-%m-%dT%H:%M:%SZ} {about}{marks}")
-    return 1 if faults else 0
-
-def run_ls(vault: Vault, name: str) -> int:
-    for entry in vault.tree(choose(vault.log, name)):
-        more = f" -> {show(entry.target)}" if entry.target else f" = {show(entry.link)}" if entry.link else ""
-        print(f"{KIND_NAMES[entry.kind]} {entry.mode:04o} {entry.size} {show(entry.path) or '.'}{more}")
+    """Print id, record number, time in seconds since 1970, host, sources and marks of every snapshot."""
+    for key, (number, record) in vault.log.snapshots.items():
+        manifest = parse_manifest(vault.open_body(record))
+        marks = ["forgotten"] * (key in vault.log.forgotten) + ["held"] * (key in vault.log.held)
+        print(key.hex(), number, record.time, *map(show, [manifest.host.encode(), *manifest.sources]), *marks)
     return 0
 
-def write_file(vault: Vault, domain: bytes, entry: Entry, path: bytes) -> None:
+def run_ls(vault: Vault, name: str) -> int:
+    """Print every entry of a snapshot."""
+    for entry in vault.tree(choose(vault.log, name)):
+        more = [f"-> {show(entry.target)}"] * bool(entry.target) + [f"= {show(entry.link)}"] * bool(entry.link)
+        print(KIND_NAMES[entry.kind], f"{entry.mode:04o}", entry.size, show(entry.path) or ".", *more)
+    return 0
+
+def write_file(vault: Vault, domain: bytes, entry: Map, path: bytes) -> None:
     """Write a file that must not exist yet, leaving its holes; size must be content plus holes (12.1)."""
-    holes = vault.holes(domain, entry)
-    starts, ends = [0] + [offset + length for offset, length in holes], [offset for offset, _ in holes] + [entry.size]
-    gaps = [(start, end - start) for start, end in zip(starts, ends) if end > start]
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    try:
-        for data in vault.content(domain, entry):
-            while data:
-                need(len(gaps) > 0, "content is longer than size and holes say")
-                offset, length = gaps[0]
-                part, data = data[:length], data[length:]
-                os.pwrite(fd, part, offset)
-                gaps[:1] = [(offset + len(part), length - len(part))] if len(part) < length else []
-        need(not gaps, "content is shorter than size and holes say")
-        os.ftruncate(fd, entry.size)
-    finally:
-        os.close(fd)
+    holes = parse_holes(vault.blob(domain, entry.holes), entry.size) if entry.holes else []
+    starts, ends = [0, *(start + length for start, length in holes)], [*(start for start, _ in holes), entry.size]
+    content = vault.content(domain, *entry.content) if entry.content else iter([entry.inline or b""])
+    data = b""
+    with open(path, "xb") as file:
+        for start, end in zip(starts, ends):
+            file.seek(start)
+            while file.tell() < end:
+                data = data or next(content, b"")
+                need(data != b"", "content is shorter than size and holes say")
+                data = data[file.write(data[: end - file.tell()]) :]
+        need(data == next(content, b"") == b"", "content is longer than size and holes say")
+        file.truncate(entry.size)
 
 def run_restore(vault: Vault, name: str, target: str) -> int:
     """Restore below `target`, which must be new or empty, so that every parent there was made here."""
-    snapshot, root = choose(vault.log, name), os.fsencode(target)
-    domain = snapshot.record.domain or b""
+    snapshot, root, faults = choose(vault.log, name), os.fsencode(target), 0
     os.makedirs(root, exist_ok=True)
     if os.listdir(root) or os.path.islink(root):
         raise Refused("the target is not an empty directory")
-    made: dict[bytes, int] = {b"": DIRECTORY}
-    directories: list[tuple[bytes, Entry]] = []
-    faults = 0
-    for entry in vault.tree(snapshot):
-        path = os.path.join(root, entry.path) if entry.path else root
-        try:
-            parts = entry.path.split(b"/")
-            for depth in range(1, len(parts)):
-                parent = b"/".join(parts[:depth])
-                if parent not in made:
-                    os.mkdir(os.path.join(root, parent))
-                need(made.setdefault(parent, DIRECTORY) == DIRECTORY, "lies below something not a directory")
-            vault.xattrs(domain, entry)
-            if entry.link is not None:
-                need(made.get(entry.link) == made.setdefault(entry.path, entry.kind), "its hard link was not restored")
-                os.link(os.path.join(root, entry.link), path, follow_symlinks=False)
-                continue
-            elif entry.kind == DIRECTORY:
-                if entry.path:
-                    os.mkdir(path)
-                directories.append((path, entry))
-            elif entry.kind == SYMLINK:
-                os.symlink(entry.target or b"", path)
-            elif entry.kind in (FILE, RESOURCE):
-                write_file(vault, domain, entry, path)
-                os.chmod(path, entry.mode)
-            else:
-                print(f"left out: {KIND_NAMES[entry.kind]} {show(entry.path)}", file=sys.stderr)
-                continue
-            os.utime(path, ns=(entry.mtime, entry.mtime), follow_symlinks=False)
-            made[entry.path] = entry.kind
-        except (FormatError, OSError, ValueError) as fault:
-            faults += 1
-            print(f"{show(entry.path)}: {fault}", file=sys.stderr)
-    for path, entry in reversed(directories):
-        os.chmod(path, entry.mode)
-        os.utime(path, ns=(entry.mtime, entry.mtime))
-    return 1 if faults else 0
+    seen: dict[bytes, tuple[int, int, bool]] = {}  # kind, size, and whether it may be the first of hard links
+    made: list[tuple[bytes, int, int, int]] = []
 
-def run_verify(store: Store, header_whole: bool, log: Log, head: str | None) -> int:
-    """What can be proved without a key (section 14)."""
-    faults = [] if header_whole else ["the header is missing or damaged; its copy in record 0 was used"]
-    faults += [f"record {number} {what}" for number, what in sorted(log.damage.items())]
-    faults += [f"checkpoint {number} states another state" for number, same in log.checkpoints.items() if not same]
-    if not log.entries or log.entries[0].reason:
-        faults.append("record 0 is not effective: an unfinished vault, or not this vault's log")
+    def restore(entry: Map, path: bytes) -> None:
+        parts = entry.path.split(b"/")
+        for depth in range(1, len(parts)):
+            parent = seen.setdefault(b"/".join(parts[:depth]), (DIRECTORY, 0, False))
+            need(parent[0] == DIRECTORY, "lies below something not a directory")
+        seen[entry.path] = (entry.kind, entry.size, entry.link is None)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        if entry.xattrs is not None:
+            parse_xattrs(vault.blob(snapshot.record.domain, entry.xattrs))
+        if entry.link is not None:
+            need(seen.get(entry.link) == (entry.kind, entry.size, True), "its first entry is missing, or not like it")
+            os.link(os.path.join(root, entry.link), path, follow_symlinks=False)
+            return
+        if entry.kind == DIRECTORY:
+            os.makedirs(path, exist_ok=True)
+        elif entry.kind == SYMLINK:
+            os.symlink(entry.target, path)
+        elif entry.kind in NODE_TYPES:
+            os.mknod(path, NODE_TYPES[entry.kind], os.makedev(*(entry.device or (0, 0))))
+        else:
+            write_file(vault, snapshot.record.domain, entry, path)
+        made.append((path, entry.kind, entry.mode, entry.mtime))
 
-    def check(name: str, digest: bytes, length: int | None, limit: int) -> bool:
-        size = store.size(name)
-        whole = size is not None and size <= limit and length in (None, size) and store.hash(name) == digest
-        faults.extend([] if whole else [f"{name} is missing or damaged"])
-        return whole
-
-    for name in log.slots:
-        check(f"slots/{name.hex()}", name, None, SLOT_LEN_MAX)
-    packs: set[tuple[bytes, int]] = set()
-    for name, segment in log.live.items():
-        if check(f"index/{name.hex()}", name, segment.length, INDEX_LEN_MAX):
+    try:
+        for entry in vault.tree(snapshot):
             try:
-                index = Index(store.read(f"index/{name.hex()}", INDEX_LEN_MAX) or b"")
-                need(index.domain == segment.domain, "of another domain than the log says")
-                packs.update(index.packs)
-            except FormatError as fault:
-                faults.append(f"index/{name.hex()}: {fault}")
-    for name, length in sorted(packs):
-        check(pack_name(name), name, length, PACK_LEN_MAX)
-    if head is not None:
-        seen, _, digits = head.partition(":")
-        if not seen.isdecimal() or int(seen) >= len(log.entries):
-            faults.append(f"the log ends before record {seen}: rolled back")
-        elif (log.entries[int(seen)].chain or b"").hex() != digits:
-            faults.append(f"record {seen} is not the one of the head given: forked")
-    print(f"vault {log.vault_id.hex()}")
-    for number, entry in enumerate(log.entries):
-        if entry.reason:
-            print(f"record {number} is void: {entry.reason}")
-        if number + 1 == len(log.entries):
-            print(f"head {number}:{(entry.chain or b'').hex()}")
-    live = sum(snapshot.live for snapshot in log.snapshots.values())
-    print(f"{len(log.entries)} records, {len(log.snapshots)} snapshots ({live} live), {len(log.slots)} slots, "
-          f"{len(log.live)} segments, {len(packs)} packs, {log.surplus} surplus objects under log/")
-    print(*(f"FAULT {line}" for line in faults), "not sound" if faults else "sound", sep="\n")
+                restore(entry, os.path.join(root, entry.path) if entry.path else root)
+            except (FormatError, OSError) as fault:
+                faults += 1
+                print(f"{show(entry.path)}: {fault}", file=sys.stderr)
+    finally:
+        for path, kind, mode, mtime in reversed(made):
+            if kind != SYMLINK:
+                os.chmod(path, mode)
+            os.utime(path, ns=(mtime, mtime), follow_symlinks=False)
     return 1 if faults else 0
-
-def run_dump(store: Store, log: Log, keys: Keys | None, number: int) -> int:
-    """Print a record, and its body where a key is given."""
-    record = Record(store.read(log_name(number), RECORD_LEN_MAX) or b"")
-    print(f"record {number} kind {record.kind} chain {record.chain.hex()} {log.entries[number:number + 1]}")
-    for value in [record.fields.map, keys.open_body(record) if keys and record.body else None]:
-        print(json.dumps(value, default=bytes.hex, indent=1))
-    return 0
 
 def main() -> int:
-    if sys.argv[1:2] == ["vectors"] and len(sys.argv) == 3:
-        from coffer_vectors import run_vectors
-
-        return run_vectors(Path(sys.argv[2]))
+    """Run what the command line says; the exit status."""
     parser = argparse.ArgumentParser(description="Reads coffer vaults; exit status 0 sound, 1 not sound, 2 refused.")
     parser.add_argument("vault", type=Path)
-    for option in ("--key-file", "--passphrase-file"):
-        parser.add_argument(option, type=Path)
+    keys = parser.add_mutually_exclusive_group(required=True)
+    keys.add_argument("--key-file", type=Path)
+    keys.add_argument("--passphrase-file", type=Path)
     parser.add_argument("--vault-id", type=bytes.fromhex)
-    parser.add_argument("--head")
-    parser.add_argument("verb", choices=["list", "ls", "restore", "verify", "dump-record"])
+    parser.add_argument("verb", choices=["list", "ls", "restore"])
     parser.add_argument("arguments", nargs="*")
     o = parser.parse_args()
-    if len(o.arguments) != {"ls": 1, "restore": 2, "dump-record": 1}.get(o.verb, 0):
+    if len(o.arguments) != {"list": 0, "ls": 1, "restore": 2}[o.verb]:
         parser.error(f"wrong number of arguments for {o.verb}")
     try:
-        store = Store(o.vault)
-        header, whole = find_header(store, o.vault_id)
-        log = Log(store, header)
-        if o.verb == "verify":
-            return run_verify(store, whole, log, o.head)
-        key_file = read_key_file(o.key_file.read_bytes()) if o.key_file else None
-        passphrase = o.passphrase_file.read_bytes().rstrip(b"\r\n") if o.passphrase_file else None
-        keys = Keys(store, log, key_file, passphrase) if key_file or passphrase is not None else None
-        if o.verb == "dump-record":
-            return run_dump(store, log, keys, int(o.arguments[0]))
-        if keys is None:
-            raise Refused("--key-file or --passphrase-file is needed")
-        vault = Vault(store, log, keys)
-        run = {"list": run_list, "ls": run_ls, "restore": run_restore}[o.verb]
-        status = run(vault, *o.arguments)
-        for note in [f"record {n} {what}" for n, what in log.damage.items()] + vault.notes:
-            print(f"note: {note}", file=sys.stderr)
-        return status
+        log = Log(o.vault, find_header(o.vault, o.vault_id))
+        if log.minor > MINOR_KNOWN:
+            raise Refused(f"the log raises the minor version to {log.minor}, which this reader does not know")
+        key_file = parse_key_file(o.key_file.read_bytes()) if o.key_file else None
+        passphrase = re.sub(rb"\r?\n\Z", b"", o.passphrase_file.read_bytes()) if o.passphrase_file else None
+        vault = Vault(o.vault, log, key_file, passphrase)
+        status = {"list": run_list, "ls": run_ls, "restore": run_restore}[o.verb](vault, *o.arguments)
+        for note in vault.notes:
+            print(f"damaged: {note}", file=sys.stderr)
+        return 1 if vault.notes else status
     except (Refused, FormatError, OSError) as fault:
         print(f"coffer_reader: {fault}", file=sys.stderr)
         return 2 if isinstance(fault, Refused) else 1

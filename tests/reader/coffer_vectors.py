@@ -1,63 +1,383 @@
-"""Checks the JSON test vectors of tests/vectors against this reader's own functions.
+#!/usr/bin/env python3
+"""Checks the JSON test vectors of tests/vectors against the functions of the second reader; tests/vectors/README.md.
 
-Every vector says in `expect` whether it is `ok` or how it has to be refused. Kinds of vectors without a check here,
-and inputs that plain Python would take too long for, are counted and named as skipped, never passed over in silence.
+    coffer_vectors.py DIR
+
+A line for each file says how many vectors passed, failed and were skipped; every vector that failed or was skipped is
+named. Skipped is only what plain Python would take too long for. Exit status: 0 if nothing failed.
+
+What a reader of snapshots does not need, the chunker, the directories of packs and their padding, stands here.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import struct
-from collections import Counter
-from collections.abc import Callable
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import cbor2
 from blake3 import blake3
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from kyber_py.ml_kem import ML_KEM_768
 
-from coffer_primitives import (
-    ED_LOW_ORDER_Y, ED_P, H, KH, P_WRAP, Fields, FormatError, Seal, XWing, ed25519_valid, gcm_open, hpke_keys, kdf,
-    nonce, read_key_file,
+import coffer_reader as reader
+from coffer_reader import (
+    CHUNK_LEN_MAX, DATA, ED_LOW_ORDER_Y, ED_P, FOOTER_LEN, FRAME_PLAIN_MAX, H, INDEX, KH, META, P_CHUNK_PAGE,
+    P_DIRECTORY, P_FOOTER, P_FRAME_PAGE, P_WRAP, PACK_LEN_MAX, PACK_LEN_MIN, PAGE_LEN, SEAL_HEAD_LEN, TAG_LEN,
+    FormatError, Log, Map, Refused, Seal, Vault, XWing, kdf, need,
 )
-from coffer_reader import Slot
 
 CHUNKER_INPUT_MAX = 2 << 20
+PACK_FRAMES_MAX, PACK_CHUNKS_MAX = 65_536, 4_194_304
+Raw = dict[str, Any]  # a vector as it stands in the file
+Result = Iterator[tuple[str, str | None]]  # name of a vector, and what is wrong
+
+class Mismatch(Exception):
+    """A value that a vector states is not the one computed here."""
+
+def unhex(text: str) -> bytes:
+    """Bytes from hexadecimal digits, in which `(xx*n)` stands for the byte xx n times."""
+    return bytes.fromhex(re.sub(r"\((..)\*(\d+)\)", lambda found: found[1] * int(found[2]), text))
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it: bytes as hexadecimal digits, tuples as arrays."""
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return {key: plain(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+def same(stated: Any, computed: Any, what: str = "value") -> None:
+    """Fail unless a stated value is the computed one."""
+    if stated != plain(computed):
+        raise Mismatch(f"{what} is {str(plain(computed))[:300]}, not {str(stated)[:300]}")
+
+def cbor(value: Any) -> bytes | None:
+    """The encoding of a part of a map that stands in a vector as bytes."""
+    return None if value is None else cbor2.dumps(value, canonical=True)
+
+# ---- Packs: padding and directories, section 10
+
+def padme(length: int) -> int:
+    """The padded length of a pack."""
+    exponent = max(length, 1).bit_length() - 1
+    unit = 1 << (exponent - exponent.bit_length()) if exponent else 1
+    return max(PACK_LEN_MIN, -(-length // unit) * unit)
+
+def parse_footer(data: bytes, pack_len: int) -> Raw:
+    """The plaintext of the footer of a pack."""
+    need(len(data) == FOOTER_LEN - TAG_LEN and PACK_LEN_MIN <= pack_len <= PACK_LEN_MAX, "pack: bad length")
+    offset, sealed_len, used, frames, zero = struct.unpack("<QQQII", data)
+    need(SEAL_HEAD_LEN <= offset and offset + sealed_len + FOOTER_LEN == pack_len and zero == 0, "pack: bad footer")
+    need(used + TAG_LEN <= sealed_len, "pack: directory does not fit its seal")
+    return {"directory_offset": offset, "directory_sealed_len": sealed_len, "directory_plain_len": used,
+            "frame_count": frames}
+
+def parse_directory(data: bytes, directory_offset: int) -> Raw:
+    """The plaintext of the directory of a pack, without its zeros."""
+    need(len(data) >= 24, "directory is too short")
+    frames, chunks, domain = struct.unpack_from("<II16s", data)
+    need(frames <= PACK_FRAMES_MAX and chunks <= PACK_CHUNKS_MAX, "directory: beyond a limit")
+    need(len(data) == 24 + 16 * frames + 36 * chunks, "directory does not fit its counts")
+    rows = list(struct.iter_unpack("<32sI", data[24 + 16 * frames :]))
+    need(all(1 <= length <= CHUNK_LEN_MAX for _, length in rows), "directory: bad chunk row")
+    at, taken, found = SEAL_HEAD_LEN, 0, []
+    for offset, sealed_len, plain_len, count in struct.iter_unpack("<IIII", data[24 : 24 + 16 * frames]):
+        inside = rows[taken : taken + count]
+        need(offset == at and sealed_len > TAG_LEN + 8 and plain_len <= FRAME_PLAIN_MAX, "directory: bad frame row")
+        need(len(inside) == count > 0, "directory: frame without chunks, or with more than there are")
+        need(sum(length for _, length in inside) == plain_len, "directory: chunks do not fill their frame")
+        at, taken = at + sealed_len, taken + count
+        found.append({"offset": offset, "sealed_len": sealed_len, "plain_len": plain_len, "chunks": inside})
+    need(at == directory_offset and taken == chunks, "directory: frames or chunks left over")
+    return {"domain": domain, "frames": found}
+
+# ---- format.json: each check returns the value that follows from the bytes
+
+def cbor_value(value: Any) -> Any:
+    """A CBOR value in the notation of format.json."""
+    if isinstance(value, bytes):
+        return {"bytes": value.hex()}
+    if isinstance(value, dict):
+        return {"map": [[key, cbor_value(item)] for key, item in value.items()]}
+    return [cbor_value(item) for item in value] if isinstance(value, list) else value
+
+def renamed(found: Map, **names: str) -> Raw:
+    """Fields under the names that the vectors give them; `names` maps those that differ."""
+    return {names.get(key, key): value for key, value in vars(found).items()}
+
+def header_value(data: bytes) -> Raw:
+    """A header (6)."""
+    value = vars(reader.parse_header(data))
+    value["sealing_key_hash"] = H(value.pop("sealing_key"))
+    return value
+
+def slot_value(data: bytes) -> Raw:
+    """A key slot (7)."""
+    value = renamed(reader.parse_slot(data), vault_id="vault", created="created_s")
+    del value["parameters"]
+    value["context_hash"], value["name"] = H(value.pop("context")), H(data)
+    return value
+
+def record_value(data: bytes) -> Raw:
+    """A log record (8.1)."""
+    value = renamed(reader.parse_record(data), vault_id="vault", added="segments_added", removed="segments_removed",
+                    time="time_s")
+    parts = {name: value.pop(name) for name in ("body", "body_hash", "domain", "epoch", "public", "signature")}
+    body = {"hash": parts["body_hash"], "len": len(parts["body"]), "domain": parts["domain"], "epoch": parts["epoch"]}
+    return {**value, "details": cbor(value["details"]), "body": body if parts["body"] else None}
+
+def details_value(data: bytes, kind: int, number: int) -> Raw:
+    """Details of a record (9)."""
+    value = {name: held for name, held in vars(parse_details(kind, number, data)).items() if held is not None}
+    if kind == 10:
+        value["sealing_key_hash"] = H(value.pop("sealing_key"))
+    return value
+
+def parse_details(kind: int, number: int, data: bytes) -> Map:
+    """Details from their bytes (9)."""
+    return reader.parse_details(kind, number, reader.cbor_decode(data))
+
+def path_value(data: bytes) -> None:
+    """A path (12.1)."""
+    need(reader.path_valid(data), "bad path")
+
+def entry_value(entry: Map) -> Raw:
+    """A tree entry (12.1)."""
+    value = renamed(entry, mtime="mtime_ns", target="link_target", link="hard_link", service="resource")
+    inline, content, marks = (value.pop(name) for name in ("inline", "content", "marks"))
+    if content is not None:
+        content = {"level": content[0], "rows": reader.parse_rows(content[1], 64)}
+    return {**value, "resource": cbor(value["resource"]), "content": inline if content is None else content,
+            "changed_while_read": bool(marks & 1)}
+
+def node_value(data: bytes) -> list[Raw]:
+    """A node of the tree (12)."""
+    return [{"last_path": path, "chunk": [chunk_id, length], "entries": entries, "content_bytes": size}
+            for path, chunk_id, length, entries, size in reader.parse_node(data)]
+
+def manifest_value(data: bytes) -> Raw:
+    """A manifest (9.1)."""
+    value = vars(reader.parse_manifest(data))
+    done, (root, length, height) = value.pop("completeness"), value["root"]
+    return {**value, "root": {"chunk": [root, length], "height": height}, "facts": cbor(value["facts"]),
+            "statistics": list(vars(value["statistics"]).values()), "errors": done.errors, "error_count": done.count}
+
+def segment_head_value(data: bytes, object_len: int) -> Raw:
+    """The head of an index segment (11)."""
+    value = vars(reader.parse_index_head(data, object_len))
+    tables = value.pop("tables")
+    for name, purpose in (("frame_table", P_FRAME_PAGE), ("chunk_table", P_CHUNK_PAGE)):
+        offset, plain_len = tables[purpose]
+        value[name] = {"offset": offset, "plain_len": plain_len, "pages": -(-plain_len // PAGE_LEN)}
+    counts = {"pack_count": value.pop("packs"), "frame_count": value.pop("frames")}
+    return {**value, **counts, "chunk_count": tables[P_CHUNK_PAGE][1] // 32}
+
+FORMAT: dict[str, Callable[[bytes, Raw], Any]] = {
+    "cbor": lambda data, v: cbor_value(reader.cbor_decode(data)),
+    "header": lambda data, v: header_value(data),
+    "slot": lambda data, v: slot_value(data),
+    "record": lambda data, v: record_value(data),
+    "details": lambda data, v: details_value(data, v["kind"], v["record_number"]),
+    "body_plain": lambda data, v: {"cbor": reader.unpad_body(data)},
+    "path": lambda data, v: path_value(data),
+    "leaf": lambda data, v: [entry_value(entry) for entry in reader.parse_leaf(data)],
+    "node": lambda data, v: node_value(data),
+    "content_rows": lambda data, v: reader.parse_rows(data, v["row_count_max"]),
+    "holes": lambda data, v: reader.parse_holes(data, v["size"]),
+    "xattrs": lambda data, v: reader.parse_xattrs(data),
+    "manifest": lambda data, v: manifest_value(data),
+    "frame_head": lambda data, v: dict(zip(("codec", "kind", "plain_len", "payload"), reader.parse_frame(data))),
+    "directory": lambda data, v: parse_directory(data, v["directory_offset"]),
+    "footer": lambda data, v: parse_footer(data, v["pack_len"]),
+    "segment_head": lambda data, v: segment_head_value(data, v["object_len"]),
+    "pack_table": lambda data, v: [{"name": name, "len": length}
+                                   for name, length in reader.parse_pack_table(data, v["pack_count"])],
+    "padded_len": lambda data, v: padme(v["len"]),
+}
+
+def check_format(v: Raw) -> str | None:
+    """One vector of format.json."""
+    try:
+        value = FORMAT[v["what"]](unhex(v.get("hex", "")), v)
+    except (FormatError, Refused) as fault:
+        return None if v["expect"] == "error" else f"refused: {fault}"
+    if v["expect"] != "ok":
+        return f"accepted, although {v['rule']}"
+    same(v["value"], value)
+    return None
+
+# ---- replay.json
+
+def check_replay(v: Raw) -> str | None:
+    """One scenario of replay.json: outcomes of all records, and the state at the end (8.2)."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        (root / "log").mkdir()
+        for number, record in enumerate(v["records"]):
+            if record["hex"] is not None:
+                (root / f"log/{number:012d}").write_bytes(unhex(record["hex"]))
+        header = reader.parse_header(unhex(v["header"]))
+        log = Log(root, header)
+    same(v["vault_id"], header.vault_id, "vault id")
+    same([record["outcome"] for record in v["records"]], [o.reason or "effective" for o in log.outcomes], "outcomes")
+    last = log.outcomes[-1].chain
+    state = {
+        "next": len(log.outcomes), "head": None if last is None else f"{len(log.outcomes) - 1}:{last.hex()}",
+        "term": log.term, "home": log.home, "minor": log.minor,
+        "needs_minor": log.minor if log.minor > reader.MINOR_KNOWN else None,
+        "owner_keys": [epoch.owner_key for epoch in log.epochs], "slots": log.slots,
+        "signers": [{"key": key, "role": role.role, "domains": sorted(role.domains), "revoked": key in log.revoked}
+                    for key, role in sorted(log.roles.items())],
+        "live": [{"name": name, "len": s.length, "domain": s.domain, "added_by": s.number}
+                 for name, s in sorted(log.live.items())],
+        "removed": sorted(log.removed), "orphans": sorted(log.condemned),
+        "swept_segments": sorted(log.swept_segments), "swept_packs": sorted(log.swept_packs),
+        "snapshots": [{"id": key, "record": s.number, "forgotten": key in log.forgotten, "held": key in log.held}
+                      for key, s in log.snapshots.items()],
+        "damaged": sorted(log.damage),
+    }
+    for name in v["state"] | state:
+        same(v["state"].get(name, "not stated"), state.get(name), name)
+    return None
+
+# ---- objects.json: each check returns what is found
+
+@cache
+def xwing(reader_secret: bytes) -> XWing:
+    """The X-Wing key of a reader secret; making one is slow here."""
+    return XWing(kdf(reader_secret, "sealing key"))
+
+def opened_vault(root: Path, keys: Raw) -> Vault:
+    """A vault of epoch 0 without a log, for keys that did not come from a slot."""
+    vault, secret = Vault.__new__(Vault), unhex(keys["reader_secret"])
+    vault.root, vault.log = root, Map(vault_id=unhex(keys["vault_id"]))
+    vault._rs, vault._sealing = {0: secret}, {0: xwing(secret)}
+    return vault
+
+def pack_object(vault: Vault, path: Path, domain: bytes, v: Raw) -> Raw:
+    """Head, footer and directory of a pack (10)."""
+    data = path.read_bytes()
+    seal = vault._pack_seal(path, domain)
+    footer = parse_footer(seal.open(P_FOOTER, 0, data[-FOOTER_LEN:]), len(data))
+    start, used = footer["directory_offset"], footer["directory_plain_len"]
+    directory = seal.open(P_DIRECTORY, 0, data[start:-FOOTER_LEN])
+    found = parse_directory(directory[:used], start)
+    need(found["domain"] == domain and len(found["frames"]) == footer["frame_count"], "pack: another directory")
+    need(not any(directory[used:]) and len(data) == padme(len(data) - len(directory) + used), "pack: wrong padding")
+    return {**found, "directory_offset": start, "directory_plain_len": used}
+
+def frame_object(vault: Vault, path: Path, domain: bytes, v: Raw) -> Raw:
+    """A frame, and the ids of its chunks (10)."""
+    frame = v["frame"]
+    kind, data = vault._frame(domain, bytes.fromhex(path.name), frame["number"], frame["offset"], frame["sealed_len"])
+    need(len(data) == frame["plain_len"], "frame: wrong plain length")
+    need(kind == {"data": DATA, "meta": META}[frame["kind"]], "frame: wrong kind")
+    key, at = vault.domain_key(domain, f"{frame['kind']} chunk id"), 0
+    for chunk_id, length in frame["chunks"]:
+        need(KH(key, data[at : at + length]).hex() == chunk_id, "frame: wrong chunk id")
+        at += length
+    need(at == len(data), "frame: chunk ids do not fill it")
+    return {"plain": data}
+
+def segment_object(vault: Vault, path: Path, domain: bytes, v: Raw) -> Raw:
+    """Both tables of an index segment (11)."""
+    index = reader.open_index(path.read_bytes(), vault.log.vault_id, vault.domain_key(domain, "index"))
+    need(index.domain == domain, "segment: a commitment to another domain than it states")
+    places = list(reader.index_places(index))
+    need(len(places) == index.tables[P_CHUNK_PAGE][1] // 32, "segment: not a place for each row")
+    return {"domain": index.domain, "packs": index.pack_table, "frame_table": index.frame_table,
+            "chunk_table": index.chunk_table}
+
+def page_object(vault: Vault, path: Path, domain: bytes, v: Raw) -> Raw:
+    """One page of an index segment (11)."""
+    data, page = path.read_bytes(), v["page"]
+    head = reader.parse_index_head(data, len(data))
+    keys = kdf(vault.domain_key(domain, "index"), "index segment", vault.log.vault_id + head.salt, 64)
+    seal = Seal(keys[:32], vault.log.vault_id, INDEX, head.salt)
+    purpose = {"frames": P_FRAME_PAGE, "chunks": P_CHUNK_PAGE}[page["table"]]
+    sealed = data[page["offset"] : page["offset"] + page["sealed_len"]]
+    return {"plain_hash": H(seal.open(purpose, page["number"], sealed))}
+
+def record_object(vault: Vault, path: Path, domain: bytes, v: Raw) -> Raw:
+    """Signature and body of a record (8.1); its domain is what key 13 says unless the vector gives another."""
+    record = reader.parse_record(path.read_bytes())
+    need(reader.signature_valid(record), "record: wrong signature")
+    need(record.body_hash == H(record.body), "record: wrong body hash")
+    found = {"chain": record.chain, "number": record.number, "signer": record.signer, "vault_id": record.vault_id,
+             "domain": record.domain, "epoch": record.epoch}
+    record.domain = domain if "domain" in v else record.domain
+    vault.log.vault_id = record.vault_id
+    return {**found, "body": vault.open_body(record)}
+
+OBJECTS = {"pack": pack_object, "frame": frame_object, "segment": segment_object, "page": page_object,
+           "record": record_object}
+# Words of this reader's faults for ways to end that the file names; the others end in any way.
+FAULTS = {"name": "damaged", "commitment": "commitment", "seal": "does not open", "signature": "wrong signature",
+          "body hash": "wrong body hash", "chunk id": "chunk id", "kind": "wrong kind"}
+
+def check_object(v: Raw, keys: Raw, objects: dict[str, bytes]) -> str | None:
+    """One vector of objects.json."""
+    data = bytearray(objects[v["object"]])
+    if "flip" in v:
+        data[v["flip"][0]] ^= v["flip"][1]
+    data = bytes(data[: v.get("cut", len(data))]) + unhex(v.get("append", ""))
+    keys = {**keys, **{name: v[name] for name in ("vault_id", "reader_secret", "domain") if name in v}}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "packs" / H(data).hex()[:2] / H(data).hex()
+        path.parent.mkdir(parents=True)
+        path.write_bytes(data)
+        vault = opened_vault(Path(folder), keys)
+        try:
+            if "object_name" in v:
+                reader.load(path, len(data), unhex(v["object_name"]))
+            value = OBJECTS[v["what"]](vault, path, unhex(keys["domain"]), v)
+        except FormatError as fault:
+            fits = v["expect"] != "ok" and FAULTS.get(v["expect"], "") in str(fault)
+            return None if fits else f"refused: {fault}, not {v['expect']}"
+    if v["expect"] != "ok":
+        return f"accepted, not {v['expect']}"
+    same(v["value"], value)
+    return None
+
+# ---- crypto.json and slots.json: each check returns "ok" or the way in which the vector is refused
 
 class Vector:
     """One vector; `v["name"]` gives bytes for hexadecimal fields, `v.raw` what stands in the file."""
-
-    def __init__(self, raw: dict[str, Any]) -> None:
+    def __init__(self, raw: Raw) -> None:
         self.raw = raw
 
     def __getitem__(self, key: str) -> bytes:
         return bytes.fromhex(self.raw[key])
 
     def same(self, key: str, value: Any) -> None:
-        """Fail, as a vector that is not what it says, unless field `key` holds `value`."""
-        stated = self.raw[key]
-        if stated != (value.hex() if isinstance(value, bytes) else value):
-            raise AssertionError(f"{key} is {value.hex() if isinstance(value, bytes) else value}, not {stated}")
-
-# Each check returns "ok" or the way in which the vector is to be refused, and raises AssertionError where a value
-# that the vector states differs from what this reader computes.
+        """Fail unless field `key` holds `value`."""
+        same(self.raw[key], value, key)
 
 def vault_key(v: Vector) -> str:
+    """The tree of keys below a vault key (4)."""
     vk, rs = v["vault key"], kdf(v["vault key"], "reader")
     seed = kdf(vk, "owner signing key")
     v.same("owner seed", seed)
-    v.same("owner verifying key", Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw())
+    public = ed25519.Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
+    v.same("owner verifying key", public)
     v.same("reader secret", rs)
     v.same("sealing seed", kdf(rs, "sealing key"))
-    v.same("sealing public key", XWing(kdf(rs, "sealing key")).public)
+    v.same("sealing public key", xwing(rs).public)
     v.same("domain root", kdf(rs, "dedup domains"))
     v.same("key over the previous vault key", kdf(vk, "previous vault key"))
     v.same("key over the previous reader secret", kdf(rs, "previous reader secret"))
     return "ok"
 
 def domain(v: Vector) -> str:
+    """The keys of a dedup domain (4), chunk ids (10) and the numbers that cut the tree (12)."""
     root, name = kdf(v["reader secret"], "dedup domains"), v["domain"]
     keys = {label: kdf(root, label, name) for label in ("data chunk id", "meta chunk id", "tree", "index", "psk")}
     v.same("data id key", keys["data chunk id"])
@@ -73,6 +393,7 @@ def domain(v: Vector) -> str:
     return "ok"
 
 def two_keys(v: Vector, secret: str, label: str, context: bytes, key: str) -> str:
+    """A key and its commitment from `KDF64`."""
     keys = kdf(v[secret], label, context, 64)
     if keys[32:] != v["commitment"]:
         return "commitment mismatch"
@@ -80,27 +401,26 @@ def two_keys(v: Vector, secret: str, label: str, context: bytes, key: str) -> st
     return "ok"
 
 def seal(v: Vector) -> str:
-    purpose, ordinal = v.raw["purpose"], v.raw["ordinal"]
+    """A seal (5.1)."""
     part = Seal(v["key"], v["vault id"], v.raw["object kind"], v["salt"])
-    if v.raw["expect"] == "ok":
-        v.same("aad", part.aad(purpose, ordinal, v["extra"]))
-        v.same("nonce", nonce(purpose, ordinal))
     try:
-        v.same("plaintext", part.open(purpose, ordinal, v["sealed"], v["extra"]))
+        v.same("plaintext", part.open(v.raw["purpose"], v.raw["ordinal"], v["sealed"], v["extra"]))
     except FormatError:
         return "bad tag"
     return "ok"
 
 def decapsulation(v: Vector) -> str:
+    """What is sealed to the vault (5.2)."""
     info = b"coffer/1 " + v.raw["sealed as"].encode() + b"\0" + v["vault id"] + v["salt"]
     shared = XWing(v["sealing seed"]).decapsulate(v["enc"])
-    key, commitment = hpke_keys(shared, v["psk"], b"coffer/1 domain" + v["domain"], info)
+    key, commitment = reader.hpke_keys(shared, v["psk"], b"coffer/1 domain" + v["domain"], info)
     if commitment != v["commitment"]:
         return "commitment mismatch"
     v.same("key", key)
     return "ok"
 
 def sealing_public_key(v: Vector) -> str:
+    """Whether a writer can seal to a key (5.2)."""
     try:
         ML_KEM_768.encaps(v["sealing public key"][:1184])
     except ValueError:
@@ -108,25 +428,26 @@ def sealing_public_key(v: Vector) -> str:
     return "ok"
 
 def wrapped_key(v: Vector) -> str:
+    """Key 10 of a slot (7)."""
     try:
-        v.same("plaintext", gcm_open(v["kek"], P_WRAP, 0, v["wrapped key"], v["context"]))
+        v.same("plaintext", reader.gcm_open(v["kek"], P_WRAP, 0, v["wrapped key"], v["context"]))
     except FormatError:
         return "bad tag"
     return "ok"
 
 def argon2id(v: Vector) -> str:
-    slot = Slot.__new__(Slot)
-    costs = {1: v.raw["memory in KiB"], 2: v.raw["passes"], 3: v.raw["lanes"], 4: v["salt"]}
-    slot.kind, slot.params = 1, Fields(costs, "parameters")
+    """The secret of a passphrase (7)."""
+    costs = Map(memory=v.raw["memory in KiB"], passes=v.raw["passes"], lanes=v.raw["lanes"], salt=v["salt"])
     try:
-        v.same("secret", slot.secret(None, v.raw["passphrase"].encode()))
+        v.same("secret", reader.slot_secret(Map(kind=1, parameters=costs), None, v.raw["passphrase"].encode()))
     except FormatError:
         return "bad parameters"
     return "ok"
 
 def key_file(v: Vector) -> str:
+    """The line of a key file (7.1)."""
     try:
-        secret = read_key_file(b"# a comment\n\n" + v.raw["line"].encode() + b" \r\n")
+        secret = reader.parse_key_file(b"# a comment\n\n" + v.raw["line"].encode() + b" \r\n")
     except FormatError:
         return "bad checksum"
     v.same("secret", secret)
@@ -135,17 +456,43 @@ def key_file(v: Vector) -> str:
     return "ok"
 
 def record_signature(v: Vector) -> str:
+    """A signature and its key (8.1)."""
     key, message = v["verifying key"], b"coffer/1 log record\0" + v["public part"]
-    if ed25519_valid(key, message, v["signature"]):
+    if reader.ed25519_valid(key, message, v["signature"]):
         return "ok"
-    return "bad signature" if ed25519_key_fit(key) else "bad key"
-
-def ed25519_key_fit(key: bytes) -> bool:
-    """Whether a key is the canonical encoding of a point that is not of small order (RFC 8032, 5.1.3)."""
     y = int.from_bytes(key, "little") % 2**255
     u, w = (y * y - 1) % ED_P, (-121665 * pow(121666, -1, ED_P) * y * y + 1) % ED_P
-    square = u * pow(w, -1, ED_P) % ED_P
-    return y < ED_P and y not in ED_LOW_ORDER_Y and pow(square, (ED_P - 1) // 2, ED_P) == 1
+    on_curve = pow(u * pow(w, -1, ED_P) % ED_P, (ED_P - 1) // 2, ED_P) == 1  # RFC 8032, 5.1.3
+    return "bad signature" if y < ED_P and y not in ED_LOW_ORDER_Y and on_curve else "bad key"
+
+def key_slot(v: Vector) -> str:
+    """A whole slot, from key file or passphrase to the key in it (7); it may be refused at any step."""
+    key_line, passphrase = v.raw.get("key file line"), v.raw.get("passphrase")
+    try:
+        slot = reader.parse_slot(v["slot"])
+        need(slot.vault_id == v["vault id"], "slot of another vault")
+        secret = reader.slot_secret(slot, key_line and reader.parse_key_file(key_line.encode()),
+                                    passphrase and passphrase.encode())
+        need(secret is not None, "slot of another kind or key")
+        key = reader.unwrap(slot, secret or b"")
+    except FormatError:
+        return "ok, but refused" if v.raw["expect"] == "ok" else v.raw["expect"]
+    if v.raw["expect"] == "ok":
+        for name, value in (("key", key), ("context", slot.context), ("slot id", H(v["slot"])), ("epoch", slot.epoch),
+                            ("purpose", slot.purpose)):
+            v.same(name, value)
+    return "ok"
+
+def key_file_text(v: Vector) -> str:
+    """A whole key file (7.1); it may be refused at any step."""
+    try:
+        secret = reader.parse_key_file(v["text"])
+    except FormatError:
+        return "ok, but refused" if v.raw["expect"] == "ok" else v.raw["expect"]
+    if v.raw["expect"] == "ok":
+        same(v.raw["key file line"], f"COFFER-KEY-1-{(secret + H(b'coffer/1 key file' + secret)[:4]).hex()}")
+        v.same("key id", kdf(secret, "key file id")[:8])
+    return "ok"
 
 CHECKS: dict[str, Callable[[Vector], str]] = {
     "vault key": vault_key,
@@ -159,9 +506,16 @@ CHECKS: dict[str, Callable[[Vector], str]] = {
     "argon2id": argon2id,
     "key file": key_file,
     "record signature": record_signature,
+    "key slot": key_slot,
+    "key file text": key_file_text,
 }
 
-# ---- The chunker, section 13; a reader needs none, so it stands here
+def check_keys(v: Raw) -> str | None:
+    """One vector of crypto.json or slots.json."""
+    got = CHECKS[v["test"]](Vector(v))
+    return None if got == v["expect"] else f"{got}, not {v['expect']}"
+
+# ---- chunker.json: the chunker, section 13
 
 def pcc_lengths(data: bytes, key: bytes, low: int, bits: int, high: int) -> list[int]:
     """Lengths of the chunks of a stream."""
@@ -196,67 +550,76 @@ def pcc_lengths(data: bytes, key: bytes, low: int, bits: int, high: int) -> list
     return lengths
 
 def xof(seed: str, length: int, mask: int = 0xFF) -> bytes:
+    """Extended output of BLAKE3, each byte ANDed with the mask."""
     data = blake3(seed.encode()).digest(length=length)
     return data if mask == 0xFF else bytes(byte & mask for byte in data)
 
-def chunker_input(vector: dict[str, Any]) -> bytes:
-    how, length = vector["input"], vector["input_len"]
+def check_cuts(v: Raw) -> str | None:
+    """Where one stream is cut."""
+    how, length = v["input"], v["input_len"]
     if how["kind"] == "blake3-xof":
-        return xof(how["seed"], length, int(how.get("and", "ff"), 16))
-    unit = b"\0" if how["kind"] == "zeros" else bytes.fromhex(how["hex"])
-    return (unit * (length // len(unit) + 1))[:length]
+        data = xof(how["seed"], length, int(how.get("and", "ff"), 16))
+    else:
+        unit = b"\0" if how["kind"] == "zeros" else bytes.fromhex(how["hex"])
+        data = (unit * (length // len(unit) + 1))[:length]
+    same(v["cuts"], pcc_lengths(data, bytes.fromhex(v["key"]), v["min"], v["bits"], v["max"]), "cuts")
+    return None
 
-def accumulated(vector: dict[str, Any]) -> str:
+def check_accumulated(v: Raw) -> str | None:
     """Many small streams; the rule for their parameters stands in the file's `about`."""
     lengths = []
-    for number in range(vector["streams"]):
-        name = f"{vector['seed']} {number}"
+    for number in range(v["streams"]):
+        name = f"{v['seed']} {number}"
         d = xof(name, 32)
         low16, bits, mask, high16, size = struct.unpack_from("<HBBHH", d, 16)
         low = 64 + low16 % 512
         data = xof(f"{name} input", size, (0xFF, 3, 1, 0x80)[mask % 4])
         lengths += pcc_lengths(data, d[:16], low, 6 + bits % 8, low + 256 + high16 % 8192)
-    return blake3(b"".join(struct.pack("<Q", length) for length in lengths)).hexdigest()
+    same(v["blake3"], blake3(b"".join(struct.pack("<Q", length) for length in lengths)).digest(), "hash of cuts")
+    return None
 
 # ---- Running them
 
-def run_file(path: Path, counts: Counter[str]) -> None:
-    content = json.loads(path.read_text())
+def checks_of(content: Raw) -> Iterator[tuple[Raw, Callable[[Raw], str | None] | None]]:
+    """The vectors of a file with their checks, None for those that are skipped."""
+    objects = {item["name"]: unhex(item["hex"]) for item in content.get("objects", [])}
+    for v in content.get("vectors", []):
+        if "objects" in content:
+            yield v, lambda v: check_object(v, content["keys"], objects)
+        else:
+            yield v, check_keys if "test" in v else check_format
+    for v in content.get("scenarios", []):
+        yield v, check_replay
+    for v in content.get("cuts", []):
+        yield v, check_cuts if v["input_len"] <= CHUNKER_INPUT_MAX else None
+    for v in content.get("accumulated", []):
+        yield v, check_accumulated
 
-    def note(name: str, failure: str | None) -> None:
-        counts["failed" if failure else "passed"] += 1
-        if failure:
-            print(f"FAILED {path.name}: {name}: {failure}")
-
-    def skip(name: str, why: str) -> None:
-        counts["skipped"] += 1
-        print(f"skipped {path.name}: {name}: {why}")
-
-    for raw in content.get("vectors", []):
-        check = CHECKS.get(raw.get("test", ""))
+def run_file(path: Path) -> bool:
+    """Check one file, and say how that went; whether nothing failed."""
+    counts = {"passed": 0, "failed": 0, "skipped": 0}
+    for v, check in checks_of(json.loads(path.read_text())):
         if check is None:
-            skip(raw.get("name", "?"), f"no check for tests of {raw.get('test')!r}")
+            counts["skipped"] += 1
+            print(f"{path.name}: skipped {v['name']!r}: {v['input_len']} bytes are too many for Python")
             continue
         try:
-            got = check(Vector(raw))
-            note(raw["name"], None if got == raw["expect"] else f"{got}, not {raw['expect']}")
-        except (AssertionError, FormatError, KeyError, ValueError) as fault:
-            note(raw["name"], f"{type(fault).__name__}: {fault}")
-    for raw in content.get("cuts", []):
-        if raw["input_len"] > CHUNKER_INPUT_MAX:
-            skip(raw["name"], f"input of {raw['input_len']} bytes")
-            continue
-        key = bytes.fromhex(raw["key"])
-        got_cuts = pcc_lengths(chunker_input(raw), key, raw["min"], raw["bits"], raw["max"])
-        note(raw["name"], None if got_cuts == raw["cuts"] else "other cuts")
-    for raw in content.get("accumulated", []):
-        note(raw["name"], None if accumulated(raw) == raw["blake3"] else "other cuts")
-    if not {"vectors", "cuts", "accumulated"} & set(content):
-        skip("the whole file", "a kind of file without checks")
+            failure = check(v)
+        except (Mismatch, FormatError, Refused, LookupError, ValueError, TypeError, struct.error) as fault:
+            failure = f"{type(fault).__name__}: {fault}"
+        counts["failed" if failure else "passed"] += 1
+        if failure:
+            print(f"{path.name}: FAILED {v.get('what', '')} {v['name']!r}: {failure}")
+    print(f"{path.name}: " + ", ".join(f"{count} {what}" for what, count in counts.items()))
+    return counts["failed"] == 0 and counts["passed"] > 0
 
-def run_vectors(folder: Path) -> int:
-    counts: Counter[str] = Counter()
-    for path in sorted(folder.glob("*.json")):
-        run_file(path, counts)
-    print(", ".join(f"{counts[what]} {what}" for what in ("passed", "failed", "skipped")))
-    return 1 if counts["failed"] or not counts["passed"] else 0
+def main() -> int:
+    """Check all files of a folder; the exit status."""
+    if len(sys.argv) != 2:
+        print(__doc__, file=sys.stderr)
+        return 2
+    paths = sorted(Path(sys.argv[1]).glob("*.json"))
+    return 0 if all([run_file(path) for path in paths]) and paths else 1
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -91,6 +91,7 @@ pub(crate) fn replay(
         relisting: BTreeSet::new(),
         chain_at_head: None,
         claimed_at_head: None,
+        links: Vec::new(),
     };
     progress.begin(Stage::Log, listing.records.len() as u64);
     replay.run(progress, findings)?;
@@ -183,6 +184,13 @@ struct Replay<'a> {
     chain_at_head: Option<[u8; 32]>,
     /// Chain value that the record after it says it has, if an enrolled signer signed that.
     claimed_at_head: Option<[u8; 32]>,
+    /// Of each record its chain value, and the one it says its predecessor had.
+    links: Vec<Link>,
+}
+
+struct Link {
+    chain: Option<[u8; 32]>,
+    previous: Option<[u8; 32]>,
 }
 
 impl Replay<'_> {
@@ -248,6 +256,8 @@ impl Replay<'_> {
     }
 
     fn note(&mut self, number: u64, outcome: Outcome, bytes: &[u8]) {
+        let previous = Record::decode(bytes).ok().map(|record| record.public.previous);
+        self.links.push(Link { chain: self.log.head().map(|head| head.chain), previous });
         let at_head = self.options.head.map(|head| head.number);
         if at_head == Some(number) {
             self.chain_at_head = self.log.head().map(|head| head.chain);
@@ -258,7 +268,7 @@ impl Replay<'_> {
             Outcome::Missing => false,
         };
         if authentic && at_head.is_some_and(|head| head + 1 == number) {
-            self.claimed_at_head = Record::decode(bytes).ok().map(|record| record.public.previous);
+            self.claimed_at_head = previous;
         }
         match outcome {
             Outcome::Effective => {
@@ -318,11 +328,18 @@ impl Replay<'_> {
             findings.add(Class::Missing, ObjectName::Record(first), what);
         }
         let damaged: BTreeSet<_> = self.log.damaged.iter().collect();
+        let disproved = self.disproved_by_head();
         for (number, reason) in &self.void {
             let name = ObjectName::Record(*number);
             if damaged.contains(number) {
                 let what = format!(
                     "it was signed with other bytes, as the record after it proves; now it is void ({})",
+                    reason.name()
+                );
+                findings.add(Class::Corrupt, name, what);
+            } else if disproved == Some(*number) {
+                let what = format!(
+                    "the records up to the given head were chained to other bytes; now it is void ({})",
                     reason.name()
                 );
                 findings.add(Class::Corrupt, name, what);
@@ -334,6 +351,19 @@ impl Replay<'_> {
                 );
             }
         }
+    }
+
+    /// The first record, going back from the given head, whose bytes are not those that its successor was chained to. Each record up to it is
+    /// proved by the head, whoever signed it.
+    fn disproved_by_head(&self) -> Option<u64> {
+        let head = self.options.head.filter(|head| self.chain_at_head == Some(head.chain))?;
+        let link = |number: u64| self.links.get(usize::try_from(number).ok()?);
+        (0..head.number).rev().find_map(|number| match link(number + 1)?.previous {
+            Some(previous) if link(number)?.chain == Some(previous) => None,
+            Some(_) => Some(Some(number)),
+            // What is chained to cannot be told: the proof ends.
+            None => Some(None),
+        })?
     }
 
     /// Whether the log contains the head that was given.
