@@ -120,10 +120,8 @@ def fields(value: Any, table: Table, what: str) -> Map:
     need(MAP(value), f"{what} is not a map")
     found = Map()
     for key, (name, test, *optional) in table.items():
-        held = value.get(key)
-        if key not in value and optional:
-            held = optional[0]
-        else:
+        held = value.get(key, optional[0] if optional else None)
+        if key in value or not optional:
             need(key in value and test(held), f"{what}: {name} (key {key}) is missing or malformed")
             fine = len(optional) != 1 or held not in (optional[0], b"", "", [], {})
             need(fine, f"{what}: {name} (key {key}) must rather be absent")
@@ -987,9 +985,11 @@ def main() -> int:
         key_file = parse_key_file(o.key_file.read_bytes()) if o.key_file else None
         passphrase = re.sub(rb"\r?\n\Z", b"", o.passphrase_file.read_bytes()) if o.passphrase_file else None
         vault = Vault(o.vault, log, key_file, passphrase)
-        status = {"list": run_list, "ls": run_ls, "restore": run_restore}[o.verb](vault, *o.arguments)
-        for note in vault.notes:
-            print(f"damaged: {note}", file=sys.stderr)
+        try:
+            status = {"list": run_list, "ls": run_ls, "restore": run_restore}[o.verb](vault, *o.arguments)
+        finally:
+            for note in vault.notes:
+                print(f"damaged: {note}", file=sys.stderr)
         return 1 if vault.notes else status
     except (Refused, FormatError, OSError) as fault:
         print(f"coffer_reader: {fault}", file=sys.stderr)
