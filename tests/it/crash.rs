@@ -207,6 +207,8 @@ fn a_first_backup_stops_at_every_write() {
         site.put(&format!("large-{file}"), file);
         fs::write(site.source.join(format!("small-{file}")), noise(100 + file, 3000)).unwrap();
     }
+    // What was named meanwhile is met again.
+    site.put("the-first-again", 0);
     let store = MemoryStore::new();
     let host = World::with_cache(SEED, &site.cache());
     host.init_with(&store, ChunkerSpec::Fixed { len: CHUNK_LEN }).unwrap();
@@ -240,6 +242,8 @@ fn an_incremental_backup_stops_at_every_write() {
     site.put("large-3", 53);
     site.put("new-0", 60);
     site.put("new-1", 61);
+    site.put("new-1-again", 61);
+    site.put("old-0-again", 0);
     fs::rename(site.source.join("large-4"), site.source.join("moved")).unwrap();
     fs::write(site.source.join("small-2"), noise(200, 3000)).unwrap();
     let before = Before { objects: snapshot_of(&store), snapshots };

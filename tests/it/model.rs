@@ -28,6 +28,8 @@ struct Shape {
     pack_len_target: u64,
     worker_count: usize,
     cached: bool,
+    /// Whether progress records are committed on the way.
+    progress: bool,
 }
 
 fn shape() -> impl Strategy<Value = Shape> {
@@ -38,13 +40,14 @@ fn shape() -> impl Strategy<Value = Shape> {
     ];
     let packs = prop_oneof![Just(1_u64), Just(65_536), Just(200_000), Just(32 << 20)];
     let workers = prop_oneof![Just(1_usize), Just(3)];
-    (0..1000_u64, chunkers, packs, workers, any::<bool>()).prop_map(
-        |(seed, chunker, pack_len_target, worker_count, cached)| Shape {
+    (0..1000_u64, chunkers, packs, workers, any::<bool>(), any::<bool>()).prop_map(
+        |(seed, chunker, pack_len_target, worker_count, cached, progress)| Shape {
             seed,
             chunker,
             pack_len_target,
             worker_count,
             cached,
+            progress,
         },
     )
 }
@@ -63,6 +66,9 @@ fn check(shape: &Shape, rounds: &[Vec<Edit>]) {
     let store = MemoryStore::new();
     host.init_with(&store, shape.chunker).unwrap();
     let mut options = backup_options(disk.root());
+    if shape.progress {
+        host.clock.set_step(options.progress_interval_ns / 2);
+    }
     options.pack_len_target = shape.pack_len_target;
     options.worker_count = shape.worker_count;
 

@@ -38,7 +38,7 @@ from kyber_py.ml_kem import ML_KEM_768
 
 # Limits, section 16.
 HEADER_LEN_MAX, SLOT_LEN_MAX, SLOT_COUNT_MAX = 8_192, 16_384, 64
-RECORD_LEN_MAX, RECORD_PART_LEN_MAX, LOG_NUMBER_MAX = 8_388_608, 4_194_304, 999_999_999_999
+RECORD_LEN_MAX, RECORD_PART_LEN_MAX, LOG_NUMBER_MAX, GAP_MAX = 8_388_608, 4_194_304, 999_999_999_999, 1_000_000
 PACK_LEN_MIN, PACK_LEN_MAX = 65_536, 134_217_728
 INDEX_LEN_MAX, INDEX_PACKS_MAX, INDEX_ROWS_MAX = 268_435_456, 65_536, 4_194_304
 FRAME_PLAIN_MAX, CHUNK_LEN_MAX, TREE_LEN_MAX, TREE_HEIGHT_MAX = 16_777_216, 16_777_216, 1_048_576, 16
@@ -399,7 +399,7 @@ class Log:
             path = root / f"log/{number:012d}"
             if path.is_file():
                 self.outcomes.append(self._take(number, read_at(path, 0, RECORD_LEN_MAX), path.stat().st_size))
-            elif any(self._proves_gap(root, later) for later in listed if later > number):
+            elif any(self._proves_gap(root, later) for later in listed if number < later <= number + GAP_MAX):
                 self.damage[number] = "is missing"
                 self.outcomes.append(Outcome(None, "missing"))
             else:

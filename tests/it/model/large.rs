@@ -3,12 +3,14 @@
 use std::fs;
 use std::path::Path;
 
-use coffer_engine::list;
+use coffer_engine::{BackupOptions, list};
 use coffer_format::header::ChunkerSpec;
 use coffer_format::tree::Content;
 use coffer_store::MemoryStore;
 
-use super::super::support::{SMALL_CHUNKS, World, assert_clean, assert_restores, noise, scratch, tree_of};
+use super::super::support::{
+    SMALL_CHUNKS, World, assert_clean, assert_restores, backup_options, clone_of, noise, scratch, tree_of,
+};
 
 const DIR_COUNT: usize = 50;
 const FILE_COUNT: usize = 100;
@@ -72,6 +74,21 @@ fn a_change_in_a_high_tree_costs_its_height() {
     fs::rename(source.join("directory-030"), source.join("directory-030-renamed")).unwrap();
     let report = host.backup(&store, &source).unwrap().manifest;
     assert!(report.statistics.new_chunk_count <= 8 + 3 * levels, "{:?}", report.statistics);
+
+    // Among many that go away are some that ended a leaf: their neighbours come into the next one. What the parent's leaves give is what
+    // a tree made anew gives.
+    for dir in 0..DIR_COUNT {
+        for file in (dir % 10..FILE_COUNT).step_by(10) {
+            drop(fs::remove_file(source.join(format!("directory-{dir:03}")).join(format!("file-{file:04}"))));
+        }
+    }
+    let copy = clone_of(&store);
+    let anew = BackupOptions { force: true, ..backup_options(&source) };
+    let anew = stranger.backup_with(&copy, &anew).unwrap().manifest.root;
+    let report = stranger.backup(&clone_of(&store), &source).unwrap().manifest;
+    assert_eq!(report.root, anew, "by the parent's entries");
+    let report = host.backup(&store, &source).unwrap().manifest;
+    assert_eq!(report.root, anew, "by stat fields");
 
     assert_clean(&host, &store, "a high tree");
     assert_restores(&host, &store, "latest", &tree_of(&source), "a high tree");
