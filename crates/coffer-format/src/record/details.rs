@@ -244,8 +244,11 @@ impl Details {
     /// When a key is absent, wrong, or the kind has no details.
     pub fn decode(kind: RecordKind, first: bool, bytes: Option<&[u8]>) -> Result<Self, FormatError> {
         use RecordKind as K;
-        let wanted =
-            !matches!(kind, K::Snapshot | K::Progress | K::Tag | K::Slots) || kind == K::Tag || first;
+        let wanted = match kind {
+            K::Snapshot | K::Progress => false,
+            K::Slots => first,
+            _ => true,
+        };
         let Some(bytes) = bytes else {
             let missing = FormatError::rule(OBJECT, "they are absent");
             return if wanted { Err(missing) } else { Ok(Self::None) };

@@ -83,3 +83,18 @@ proptest! {
         }
     }
 }
+
+/// Found by the fuzzer: in record 0, kinds without details were read as if they had some.
+#[test]
+fn a_kind_without_details_has_none_in_record_0_either() {
+    let empty = [0xa0];
+    for kind in [1, 2] {
+        for first in [false, true] {
+            read(kind, first, &empty).unwrap_err();
+            assert_eq!(
+                Details::decode(RecordKind::from_number(kind).unwrap(), first, None),
+                Ok(Details::None)
+            );
+        }
+    }
+}
