@@ -1,13 +1,13 @@
 //! One module for each subcommand.
 
-mod backup;
+pub(crate) mod backup;
 mod doctor;
-mod init;
-mod keys;
-mod restore;
-mod snapshots;
+pub(crate) mod init;
+pub(crate) mod keys;
+pub(crate) mod restore;
+pub(crate) mod snapshots;
 mod stats;
-mod verify;
+pub(crate) mod verify;
 
 use std::ffi::OsStr;
 

@@ -1,14 +1,59 @@
 //! `coffer backup`
 
+use std::path::PathBuf;
+
 use anyhow::{Context, Result};
+use clap::Args;
 use coffer_engine::{BackupObserver, BackupOptions, BackupReport, backup};
 use coffer_format::path::display_path;
 use serde_json::json;
 
-use crate::cli::BackupArgs;
 use crate::exit_code::Exit;
 use crate::output::{Output, bytes, time_utc};
 use crate::wiring::{World, thread_count};
+
+#[derive(Debug, Args)]
+pub(crate) struct BackupArgs {
+    /// What to back up. Relative paths are stored relative; absolute ones, and those with "..", whole.
+    #[arg(required = true, value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Tag the snapshot; may be given several times.
+    #[arg(long, value_name = "TAG")]
+    pub(crate) tag: Vec<String>,
+    /// Host name to record instead of this machine's.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) host: Option<String>,
+    /// zstd level 1 to 19, "auto" (3, and incompressible data stored as it is), or "off".
+    #[arg(long, value_name = "LEVEL", default_value = "auto", value_parser = parse_compression)]
+    pub(crate) compression: coffer_pipeline::compress::Compression,
+    /// Read every file, whatever the last snapshot says.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Do not open, decompress and rehash what was sealed before it is stored.
+    #[arg(long)]
+    pub(crate) no_extra_verify: bool,
+    /// Seconds after which a long backup names what it has stored so far.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub(crate) progress_interval: u64,
+    /// Length in MiB at which packs are closed, 4 to 120.
+    #[arg(long, value_name = "MIB", default_value_t = 32, value_parser = clap::value_parser!(u64).range(4..=120))]
+    pub(crate) pack_size: u64,
+    /// Threads that compress and seal.
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<usize>,
+}
+
+fn parse_compression(text: &str) -> Result<coffer_pipeline::compress::Compression, String> {
+    use coffer_pipeline::compress::Compression;
+    match text {
+        "auto" => Ok(Compression::Auto),
+        "off" => Ok(Compression::Off),
+        _ => match text.parse::<u8>() {
+            Ok(level @ 1..=19) => Ok(Compression::Level(level)),
+            _ => Err("expected 1 to 19, auto or off".to_owned()),
+        },
+    }
+}
 
 struct Watch {
     output: Output,

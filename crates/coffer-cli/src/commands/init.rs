@@ -1,17 +1,46 @@
 //! `coffer init`
 
+use std::path::PathBuf;
+
 use anyhow::Result;
+use clap::{Args, ValueEnum};
 use coffer_engine::{InitOptions, init};
 use coffer_format::header::{ChunkerSpec, StoreMode};
 use coffer_keys::RootKey;
 use coffer_store::probe;
 use serde_json::json;
 
-use crate::cli::{ChunkerName, InitArgs};
 use crate::command_error::Failure;
 use crate::exit_code::Exit;
 use crate::keys;
 use crate::wiring::World;
+
+#[derive(Debug, Args)]
+pub(crate) struct InitArgs {
+    /// Be content with the one key slot of the key given.
+    #[arg(long)]
+    pub(crate) single_slot: bool,
+    /// Add a slot for this key file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) add_key_file: Option<PathBuf>,
+    /// Add a slot for the passphrase in this file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) add_passphrase_file: Option<PathBuf>,
+    /// How files are cut into chunks.
+    #[arg(long, value_enum, default_value_t = ChunkerName::Pcc)]
+    pub(crate) chunker: ChunkerName,
+    /// Chunk length in KiB: the minimum for pcc, the length for fixed.
+    #[arg(long, value_name = "KIB")]
+    pub(crate) chunk_size: Option<u32>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ChunkerName {
+    /// By content: edits inside a file cost little.
+    Pcc,
+    /// Of one length: for disk images and databases.
+    Fixed,
+}
 
 pub(super) fn run(world: &World, args: &InitArgs) -> Result<Exit> {
     let chunker = chunker(args)?;

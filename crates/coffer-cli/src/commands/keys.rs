@@ -2,8 +2,10 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use clap::{Args, Subcommand};
 use coffer_crypto::OsRng;
 use coffer_engine::SlotStatus;
 use coffer_format::id::hex;
@@ -12,12 +14,64 @@ use coffer_format::slot::{SlotKind, SlotPurpose};
 use coffer_keys::{KeyFile, RootKey};
 use serde_json::{Value, json};
 
-use crate::cli::{KeysCommand, NewSlotArgs};
 use crate::command_error::Failure;
 use crate::exit_code::Exit;
 use crate::keys;
 use crate::output::{time, time_utc};
 use crate::wiring::World;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeysCommand {
+    /// Make a new key file (mode 0600); an existing file is never overwritten.
+    NewFile {
+        /// The file.
+        file: PathBuf,
+    },
+    /// List the vault's key slots.
+    List,
+    /// Add a key slot.
+    Add(NewSlotArgs),
+    /// Open the vault with the key given, and check the slots it fits.
+    Test {
+        /// Also test the slots that this key file fits.
+        #[arg(long, value_name = "FILE")]
+        also_key_file: Option<PathBuf>,
+        /// Also test the slots that the passphrase in this file fits.
+        #[arg(long, value_name = "FILE")]
+        also_passphrase_file: Option<PathBuf>,
+    },
+    /// Revoke a key slot. An old copy of it, with the old secret, still opens what it could open.
+    Revoke {
+        /// Beginning of the slot's id, from "keys list".
+        slot: String,
+    },
+    /// Replace the slot that opened the vault by one for a new passphrase.
+    Passwd {
+        /// File that holds the new passphrase; without it the terminal is asked.
+        #[arg(long, value_name = "FILE")]
+        new_passphrase_file: Option<PathBuf>,
+        /// Label of the new slot.
+        #[arg(long, default_value = "")]
+        label: String,
+    },
+}
+
+/// What a new slot is for.
+#[derive(Debug, Args)]
+pub(crate) struct NewSlotArgs {
+    /// For this key file.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["new_passphrase_file", "new_passphrase"])]
+    pub(crate) new_key_file: Option<PathBuf>,
+    /// For the passphrase in this file.
+    #[arg(long, value_name = "FILE", conflicts_with = "new_passphrase")]
+    pub(crate) new_passphrase_file: Option<PathBuf>,
+    /// For a passphrase that the terminal is asked for.
+    #[arg(long)]
+    pub(crate) new_passphrase: bool,
+    /// Label of the slot.
+    #[arg(long, default_value = "")]
+    pub(crate) label: String,
+}
 
 pub(super) fn run(world: &World, command: &KeysCommand) -> Result<Exit> {
     match command {

@@ -1,18 +1,43 @@
 //! `coffer restore`
 
+use std::ffi::OsString;
+use std::path::PathBuf;
+
 use anyhow::Result;
+use clap::Args;
 use coffer_collect::TargetOptions;
 use coffer_engine::{RestoreObserver, RestoreOptions, restore};
 use coffer_format::path::display_path;
 use serde_json::json;
 
 use super::split_selector;
-use crate::cli::RestoreArgs;
 use crate::exit_code::Exit;
 use crate::output::{Output, bytes};
 use crate::wiring::{World, open_file_count_max, thread_count};
 
 /// Warnings shown one by one; the rest is counted.
+#[derive(Debug, Args)]
+pub(crate) struct RestoreArgs {
+    /// "latest", "latest~N", or the beginning of an id; ":/path" behind it for a part.
+    #[arg(value_name = "SNAPSHOT[:/PATH]")]
+    pub(crate) snapshot: OsString,
+    /// Directory to restore into; made if it is not there.
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) target: PathBuf,
+    /// Restore owners by number, not by name.
+    #[arg(long)]
+    pub(crate) numeric_owner: bool,
+    /// Restore set-user-id and set-group-id bits and file capabilities.
+    #[arg(long)]
+    pub(crate) privileged: bool,
+    /// Restore device nodes.
+    #[arg(long)]
+    pub(crate) devices: bool,
+    /// Threads that open and write.
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<usize>,
+}
+
 const WARNING_COUNT_MAX: usize = 20;
 
 struct Watch {

@@ -1,16 +1,38 @@
 //! `coffer snapshots` and `coffer ls`
 
+use std::ffi::OsString;
+
 use anyhow::{Context, Result};
+use clap::Args;
 use coffer_engine::{EngineError, Snapshot, list as list_entries};
 use coffer_format::path::display_path;
 use coffer_format::tree::{Kind, TreeEntry};
 use serde_json::{Value, json};
 
 use super::split_selector;
-use crate::cli::{LsArgs, SnapshotsArgs};
 use crate::exit_code::Exit;
 use crate::output::{bytes, time, time_utc};
 use crate::wiring::World;
+
+#[derive(Debug, Args)]
+pub(crate) struct SnapshotsArgs {
+    /// Only snapshots with this tag.
+    #[arg(long, value_name = "TAG")]
+    pub(crate) tag: Vec<String>,
+    /// Only snapshots of this host.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) host: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LsArgs {
+    /// "latest", "latest~N", or the beginning of an id; ":/path" behind it for a part.
+    #[arg(value_name = "SNAPSHOT[:/PATH]")]
+    pub(crate) snapshot: OsString,
+    /// Show mode, owner, size and time.
+    #[arg(short, long)]
+    pub(crate) long: bool,
+}
 
 pub(super) fn list(world: &World, args: &SnapshotsArgs) -> Result<Exit> {
     let store = world.open_store()?;

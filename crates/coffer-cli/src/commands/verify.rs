@@ -1,6 +1,7 @@
 //! `coffer verify`
 
 use anyhow::Result;
+use clap::Args;
 use coffer_crypto::{OsRng, ReaderSecret, VaultKey, rng};
 use coffer_format::slot::SlotPurpose;
 use coffer_keys::try_slots;
@@ -8,10 +9,28 @@ use coffer_pipeline::keyring::UnwrappedKey;
 use coffer_verify::{Class, Finding, Options, Report, Silent, Subset, read_state, verify, verify_deep};
 use serde_json::{Value, json};
 
-use crate::cli::VerifyArgs;
 use crate::exit_code::Exit;
 use crate::output::bytes;
 use crate::wiring::{World, thread_count};
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// Use nothing but the vault's own files and what is given here: no key, no network, no local memory.
+    #[arg(long, conflicts_with = "deep")]
+    pub(crate) offline: bool,
+    /// With a key: open every frame, rehash every chunk, walk every tree.
+    #[arg(long)]
+    pub(crate) deep: bool,
+    /// A head that the log must contain (NUMBER:HEX), from the last backup's receipt or a witness.
+    #[arg(long, value_name = "HEAD")]
+    pub(crate) head: Option<coffer_format::id::Head>,
+    /// Read only a part of the packs: n/m, a percentage, or a size as 10G. Everything else is checked in any case.
+    #[arg(long, value_name = "SUBSET")]
+    pub(crate) read_subset: Option<Subset>,
+    /// Threads that read and check.
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<usize>,
+}
 
 /// Paths and residue shown for people; JSON has all that the report lists.
 const SHOWN_COUNT_MAX: usize = 10;
