@@ -537,7 +537,7 @@ class Log:
             case 16:  # reconcile
                 self._reconcile(number, [parse_record(data) for data in d.records])
             case 19:  # checkpoint
-                need(d.number < number, "checkpoint of a later state")
+                need(d.number == number - 1, "checkpoint of another state than the one before it")
 
     def _reconcile(self, number: int, quoted: list[Map]) -> None:
         """Kind 16: each quoted record must be one that could take effect here, but for its place in a log."""

@@ -216,6 +216,25 @@ def check_format(v: Raw) -> str | None:
 
 # ---- replay.json
 
+def canonical_state(log: Log, checkpoints: list[int]) -> bytes | None:
+    """The canonical state at the end of a log (9.19), given the numbers of effective checkpoints; None on damage."""
+    last = len(log.outcomes) - 1
+    if last < 0 or log.damage or log.outcomes[last].chain is None:
+        return None
+    epochs = [[0, log.epochs[0].sealing_key, log.epochs[0].owner_key, b"", b"", True]]
+    epochs += [[d.number, d.sealing_key, d.owner_key, d.previous_vault_key, d.previous_reader_secret, d.new_domains]
+               for d in log.epochs[1:]]
+    segments = lambda table: [[name, s.length, s.domain, s.number] for name, s in sorted(table.items())]
+    return cbor2.dumps({
+        1: last, 2: log.outcomes[last].chain, 3: log.term, 4: log.home, 5: log.minor, 6: epochs, 7: log.slots,
+        8: [[key, role.role, sorted(role.domains), key in log.revoked] for key, role in sorted(log.roles.items())],
+        9: segments(log.live), 10: segments(log.removed), 11: [list(orphan) for orphan in sorted(log.condemned)],
+        12: sorted(log.swept_segments), 13: sorted(log.swept_packs),
+        14: [[key, s.number, s.record.time, s.record.signer, s.record.body_hash, s.record.domain, s.record.epoch,
+              key in log.forgotten, key in log.held] for key, s in log.snapshots.items()],
+        15: log.outcomes[last].reason not in reader.UNPROVEN, 16: log.last_prune, 17: max(checkpoints, default=0),
+    })
+
 def check_replay(v: Raw) -> str | None:
     """One scenario of replay.json: outcomes of all records, and the state at the end (8.2)."""
     with tempfile.TemporaryDirectory() as folder:
@@ -244,6 +263,10 @@ def check_replay(v: Raw) -> str | None:
                       for key, s in log.snapshots.items()],
         "damaged": sorted(log.damage),
     }
+    checkpoints = [number for number, record in enumerate(v["records"]) if record["outcome"] == "effective"
+                   and reader.parse_record(unhex(record["hex"])).kind == 19]
+    stated, computed = v["state"].pop("canonical"), canonical_state(log, checkpoints)
+    same(None if stated is None else unhex(stated).hex(), computed, "canonical state")
     for name in v["state"] | state:
         same(v["state"].get(name, "not stated"), state.get(name), name)
     return None

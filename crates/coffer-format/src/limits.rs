@@ -66,6 +66,8 @@ pub const MANIFEST_ERROR_COUNT_MAX: u64 = 1_000;
 pub const TAG_LEN: u64 = 16;
 /// Length of an HPKE encapsulation.
 pub const ENC_LEN: u64 = 1_120;
+/// State of a checkpoint, and its manifests.
+pub const STATE_LEN_MAX: u64 = 1 << 30;
 /// Nesting of CBOR.
 pub const CBOR_DEPTH_MAX: u32 = 16;
 /// Keys in a CBOR map.

@@ -162,7 +162,7 @@ pub struct LogState {
     pub signers: BTreeMap<[u8; 32], Signer>,
     /// Live index segments.
     pub segments: BTreeMap<SegmentId, LiveSegment>,
-    /// Removed index segments as they were when live, those released for deletion included.
+    /// Removed index segments as they were when live; those released for deletion are not among them.
     pub removed: BTreeMap<SegmentId, LiveSegment>,
     /// Objects condemned as orphans and not released yet.
     pub orphans: BTreeSet<OrphanName>,
@@ -178,6 +178,8 @@ pub struct LogState {
     pub next: u64,
     /// Whether the policy in force needs a newer program; then nothing after it is understood.
     pub needs_minor: Option<u64>,
+    /// Number of the last effective checkpoint.
+    pub last_checkpoint: Option<u64>,
     chain: Option<[u8; 32]>,
     previous_authentic: bool,
     last_prune_or_sweep: Option<u64>,
@@ -208,6 +210,7 @@ impl LogState {
             damaged: Vec::new(),
             next: 0,
             needs_minor: None,
+            last_checkpoint: None,
             chain: Some([0; 32]),
             previous_authentic: true,
             last_prune_or_sweep: None,
@@ -388,7 +391,7 @@ impl LogState {
                     self.quoted(bytes, &mut seen, check).is_some() && ids.insert(chain_value(bytes))
                 })
             }
-            Details::Checkpoint { number, .. } => *number < self.next,
+            Details::Checkpoint { number, .. } => Some(*number) == self.next.checked_sub(1),
         }
     }
 
@@ -440,8 +443,10 @@ impl LogState {
         if kind == RecordKind::Snapshot {
             self.add_snapshot(public, id);
         }
-        if matches!(kind, RecordKind::Prune | RecordKind::Sweep) {
-            self.last_prune_or_sweep = Some(self.next);
+        match kind {
+            RecordKind::Prune | RecordKind::Sweep => self.last_prune_or_sweep = Some(self.next),
+            RecordKind::Checkpoint => self.last_checkpoint = Some(self.next),
+            _ => {}
         }
         match details {
             Details::Snapshots { ids } if kind != RecordKind::Tag => {
@@ -457,6 +462,7 @@ impl LogState {
                 for orphan in packs.iter().map(|id| OrphanName::Pack(*id)) {
                     self.orphans.remove(&orphan);
                 }
+                self.removed.retain(|id, _| segments.binary_search(id).is_err());
                 self.swept_segments.extend(segments);
                 self.swept_packs.extend(packs);
             }
@@ -555,6 +561,9 @@ fn keys_fit(public: &Public, kind: RecordKind) -> bool {
     };
     added && removed && slots && body && details
 }
+
+mod state;
+pub use state::{CheckpointBody, decode_manifests, encode_manifests};
 
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,7 @@ use crate::limits::{INDEX_LEN_MAX, LOG_NUMBER_MAX, RECORD_LEN_MAX, RECORD_PART_L
 
 mod details;
 pub use details::{Details, EpochDetails, OrphanName, Role, RoleAction};
+pub(crate) use details::{read_orphans, write_orphans};
 
 const OBJECT: &str = "log record";
 const MAGIC: &[u8; 8] = b"cofflog1";

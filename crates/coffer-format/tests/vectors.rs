@@ -201,7 +201,6 @@ fn summary(state: &LogState) -> Value {
     let snapshots = state.snapshots.iter().map(|snapshot| {
         json!({ "id": snapshot.id.to_string(), "record": snapshot.number, "forgotten": snapshot.forgotten, "held": snapshot.held })
     });
-    let removed = state.removed.keys().filter(|id| !state.swept_segments.contains(id));
     let orphans = state.orphans.iter().map(|orphan| match orphan {
         OrphanName::Pack(id) => json!([1, id.to_string()]),
         OrphanName::Segment(id) => json!([2, id.to_string()]),
@@ -217,12 +216,13 @@ fn summary(state: &LogState) -> Value {
         "slots": state.slots.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "signers": signers.collect::<Vec<_>>(),
         "live": live.collect::<Vec<_>>(),
-        "removed": removed.map(ToString::to_string).collect::<Vec<_>>(),
+        "removed": state.removed.keys().map(ToString::to_string).collect::<Vec<_>>(),
         "orphans": orphans.collect::<Vec<_>>(),
         "swept_segments": state.swept_segments.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "swept_packs": state.swept_packs.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "snapshots": snapshots.collect::<Vec<_>>(),
         "damaged": state.damaged,
+        "canonical": state.encode().map(|bytes| pack_hex(&bytes)),
     })
 }
 

@@ -33,6 +33,14 @@ impl Role {
         }
     }
 
+    /// The role with this number.
+    #[must_use]
+    pub fn from_number(number: u64) -> Option<Self> {
+        [Self::Owner, Self::Maintainer, Self::Put, Self::Read]
+            .into_iter()
+            .find(|role| role.number() == number)
+    }
+
     /// Whether section 9 lets the role sign this kind.
     #[must_use]
     pub const fn may_sign(self, kind: RecordKind) -> bool {
@@ -165,21 +173,7 @@ impl Details {
             }),
             Self::Prune { base, orphans } => e.map(|map| {
                 map.key(1).uint(*base);
-                let value = map.key(2);
-                value.array(orphans.len());
-                for orphan in orphans {
-                    value.array(2);
-                    match orphan {
-                        OrphanName::Pack(id) => {
-                            value.uint(1);
-                            value.bytes(&id.0);
-                        }
-                        OrphanName::Segment(id) => {
-                            value.uint(2);
-                            value.bytes(&id.0);
-                        }
-                    }
-                }
+                write_orphans(map.key(2), orphans.iter());
             }),
             Self::Sweep { base, segments, packs } => e.map(|map| {
                 map.key(1).uint(*base);
@@ -319,7 +313,25 @@ fn read_home(f: &Fields<'_>) -> Result<[u8; 16], FormatError> {
     }
 }
 
-fn read_orphans(d: &mut Decoder<'_>) -> Result<Vec<OrphanName>, FormatError> {
+/// Writes an array of orphans, which ascend.
+pub(crate) fn write_orphans<'o>(
+    encoder: &mut Encoder,
+    orphans: impl ExactSizeIterator<Item = &'o OrphanName>,
+) {
+    encoder.array(orphans.len());
+    for orphan in orphans {
+        let (kind, id) = match orphan {
+            OrphanName::Pack(id) => (1, &id.0),
+            OrphanName::Segment(id) => (2, &id.0),
+        };
+        encoder.array(2);
+        encoder.uint(kind);
+        encoder.bytes(id);
+    }
+}
+
+/// Reads an array of orphans, which ascend.
+pub(crate) fn read_orphans(d: &mut Decoder<'_>) -> Result<Vec<OrphanName>, FormatError> {
     let count = d.array(u64::MAX)?;
     let mut orphans: Vec<OrphanName> = Vec::new();
     for _ in 0..count {
@@ -341,12 +353,8 @@ fn read_role(f: &Fields<'_>) -> Result<RoleAction, FormatError> {
     let key = f.required(2)?.fixed()?;
     match f.required(1)?.uint()? {
         1 => {
-            let role = match f.required(3)?.uint()? {
-                2 => Role::Maintainer,
-                3 => Role::Put,
-                4 => Role::Read,
-                _ => return Err(FormatError::rule(OBJECT, "the role cannot be enrolled")),
-            };
+            let role = Role::from_number(f.required(3)?.uint()?).filter(|role| *role != Role::Owner);
+            let role = role.ok_or_else(|| FormatError::rule(OBJECT, "the role cannot be enrolled"))?;
             let mut d = f.required(4)?;
             let count = d.array(65_536)?;
             let mut domains: Vec<DomainId> = Vec::new();

@@ -206,7 +206,7 @@ fn roles(sign: &dyn Sign) -> Log<'_> {
         (13, vec![(1, bytes(&id("plan"))), (2, boolean(true))]),
         (17, vec![(1, int(1_800_000_000)), (2, uint(3))]),
         (18, vec![(1, bytes(&id("report")))]),
-        (19, vec![(1, uint(0)), (2, bytes(&id("state")))]),
+        (19, vec![(1, uint(log.next() + 2)), (2, bytes(&id("state")))]),
     ];
     for (kind, details) in others {
         let rec = log.rec(kind).details(&details);
@@ -246,7 +246,8 @@ fn keys_of_kinds(sign: &dyn Sign) -> Log<'_> {
     log.push(&log.rec(10).details(&epoch_fields(1, &id("k"))), "role");
     log.push(&log.rec(17).details(&[(1, int(1)), (2, uint(1))]).body(), "role");
     log.push(&log.rec(13).details(&[(1, bytes(&id("p"))), (2, boolean(true))]), "role");
-    log.push(&log.with_details(19, &[(1, uint(0)), (2, bytes(&id("s")))]).segments(&["c"], [0; 16]), OK);
+    let before = uint(log.next() - 1);
+    log.push(&log.with_details(19, &[(1, before), (2, bytes(&id("s")))]).segments(&["c"], [0; 16]), OK);
     log.push(&log.prune(0, &[], &[]).segments(&["d"], [0; 16]), OK);
     log
 }
@@ -487,9 +488,12 @@ fn without_effect(sign: &dyn Sign) -> Log<'_> {
     log.push(&log.with_details(18, &[(1, bytes(&id("report")))]), OK);
     log.push(&log.with_details(18, &[(1, bytes(&id("report")[..31]))]), "details");
     log.push(
-        &log.with_details(19, &[(1, uint(4)), (2, bytes(&id("state")))]).segments(&["state"], [0; 16]),
+        &log.with_details(19, &[(1, uint(5)), (2, bytes(&id("state")))]).segments(&["state"], [0; 16]),
         OK,
     );
-    log.push(&log.with_details(19, &[(1, uint(4))]), "details");
+    log.push(&log.with_details(19, &[(1, uint(6))]), "details");
+    log.push(&log.with_details(19, &[(1, uint(6)), (2, bytes(&id("state")))]), "details");
+    log.push(&log.with_details(19, &[(1, uint(9)), (2, bytes(&id("state")))]), "details");
+    log.push(&log.with_details(19, &[(1, uint(9)), (2, bytes(&id("other")))]), OK);
     log
 }
