@@ -271,7 +271,8 @@ fn the_second_reader_restores_a_fresh_vault() {
     fs::write(&key, world.key.to_text().expose()).unwrap();
     let store = LocalStore::create(scratch.path().join("vault")).unwrap();
     world.init(&store).unwrap();
-    world.backup(&store, &source).unwrap();
+    let options = backup_options(&source);
+    world.backup_with(&store, &coffer_engine::BackupOptions { checkpoint_interval: 1, ..options }).unwrap();
     let target = tempfile::tempdir().unwrap();
     let key = ["--key-file", key.to_str().unwrap()];
     let vault = scratch.path().join("vault");

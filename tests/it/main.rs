@@ -6,6 +6,7 @@
     reason = "tests fail where they stand, and say what they skip"
 )]
 
+mod checkpoint;
 mod cli;
 mod compat;
 mod cost;

@@ -149,6 +149,7 @@ pub(crate) fn backup_options(source: &Path) -> BackupOptions {
         worker_count: 1,
         pack_len_target: 65_536,
         progress_interval_ns: BackupOptions::PROGRESS_INTERVAL_NS,
+        checkpoint_interval: coffer_engine::CHECKPOINT_INTERVAL,
         skip: Vec::new(),
         force: false,
     }

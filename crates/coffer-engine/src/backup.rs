@@ -61,6 +61,8 @@ pub struct BackupOptions {
     pub pack_len_target: u64,
     /// After how long a progress record names what was stored.
     pub progress_interval_ns: u64,
+    /// After how many log records a checkpoint is added; 0: never.
+    pub checkpoint_interval: u64,
     /// Directories that are not entered, such as the vault itself.
     pub skip: Vec<Identity>,
     /// Whether the parent is ignored and every file read.
@@ -126,7 +128,14 @@ pub fn backup(
     loop {
         match attempt(vault, options, observer, &distrusted) {
             Err(EngineError::SegmentUnusable { segment, .. }) if distrusted.insert(segment) => {}
-            outcome => return outcome,
+            outcome => {
+                let mut report = outcome?;
+                // The snapshot is committed; a checkpoint spares those time who come without a memory, and can wait.
+                if let Err(error) = vault.checkpoint_if_due(options.checkpoint_interval) {
+                    report.warnings.push(format!("no checkpoint was added: {error}"));
+                }
+                return Ok(report);
+            }
         }
     }
 }

@@ -13,6 +13,7 @@
 mod access;
 mod backup;
 mod cache;
+mod checkpoint;
 mod clock;
 mod error;
 mod index;
@@ -29,6 +30,7 @@ mod vault;
 pub use access::Access;
 pub use backup::{BackupObserver, BackupOptions, BackupReport, backup};
 pub use cache::Cache;
+pub use checkpoint::CHECKPOINT_INTERVAL;
 pub use clock::Clock;
 pub use error::EngineError;
 pub use init::{Created, InitOptions, init};

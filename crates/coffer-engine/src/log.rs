@@ -45,6 +45,15 @@ impl Log {
     /// Reads header and log, and checks them against the vault id that is known from elsewhere and against what this machine saw before.
     /// What was read is not remembered before a key has proved that it is the vault meant.
     pub fn read(access: &Access<'_>, expected: Option<VaultId>) -> Result<Self, EngineError> {
+        Self::read_from(access, expected, &mut |_| None)
+    }
+
+    /// As [`Self::read`], beginning behind the record up to which `begin` knows the state of the vault, if it does.
+    pub(crate) fn read_from(
+        access: &Access<'_>,
+        expected: Option<VaultId>,
+        begin: &mut dyn FnMut(VaultId) -> Option<LogState>,
+    ) -> Result<Self, EngineError> {
         let store = access.store;
         let mut memory_warning = None;
         // The memory is read first: a head that another process of this machine adds meanwhile is no rollback.
@@ -61,7 +70,8 @@ impl Log {
         let remembered =
             access.cache.and_then(|cache| recall(cache.head(&vault).map(|head| Some((vault, head)))));
         let remembered = remembered.and_then(|(_, head)| head);
-        let state = LogState::new(vault, &header);
+        let state = begin(vault).unwrap_or_else(|| LogState::new(vault, &header));
+        let from = state.next;
         let watched = (remembered.map(|head| head.number), None);
         let ineffective = Vec::new();
         let mut log =
@@ -73,6 +83,9 @@ impl Log {
         }
         if let Some(minor) = log.state.needs_minor {
             return Err(EngineError::NeedsNewer { minor });
+        }
+        if let Some(remembered) = remembered.filter(|head| head.number < from) {
+            log.watched.1 = chain_value_of(store, remembered.number)?;
         }
         if let Some(remembered) = remembered
             && log.watched.1 != Some(remembered.chain)

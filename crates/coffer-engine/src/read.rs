@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use coffer_crypto::DomainKeys;
-use coffer_format::id::{ChunkId, DomainId, PackId, VaultId};
+use coffer_format::id::{ChunkId, DomainId, PackId, SegmentId, VaultId};
 use coffer_format::index::PackRow;
 use coffer_format::limits::PACK_LEN_MAX;
 use coffer_format::object::{ObjectName, PACKS_PREFIX};
@@ -37,13 +37,17 @@ pub(crate) struct Packs<'v> {
 
 impl<'v> Packs<'v> {
     pub(crate) fn new(vault: &Vault<'v>, domain: &DomainId) -> Result<Self, EngineError> {
-        Ok(Self {
-            store: vault.access.store,
-            vault: vault.id(),
-            keyring: Arc::clone(&vault.keyring),
-            domain: vault.domain_keys(domain)?,
-            keys: Mutex::new(HashMap::new()),
-        })
+        Self::of(vault.access.store, vault.id(), Arc::clone(&vault.keyring), domain)
+    }
+
+    fn of(
+        store: &'v dyn ObjectStore,
+        vault: VaultId,
+        keyring: Arc<Keyring>,
+        domain: &DomainId,
+    ) -> Result<Self, EngineError> {
+        let domain = keyring.domain_keys(domain)?;
+        Ok(Self { store, vault, keyring, domain, keys: Mutex::new(HashMap::new()) })
     }
 
     pub(crate) const fn domain(&self) -> &DomainKeys {
@@ -160,12 +164,24 @@ pub(crate) struct ChunkReader<'v> {
 
 impl<'v> ChunkReader<'v> {
     pub(crate) fn new(vault: &Vault<'v>, domain: &DomainId) -> Result<Self, EngineError> {
-        let packs = Packs::new(vault, domain)?;
-        let keys = vault.domain_keys(domain)?;
         let segments: Vec<_> = Index::segments_of(vault.state(), *domain).collect();
-        let index = Index::open(vault.access.store, vault.id(), keys, segments);
+        let keyring = Arc::clone(&vault.keyring);
+        let reader = Self::of_segments(vault.access.store, vault.id(), keyring, domain, segments)?;
+        Ok(Self { recovered: false, ..reader })
+    }
+
+    /// A reader that finds chunks through these segments alone.
+    pub(crate) fn of_segments(
+        store: &'v dyn ObjectStore,
+        vault: VaultId,
+        keyring: Arc<Keyring>,
+        domain: &DomainId,
+        segments: Vec<(SegmentId, u64)>,
+    ) -> Result<Self, EngineError> {
+        let index = Index::open(store, vault, keyring.domain_keys(domain)?, segments);
+        let packs = Packs::of(store, vault, keyring, domain)?;
         let (frames, sealed, decoded) = (FrameReader::new()?, Vec::new(), Vec::new());
-        Ok(Self { packs, index, frames, sealed, decoded, recovered: false, degraded: false })
+        Ok(Self { packs, index, frames, sealed, decoded, recovered: true, degraded: false })
     }
 
     /// A reader that finds chunks through live segments alone: what it gives may be referred to by a new snapshot.

@@ -144,7 +144,7 @@ pub fn restore(
     }
     let mut report = shared.outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
     report.warnings.extend(target.finish().iter().map(warning_text));
-    report.degraded |= chunks.is_degraded();
+    report.degraded |= chunks.is_degraded() || snapshot.is_degraded;
     report.errors.sort();
     Ok(report)
 }

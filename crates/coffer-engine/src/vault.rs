@@ -1,6 +1,7 @@
 //! A vault that was opened with a key.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 
 use coffer_crypto::{DomainKeys, SealingPublicKey, SigningKey};
 use coffer_format::id::{DomainId, Head, SlotId, SnapshotId, VaultId};
@@ -16,6 +17,7 @@ use coffer_pipeline::record::{BodySealer, open_body, seal_record};
 use coffer_store::ListItem;
 
 use crate::access::{Access, key_of};
+use crate::checkpoint::{EarlyKey, short_cut};
 use crate::error::EngineError;
 use crate::log::{Log, header_copy};
 
@@ -30,6 +32,8 @@ pub struct Vault<'a> {
     pub keyring: Arc<Keyring>,
     /// The slot that opened it.
     pub opened_by: SlotId,
+    /// Manifests that the last checkpoint holds, once they were asked for.
+    manifests: OnceLock<BTreeMap<SnapshotId, Vec<u8>>>,
 }
 
 /// A snapshot with its manifest.
@@ -39,6 +43,8 @@ pub struct Snapshot {
     pub state: SnapshotState,
     /// What its record says.
     pub manifest: Manifest,
+    /// Whether the record is damaged or lost, and the manifest comes from a checkpoint.
+    pub is_degraded: bool,
 }
 
 impl Snapshot {
@@ -62,15 +68,17 @@ impl<'a> Vault<'a> {
         let url = access.store.url();
         let known = expected.is_some()
             || access.cache.is_some_and(|cache| !matches!(cache.remembered(&url), Ok(None)));
-        let log = Log::read(&access, expected)?;
+        let mut early = None;
+        let log =
+            Log::read_from(&access, expected, &mut |vault| short_cut(&access, vault, root, &mut early))?;
         let read = log.vault;
         // A damaged header may still read as one, of a vault that is not there. Where nothing else tells which vault is meant, the copy
         // in record 0 is tried, and the key decides.
-        let mut vault = match Self::unlock(access, log, root) {
+        let mut vault = match Self::unlock(access, log, root, early) {
             Err(failure @ EngineError::Key(_)) if !known => match header_copy(access.store) {
                 Some((copy, _)) if copy != read => {
                     let again = Log::read(&access, Some(copy));
-                    again.and_then(|log| Self::unlock(access, log, root)).map_err(|_| failure)?
+                    again.and_then(|log| Self::unlock(access, log, root, None)).map_err(|_| failure)?
                 }
                 _ => return Err(failure),
             },
@@ -80,15 +88,31 @@ impl<'a> Vault<'a> {
         Ok(vault)
     }
 
-    fn unlock(access: Access<'a>, log: Log, root: &dyn RootKey) -> Result<Self, EngineError> {
+    fn unlock(
+        access: Access<'a>,
+        log: Log,
+        root: &dyn RootKey,
+        early: Option<EarlyKey>,
+    ) -> Result<Self, EngineError> {
+        if let Some(EarlyKey { slot, epoch, key }) =
+            early.filter(|early| log.state.slots.contains(&early.slot))
+            && let Ok(keyring) =
+                Keyring::open(log.vault, &log.state.epochs, epoch, UnwrappedKey::VaultKey(key))
+        {
+            return Ok(Self::with(access, log, keyring, slot));
+        }
         let slots = current_slots(&access, &log)?;
         let (opened_by, slot, key) = try_slots(&slots, log.vault, root)?;
         let key = match slot.purpose {
             SlotPurpose::VaultKey => UnwrappedKey::VaultKey(coffer_crypto::VaultKey::from_secret(key)),
             SlotPurpose::ReaderSecret => UnwrappedKey::Reader(coffer_crypto::ReaderSecret::from_secret(key)),
         };
-        let keyring = Arc::new(Keyring::open(log.vault, &log.state.epochs, slot.epoch, key)?);
-        Ok(Self { access, log, keyring, opened_by })
+        let keyring = Keyring::open(log.vault, &log.state.epochs, slot.epoch, key)?;
+        Ok(Self::with(access, log, keyring, opened_by))
+    }
+
+    fn with(access: Access<'a>, log: Log, keyring: Keyring, opened_by: SlotId) -> Self {
+        Self { access, log, keyring: Arc::new(keyring), opened_by, manifests: OnceLock::new() }
     }
 
     /// The vault id.
@@ -144,9 +168,20 @@ impl<'a> Vault<'a> {
         body: Option<&[u8]>,
         fill: &mut dyn FnMut(&LogState, &mut coffer_format::record::Public) -> Result<(), EngineError>,
     ) -> Result<Head, EngineError> {
+        self.commit_in(kind, self.owner_domain(), body, fill)
+    }
+
+    /// As [`Self::commit`], with the body sealed for `domain`.
+    pub(crate) fn commit_in(
+        &mut self,
+        kind: RecordKind,
+        domain: DomainId,
+        body: Option<&[u8]>,
+        fill: &mut dyn FnMut(&LogState, &mut coffer_format::record::Public) -> Result<(), EngineError>,
+    ) -> Result<Head, EngineError> {
         let signing = self.keyring.signing().ok_or(EngineError::NotAllowed { action: "sign records" })?;
         let (sealing_key, epoch) = self.sealing_key()?;
-        let domain = self.domain_keys(&self.owner_domain())?;
+        let domain = self.domain_keys(&domain)?;
         let sealer = BodySealer { sealing_key: &sealing_key, epoch, domain: &domain };
         let access = self.access;
         self.log.commit(&access, &mut |state| {
@@ -168,10 +203,28 @@ impl<'a> Vault<'a> {
     pub fn snapshot(&self, state: &SnapshotState) -> Result<Snapshot, EngineError> {
         let name = ObjectName::Record(state.number);
         let mut bytes = Vec::new();
-        self.access.store.read(&key_of(name)?, RECORD_LEN_MAX, &mut bytes)?;
-        let manifest =
-            self.open_manifest(&bytes, state).map_err(|error| EngineError::of_object(name, error))?;
-        Ok(Snapshot { state: *state, manifest })
+        let mut read = || {
+            self.access.store.read(&key_of(name)?, RECORD_LEN_MAX, &mut bytes)?;
+            self.open_manifest(&bytes, state).map_err(|error| EngineError::of_object(name, error))
+        };
+        // A record that was lost or damaged may live on in a checkpoint.
+        match read() {
+            Ok(manifest) => Ok(Snapshot { state: *state, manifest, is_degraded: false }),
+            Err(error) => {
+                let manifest = self.checkpointed(&state.id).ok_or(error)?;
+                Ok(Snapshot { state: *state, manifest, is_degraded: true })
+            }
+        }
+    }
+
+    /// Manifests that the last checkpoint holds.
+    pub(crate) fn known_manifests(&self) -> &BTreeMap<SnapshotId, Vec<u8>> {
+        self.manifests.get_or_init(|| self.checkpoint_manifests())
+    }
+
+    /// The manifest that the last checkpoint has of a snapshot.
+    fn checkpointed(&self, id: &SnapshotId) -> Option<Manifest> {
+        self.known_manifests().get(id).and_then(|bytes| Manifest::decode(bytes).ok())
     }
 
     fn open_manifest(&self, bytes: &[u8], state: &SnapshotState) -> Result<Manifest, EngineError> {
@@ -199,7 +252,11 @@ impl<'a> Vault<'a> {
     /// All snapshots that are not forgotten, in log order; those that cannot be read come as errors.
     pub fn snapshots(&self) -> Vec<(SnapshotState, Result<Snapshot, EngineError>)> {
         let live = self.log.state.snapshots.iter().filter(|snapshot| !snapshot.forgotten);
-        live.map(|state| (*state, self.snapshot(state))).collect()
+        live.map(|state| match self.checkpointed(&state.id) {
+            Some(manifest) => (*state, Ok(Snapshot { state: *state, manifest, is_degraded: false })),
+            None => (*state, self.snapshot(state)),
+        })
+        .collect()
     }
 
     /// The snapshot that `selector` names: `latest`, `latest~N`, or the beginning of an id.

@@ -23,6 +23,8 @@ pub enum UnwrappedKey {
 /// Keys to read all epochs up to the one the unwrapped key belongs to.
 #[derive(Debug)]
 pub struct Keyring {
+    /// Epoch of the first reader secret: 0, unless the log that leads back to it was not read.
+    first: u32,
     readers: Vec<ReaderSecret>,
     pairs: Vec<SealingKeyPair>,
     signing: Option<SigningKey>,
@@ -75,11 +77,25 @@ impl Keyring {
         // Only the newest owner's key may sign, and only it is worth a new slot.
         let newest = last + 1 == epochs.len();
         Ok(Self {
+            first: 0,
             readers,
             pairs,
             signing: signing.filter(|_| newest),
             vault_key: vault_key.filter(|_| newest),
         })
+    }
+
+    /// The keys of epoch number `epoch` alone, from its vault key, before a log says what came before it. Nothing is checked: whether it is
+    /// the newest epoch of the vault is for the caller to find out.
+    #[must_use]
+    pub fn of_newest(epoch: u32, key: VaultKey) -> Self {
+        let reader = key.reader();
+        let (pairs, signing) = (vec![reader.sealing()], Some(key.signing()));
+        Self { first: epoch, readers: vec![reader], pairs, signing, vault_key: Some(key) }
+    }
+
+    fn position(&self, epoch: u32) -> Option<usize> {
+        epoch.checked_sub(self.first).map(|position| position as usize)
     }
 
     /// The owner's signing key, if the unwrapped key gives it.
@@ -97,7 +113,7 @@ impl Keyring {
     /// The sealing key pair of an epoch, if it is known.
     #[must_use]
     pub fn sealing(&self, epoch: u32) -> Option<&SealingKeyPair> {
-        self.pairs.get(epoch as usize)
+        self.pairs.get(self.position(epoch)?)
     }
 
     /// Sealing key pairs of all epochs, oldest first.
@@ -111,7 +127,7 @@ impl Keyring {
     /// # Errors
     /// When the domain is of an epoch that is not known.
     pub fn domain_keys(&self, domain: &DomainId) -> Result<DomainKeys, PipelineError> {
-        let reader = self.readers.get(domain.epoch() as usize);
+        let reader = self.position(domain.epoch()).and_then(|position| self.readers.get(position));
         let rule = "its dedup domain is of an epoch that does not exist";
         let reader = reader.ok_or(FormatError::Malformed { object: "domain id", offset: 0, rule })?;
         Ok(reader.domain_keys(&domain.0))

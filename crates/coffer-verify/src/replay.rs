@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use coffer_crypto::hash::hash;
 use coffer_format::FormatError;
 use coffer_format::header::Header;
 use coffer_format::id::{SlotId, SnapshotId, VaultId};
@@ -222,8 +223,13 @@ impl Replay<'_> {
     ) -> Result<bool, VerifyError> {
         match fetched {
             Ok(bytes) => {
+                let lie = checkpoint_lies(&self.log, &bytes);
                 let outcome = self.log.apply(StoredRecord::Whole(&bytes), &signature_is_good);
                 self.note(number, outcome, &bytes);
+                if lie && outcome == Outcome::Effective {
+                    let what = "the state that this checkpoint states is not what the records before it give";
+                    findings.add(Class::Corrupt, ObjectName::Record(number), what);
+                }
             }
             Err(ReadFault::TooLong { len }) => {
                 let mut first = vec![0; usize::try_from(RECORD_LEN_MAX).unwrap_or(usize::MAX)];
@@ -400,4 +406,17 @@ impl Replay<'_> {
 fn read_record(source: &Source<'_>, number: u64) -> Result<Fetched<Vec<u8>>, VerifyError> {
     let mut bytes = Vec::new();
     Ok(source.read(ObjectName::Record(number), RECORD_LEN_MAX, &mut bytes)?.map(|()| bytes))
+}
+
+/// Whether a record is a checkpoint of another state than `log`, which is the one before it. Where the log has damage, nothing is known.
+fn checkpoint_lies(log: &LogState, bytes: &[u8]) -> bool {
+    let Ok(record) = Record::decode(bytes) else { return false };
+    if record.public.kind != RecordKind::Checkpoint.number() {
+        return false;
+    }
+    let details = Details::decode(RecordKind::Checkpoint, false, record.public.details.as_deref());
+    match (details, log.encode()) {
+        (Ok(Details::Checkpoint { state_hash, .. }), Some(state)) => hash(&state) != state_hash,
+        _ => false,
+    }
 }

@@ -35,6 +35,9 @@ pub(crate) struct BackupArgs {
     /// Seconds after which a long backup names what it has stored so far.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub(crate) progress_interval: u64,
+    /// Log records after which a checkpoint of the log is added, which makes opening the vault faster; 0: never.
+    #[arg(long, value_name = "RECORDS", default_value_t = coffer_engine::CHECKPOINT_INTERVAL)]
+    pub(crate) checkpoint_interval: u64,
     /// Length in MiB at which packs are closed, 4 to 120.
     #[arg(long, value_name = "MIB", default_value_t = 32, value_parser = clap::value_parser!(u64).range(4..=120))]
     pub(crate) pack_size: u64,
@@ -91,6 +94,7 @@ pub(super) fn run(world: &World, args: &BackupArgs) -> Result<Exit> {
         worker_count: thread_count(args.threads),
         pack_len_target: args.pack_size << 20,
         progress_interval_ns: args.progress_interval.saturating_mul(1_000_000_000),
+        checkpoint_interval: args.checkpoint_interval,
         skip: store.identity().into_iter().collect(),
         force: args.force,
     };

@@ -1,3 +1,5 @@
+//! Canonical states: replay goes on from each as from record 0, and nothing else decodes.
+
 use super::*;
 use crate::id::ChunkId;
 use crate::log::{CheckpointBody, decode_manifests, encode_manifests};

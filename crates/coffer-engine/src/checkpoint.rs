@@ -1,0 +1,333 @@
+//! Checkpoints: the state of the log and the manifests of its snapshots, kept in the vault so that a client without memory need not
+//! replay every record.
+//!
+//! A checkpoint proves nothing and is never needed: whoever cannot use one replays from record 0. Only a client that unwraps the vault
+//! key begins at one, because only it can tell for sure who may sign.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use coffer_crypto::hash::hash;
+use coffer_crypto::{Secret, SigningKey, VaultKey};
+use coffer_format::id::{DomainId, Head, SlotId, SnapshotId, VaultId};
+use coffer_format::limits::{
+    CHUNK_LEN_MAX, CONTENT_ROW_COUNT_MAX, RECORD_LEN_MAX, SLOT_LEN_MAX, STATE_LEN_MAX,
+};
+use coffer_format::log::{CheckpointBody, LogState, decode_manifests, encode_manifests};
+use coffer_format::object::{LOG_PREFIX, ObjectName, SLOTS_PREFIX};
+use coffer_format::pack::ChunkKind;
+use coffer_format::record::{Details, Record, RecordKind, SegmentAdded};
+use coffer_format::slot::{Slot, SlotKind, SlotPurpose};
+use coffer_format::tree::{ChunkRef, Content};
+use coffer_keys::{RootKey, try_slots};
+use coffer_pipeline::compress::{Compression, Compressor};
+use coffer_pipeline::keyring::Keyring;
+use coffer_pipeline::pack_reader::{FrameReader, chunk_id};
+use coffer_pipeline::pack_writer::{PackSealer, PackWriter};
+use coffer_pipeline::record::{open_body, signature_is_good};
+use coffer_pipeline::segment::SegmentWriter;
+use coffer_store::ListItem;
+
+use crate::access::{Access, key_of, put_new};
+use crate::error::EngineError;
+use crate::read::ChunkReader;
+use crate::tree_reader::ContentReader;
+use crate::vault::Vault;
+
+/// After how many records a new checkpoint is due.
+pub const CHECKPOINT_INTERVAL: u64 = 256;
+/// A checkpoint that spares fewer records than this is not looked for: replaying them costs less.
+const SPARED_COUNT_MIN: u64 = 64;
+/// How far back from the end of the log a checkpoint is looked for.
+const SEARCH_COUNT_MAX: usize = 1024;
+/// Slots that are tried before the log says which are current.
+const SLOT_TRY_COUNT_MAX: usize = 16;
+/// Others may commit while a checkpoint is made; it is made again this often.
+const ATTEMPT_COUNT_MAX: usize = 3;
+/// Length of the chunks that state and manifests are cut into, unless that makes too many of them.
+const CHUNK_LEN: usize = 4 << 20;
+
+/// What opening a slot gave before the log was read.
+pub(crate) struct EarlyKey {
+    pub(crate) slot: SlotId,
+    pub(crate) epoch: u32,
+    pub(crate) key: VaultKey,
+}
+
+impl EarlyKey {
+    /// Opens one of the slots in the store, whether or not it is current. No service is asked: only the log says which of its slots to believe.
+    fn open(access: &Access<'_>, vault: VaultId, root: &dyn RootKey) -> Option<Self> {
+        let mut ids = Vec::new();
+        let listed = access.store.list(SLOTS_PREFIX, None, &mut |item: ListItem| {
+            if let Some(ObjectName::Slot(id)) = ObjectName::parse(&item.name) {
+                ids.push(id);
+            }
+            if ids.len() > SLOT_TRY_COUNT_MAX { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        if listed.is_err() || ids.len() > SLOT_TRY_COUNT_MAX {
+            return None;
+        }
+        let mut slots = Vec::new();
+        let mut bytes = Vec::new();
+        for id in ids {
+            let read = access.store.read(&key_of(ObjectName::Slot(id)).ok()?, SLOT_LEN_MAX, &mut bytes);
+            if read.is_ok()
+                && Slot::id(&bytes) == id
+                && let Ok(slot) = Slot::decode(&bytes)
+                && !matches!(slot.kind, SlotKind::Other { .. })
+            {
+                slots.push((id, slot));
+            }
+        }
+        let (id, slot, secret) = try_slots(&slots, vault, root).ok()?;
+        let is_vault_key = slot.purpose == SlotPurpose::VaultKey;
+        is_vault_key.then(|| Self { slot: id, epoch: slot.epoch, key: VaultKey::from_secret(secret) })
+    }
+
+    fn copy(&self) -> VaultKey {
+        VaultKey::from_secret(Secret::new(*self.key.expose()))
+    }
+}
+
+/// The state that the newest usable checkpoint gives, and the key that was unwrapped to judge it. `None` where replaying the whole log is
+/// the better way, or the only one.
+pub(crate) fn short_cut(
+    access: &Access<'_>,
+    vault: VaultId,
+    root: &dyn RootKey,
+    early: &mut Option<EarlyKey>,
+) -> Option<LogState> {
+    let mut numbers = Vec::new();
+    let listed = access.store.list(LOG_PREFIX, None, &mut |item: ListItem| {
+        if let Some(ObjectName::Record(number)) = ObjectName::parse(&item.name) {
+            numbers.push(number);
+        }
+        ControlFlow::Continue(())
+    });
+    listed.ok()?;
+    numbers.sort_unstable();
+    let mut bytes = Vec::new();
+    for number in
+        numbers.into_iter().rev().take(SEARCH_COUNT_MAX).take_while(|number| *number >= SPARED_COUNT_MIN)
+    {
+        let read = access.store.read(&key_of(ObjectName::Record(number)).ok()?, RECORD_LEN_MAX, &mut bytes);
+        let record = read.ok().and_then(|()| Record::decode(&bytes).ok());
+        let Some(record) = record.filter(|record| record.public.kind == RecordKind::Checkpoint.number())
+        else {
+            continue;
+        };
+        if early.is_none() {
+            *early = Some(EarlyKey::open(access, vault, root)?);
+        }
+        let opened = early.as_ref()?;
+        let keyring = Arc::new(Keyring::of_newest(opened.epoch, opened.copy()));
+        if let Ok(state) = state_of(access, vault, number, &record, keyring) {
+            return Some(state);
+        }
+    }
+    None
+}
+
+/// The state after record `number` − 1, from the checkpoint in record `number`, if everything about it is as it must be.
+fn state_of(
+    access: &Access<'_>,
+    vault: VaultId,
+    number: u64,
+    record: &Record<'_>,
+    keyring: Arc<Keyring>,
+) -> Result<LogState, EngineError> {
+    let refuse = || EngineError::invalid("the checkpoint is not one to begin at");
+    let details = Details::decode(RecordKind::Checkpoint, false, record.public.details.as_deref())?;
+    let Details::Checkpoint { number: covered, state_hash } = details else { return Err(refuse()) };
+    if record.public.number != number || covered.checked_add(1) != Some(number) {
+        return Err(refuse());
+    }
+    let (body, mut chunks) = open_checkpoint(access, vault, record, Arc::clone(&keyring))?;
+    let bytes = content(&body.state, &mut chunks)?;
+    if hash(&bytes) != state_hash {
+        return Err(refuse());
+    }
+    let state = LogState::decode(vault, &bytes)?;
+    let owner = state.epochs.last().map(|epoch| epoch.owner_key);
+    let mine = keyring.signing().map(|key| *key.verifying_key().as_bytes());
+    let follows = state.next == number && state.head().map(|head| head.chain) == Some(record.public.previous);
+    if follows && owner.is_some() && owner == mine { Ok(state) } else { Err(refuse()) }
+}
+
+/// The body of a checkpoint that the owner of `keyring` signed, and a reader of the chunks it names.
+fn open_checkpoint<'a>(
+    access: &Access<'a>,
+    vault: VaultId,
+    record: &Record<'_>,
+    keyring: Arc<Keyring>,
+) -> Result<(CheckpointBody, ChunkReader<'a>), EngineError> {
+    let public = &record.public;
+    let refuse = || EngineError::invalid("the checkpoint is not one to begin at");
+    let signed =
+        keyring.signing().is_some_and(|key: &SigningKey| *key.verifying_key().as_bytes() == public.signer)
+            && signature_is_good(&public.signer, record.public_bytes, &record.signature);
+    let seal = public.body.filter(|seal| signed && hash(record.body) == seal.hash).ok_or_else(refuse)?;
+    if public.vault != vault {
+        return Err(refuse());
+    }
+    let pair = keyring.sealing(seal.epoch).ok_or_else(refuse)?;
+    let body = CheckpointBody::decode(&open_body(record, pair, &keyring.domain_keys(&seal.domain)?)?)?;
+    let segments = public.segments_added.iter().filter(|segment| segment.domain == seal.domain);
+    let segments: Vec<_> = segments.map(|segment| (segment.id, segment.len)).collect();
+    let chunks = ChunkReader::of_segments(access.store, vault, keyring, &seal.domain, segments)?;
+    Ok((body, chunks))
+}
+
+/// All bytes of a content list.
+fn content(content: &Content, chunks: &mut ChunkReader<'_>) -> Result<Vec<u8>, EngineError> {
+    let mut reader = ContentReader::new(content);
+    let mut bytes = Vec::new();
+    while let Some(chunk) = reader.next_chunk(chunks)? {
+        bytes.extend_from_slice(&chunks.read(ChunkKind::Data, &chunk)?);
+        if bytes.len() as u64 > STATE_LEN_MAX {
+            return Err(EngineError::invalid("the checkpoint is over its limit"));
+        }
+    }
+    Ok(bytes)
+}
+
+impl Vault<'_> {
+    /// Manifests that the last checkpoint holds, as far as it can be read.
+    pub(crate) fn checkpoint_manifests(&self) -> BTreeMap<SnapshotId, Vec<u8>> {
+        let read = || -> Result<_, EngineError> {
+            let Some(number) = self.state().last_checkpoint else { return Ok(Vec::new()) };
+            let mut bytes = Vec::new();
+            self.access.store.read(&key_of(ObjectName::Record(number))?, RECORD_LEN_MAX, &mut bytes)?;
+            let record = Record::decode(&bytes)?;
+            let (body, mut chunks) =
+                open_checkpoint(&self.access, self.id(), &record, Arc::clone(&self.keyring))?;
+            Ok(decode_manifests(&content(&body.manifests, &mut chunks)?)?)
+        };
+        // Without them each manifest is read from its own record.
+        read().unwrap_or_default().into_iter().collect()
+    }
+
+    /// Writes a checkpoint if the last one is `interval` records back, and the log has no damage. Returns its place in the log.
+    ///
+    /// # Errors
+    /// When it cannot be written. Nothing else suffers from that: the next one will be.
+    pub fn checkpoint_if_due(&mut self, interval: u64) -> Result<Option<Head>, EngineError> {
+        let state = self.state();
+        let since = state.next.saturating_sub(state.last_checkpoint.unwrap_or_default());
+        let is_due = interval > 0 && since >= interval && state.damaged.is_empty();
+        if is_due && self.keyring.signing().is_some() { self.checkpoint() } else { Ok(None) }
+    }
+
+    fn checkpoint(&mut self) -> Result<Option<Head>, EngineError> {
+        for _ in 0..ATTEMPT_COUNT_MAX {
+            let state = self.state();
+            let Some(bytes) = state.encode() else { return Ok(None) };
+            let covered = state.next - 1;
+            let known = self.known_manifests();
+            let mut manifests = Vec::new();
+            for snapshot in state.snapshots.iter().filter(|snapshot| !snapshot.forgotten) {
+                let manifest = match known.get(&snapshot.id) {
+                    Some(manifest) => manifest.clone(),
+                    None => self.snapshot(snapshot)?.manifest.encode(),
+                };
+                manifests.push((snapshot.id, manifest));
+            }
+            let (segment, body) = self.store_checkpoint(&bytes, &encode_manifests(&manifests))?;
+            let state_hash = hash(&bytes);
+            let mut overtaken = false;
+            let domain = segment.domain;
+            let committed =
+                self.commit_in(RecordKind::Checkpoint, domain, Some(&body), &mut |state, public| {
+                    overtaken = state.next != covered + 1 || !state.damaged.is_empty();
+                    if overtaken {
+                        return Err(EngineError::CannotCommit { reason: "others were faster".to_owned() });
+                    }
+                    public.details = Details::Checkpoint { number: covered, state_hash }.encode();
+                    public.segments_added = vec![segment];
+                    Ok(())
+                });
+            match committed {
+                Err(_) if overtaken => {}
+                committed => return committed.map(Some),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Stores state and manifests in packs and a segment of their own, and returns the segment and the body that names them.
+    fn store_checkpoint(
+        &self,
+        state: &[u8],
+        manifests: &[u8],
+    ) -> Result<(SegmentAdded, Vec<u8>), EngineError> {
+        let access = self.access;
+        let (sealing_key, epoch) = self.sealing_key()?;
+        // Of the newest epoch whatever domain snapshots are in: whoever comes with a key of it alone can read this.
+        let domain = DomainId::owner(epoch);
+        let sealer = PackSealer { vault: self.id(), sealing_key, domain: self.domain_keys(&domain)? };
+        let mut packs = Packing {
+            access: &access,
+            sealer: &sealer,
+            segment: SegmentWriter::default(),
+            pack: None,
+            compressor: Compressor::new(Compression::Auto)?,
+            reader: FrameReader::new()?,
+        };
+        let state = packs.content(state)?;
+        let manifests = packs.content(manifests)?;
+        packs.close()?;
+        let segment = packs.segment.finish(self.id(), &sealer.domain, access.rng)?;
+        put_new(access.store, ObjectName::Segment(segment.id), &segment.bytes)?;
+        let added = SegmentAdded { id: segment.id, len: segment.bytes.len() as u64, domain };
+        Ok((added, CheckpointBody { state, manifests }.encode()?))
+    }
+}
+
+/// Chunks on their way into packs and one segment.
+struct Packing<'p> {
+    access: &'p Access<'p>,
+    sealer: &'p PackSealer,
+    segment: SegmentWriter,
+    pack: Option<PackWriter>,
+    compressor: Compressor,
+    reader: FrameReader,
+}
+
+impl Packing<'_> {
+    fn content(&mut self, bytes: &[u8]) -> Result<Content, EngineError> {
+        if bytes.len() as u64 > STATE_LEN_MAX {
+            return Err(EngineError::invalid("the log is too long for a checkpoint"));
+        }
+        let row_count_max = usize::try_from(CONTENT_ROW_COUNT_MAX).unwrap_or(usize::MAX);
+        let chunk_len = CHUNK_LEN.max(bytes.len().div_ceil(row_count_max));
+        debug_assert!(chunk_len as u64 <= CHUNK_LEN_MAX, "64 chunks hold the longest state");
+        let rows = bytes.chunks(chunk_len).map(|chunk| self.chunk(chunk)).collect::<Result<_, _>>()?;
+        Ok(Content::List { level: 0, rows })
+    }
+
+    fn chunk(&mut self, bytes: &[u8]) -> Result<ChunkRef, EngineError> {
+        let id = chunk_id(&self.sealer.domain, ChunkKind::Data, bytes);
+        let len = u32::try_from(bytes.len()).map_err(|_| EngineError::invalid("a chunk is too long"))?;
+        let chunk = ChunkRef { id, len };
+        if self.pack.as_ref().is_some_and(|pack| !pack.has_room(bytes.len(), 1)) {
+            self.close()?;
+        }
+        let mut pack = match self.pack.take() {
+            Some(pack) => pack,
+            None => PackWriter::begin(self.sealer, self.access.rng, Vec::new())?,
+        };
+        pack.add_frame(ChunkKind::Data, bytes, vec![chunk], &mut self.compressor)?;
+        pack.verify_newest(&self.sealer.domain, &mut self.reader)?;
+        self.pack = Some(pack);
+        Ok(chunk)
+    }
+
+    /// Stores the pack that is open, and lists it.
+    fn close(&mut self) -> Result<(), EngineError> {
+        let Some(pack) = self.pack.take() else { return Ok(()) };
+        let pack = pack.finish()?;
+        put_new(self.access.store, ObjectName::Pack(pack.id), &pack.bytes)?;
+        Ok(self.segment.add_pack(pack.id, pack.bytes.len() as u64, &pack.directory)?)
+    }
+}
