@@ -20,7 +20,7 @@ use coffer_store::LocalStore;
 use coffer_verify::{Options, Silent, read_state, verify, verify_deep};
 use serde_json::{Value, json};
 
-use crate::support::{Quiet, World, noise, restore_options};
+use crate::support::{Quiet, World, backup_options, noise, restore_options};
 
 const PASSPHRASE: &str = "correct horse battery staple";
 

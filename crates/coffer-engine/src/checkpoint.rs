@@ -15,7 +15,7 @@ use coffer_format::limits::{
     CHUNK_LEN_MAX, CONTENT_ROW_COUNT_MAX, RECORD_LEN_MAX, SLOT_LEN_MAX, STATE_LEN_MAX,
 };
 use coffer_format::log::{CheckpointBody, LogState, decode_manifests, encode_manifests};
-use coffer_format::object::{LOG_PREFIX, ObjectName, SLOTS_PREFIX};
+use coffer_format::object::{ObjectName, SLOTS_PREFIX};
 use coffer_format::pack::ChunkKind;
 use coffer_format::record::{Details, Record, RecordKind, SegmentAdded};
 use coffer_format::slot::{Slot, SlotKind, SlotPurpose};
@@ -90,26 +90,18 @@ impl EarlyKey {
     }
 }
 
-/// The state that the newest usable checkpoint gives, and the key that was unwrapped to judge it. `None` where replaying the whole log is
+/// The state that the newest usable checkpoint among the records listed gives; `early` keeps the key that was unwrapped to judge it. `None` where replaying the whole log is
 /// the better way, or the only one.
 pub(crate) fn short_cut(
     access: &Access<'_>,
     vault: VaultId,
     root: &dyn RootKey,
+    listed: &[u64],
     early: &mut Option<EarlyKey>,
 ) -> Option<LogState> {
-    let mut numbers = Vec::new();
-    let listed = access.store.list(LOG_PREFIX, None, &mut |item: ListItem| {
-        if let Some(ObjectName::Record(number)) = ObjectName::parse(&item.name) {
-            numbers.push(number);
-        }
-        ControlFlow::Continue(())
-    });
-    listed.ok()?;
-    numbers.sort_unstable();
     let mut bytes = Vec::new();
     for number in
-        numbers.into_iter().rev().take(SEARCH_COUNT_MAX).take_while(|number| *number >= SPARED_COUNT_MIN)
+        listed.iter().copied().rev().take(SEARCH_COUNT_MAX).take_while(|number| *number >= SPARED_COUNT_MIN)
     {
         let read = access.store.read(&key_of(ObjectName::Record(number)).ok()?, RECORD_LEN_MAX, &mut bytes);
         let record = read.ok().and_then(|()| Record::decode(&bytes).ok());

@@ -45,14 +45,15 @@ impl Log {
     /// Reads header and log, and checks them against the vault id that is known from elsewhere and against what this machine saw before.
     /// What was read is not remembered before a key has proved that it is the vault meant.
     pub fn read(access: &Access<'_>, expected: Option<VaultId>) -> Result<Self, EngineError> {
-        Self::read_from(access, expected, &mut |_| None)
+        Self::read_from(access, expected, &mut |_, _| None)
     }
 
-    /// As [`Self::read`], beginning behind the record up to which `begin` knows the state of the vault, if it does.
+    /// As [`Self::read`], beginning behind the record up to which `begin` knows the state of the vault, if it does. It is told which records
+    /// a listing shows.
     pub(crate) fn read_from(
         access: &Access<'_>,
         expected: Option<VaultId>,
-        begin: &mut dyn FnMut(VaultId) -> Option<LogState>,
+        begin: &mut dyn FnMut(VaultId, &[u64]) -> Option<LogState>,
     ) -> Result<Self, EngineError> {
         let store = access.store;
         let mut memory_warning = None;
@@ -70,14 +71,15 @@ impl Log {
         let remembered =
             access.cache.and_then(|cache| recall(cache.head(&vault).map(|head| Some((vault, head)))));
         let remembered = remembered.and_then(|(_, head)| head);
-        let state = begin(vault).unwrap_or_else(|| LogState::new(vault, &header));
+        let listed = listed_numbers(store, None)?;
+        let state = begin(vault, &listed).unwrap_or_else(|| LogState::new(vault, &header));
         let from = state.next;
         let watched = (remembered.map(|head| head.number), None);
         let ineffective = Vec::new();
         let mut log =
             Self { vault, header, header_recovered, state, ineffective, memory_warning: None, watched };
         log.extend(store)?;
-        log.look_beyond(store)?;
+        log.look_at(store, &listed)?;
         if log.state.next == 0 {
             return Err(EngineError::Unfinished { store: store.url() });
         }
@@ -134,27 +136,20 @@ impl Log {
 
     /// Where a record is absent, looks for later ones that an enrolled signer signed: then the absent one was lost.
     fn look_beyond(&mut self, store: &dyn ObjectStore) -> Result<(), EngineError> {
-        let mut numbers = Vec::new();
-        let after = ObjectName::Record(self.state.next).to_string();
-        store.list(LOG_PREFIX, Some(&after), &mut |item: ListItem| {
-            if let Some(ObjectName::Record(number)) = ObjectName::parse(&item.name) {
-                numbers.push(number);
-            }
-            if numbers.len() > EVIDENCE_COUNT_MAX {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
-        })?;
+        self.look_at(store, &listed_numbers(store, Some(self.state.next))?)
+    }
+
+    /// As [`Self::look_beyond`], at records that were listed, in ascending order.
+    fn look_at(&mut self, store: &dyn ObjectStore, listed: &[u64]) -> Result<(), EngineError> {
+        let numbers = &listed[listed.partition_point(|number| *number < self.state.next)..];
         if numbers.len() > EVIDENCE_COUNT_MAX {
             let reason = format!(
                 "more than {EVIDENCE_COUNT_MAX} objects lie in the log beyond its head; remove what is foreign"
             );
             return Err(EngineError::invalid(reason));
         }
-        numbers.sort_unstable();
         let mut buffer = Vec::new();
-        for number in numbers {
+        for &number in numbers {
             if number < self.state.next {
                 continue;
             }
@@ -250,6 +245,21 @@ fn explain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+/// Numbers of the records that a listing shows, behind `after`, ascending. It stops where more are there than are looked at.
+fn listed_numbers(store: &dyn ObjectStore, after: Option<u64>) -> Result<Vec<u64>, EngineError> {
+    let mut numbers = Vec::new();
+    let behind = after.map(|number| ObjectName::Record(number).to_string());
+    store.list(LOG_PREFIX, behind.as_deref(), &mut |item: ListItem| {
+        if let Some(ObjectName::Record(number)) = ObjectName::parse(&item.name) {
+            numbers.push(number);
+        }
+        let enough = after.is_some() && numbers.len() > EVIDENCE_COUNT_MAX;
+        if enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    numbers.sort_unstable();
+    Ok(numbers)
 }
 
 /// The chain value of the record object with this number; `None` if it is absent.

@@ -69,8 +69,9 @@ impl<'a> Vault<'a> {
         let known = expected.is_some()
             || access.cache.is_some_and(|cache| !matches!(cache.remembered(&url), Ok(None)));
         let mut early = None;
-        let log =
-            Log::read_from(&access, expected, &mut |vault| short_cut(&access, vault, root, &mut early))?;
+        let log = Log::read_from(&access, expected, &mut |vault, listed| {
+            short_cut(&access, vault, root, listed, &mut early)
+        })?;
         let read = log.vault;
         // A damaged header may still read as one, of a vault that is not there. Where nothing else tells which vault is meant, the copy
         // in record 0 is tried, and the key decides.

@@ -4,7 +4,9 @@
 //! exponential backoff and jitter. It reads no clock; how it waits comes from outside. It repeats nothing else: a
 //! failed sync or a denied access stays what it is.
 
+use std::collections::HashSet;
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -35,8 +37,8 @@ impl Default for RetryPolicy {
 /// A wrapper that retries the calls of `S`.
 ///
 /// A creation whose reply was lost is settled: when a later attempt finds the object there, it is read back, and if it
-/// holds the bytes that were to be written, the creation counts as this call's. A listing is repeated only as long as
-/// nothing was visited, so that no name is shown twice.
+/// holds the bytes that were to be written, the creation counts as this call's. A listing that is repeated shows each name
+/// once.
 pub struct RetryStore<S> {
     inner: S,
     policy: RetryPolicy,
@@ -162,19 +164,18 @@ impl<S: ObjectStore> ObjectStore for RetryStore<S> {
         start_after: Option<&str>,
         visit: &mut dyn FnMut(ListItem) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
-        let mut is_begun = false;
+        // Names come in any order, so what was shown already is known by name: by a hash, 8 bytes for each.
+        let hasher = RandomState::new();
+        let mut shown = HashSet::new();
         self.attempt(|| {
-            let result = self.inner.list(prefix, start_after, &mut |item| {
-                is_begun = true;
-                visit(item)
-            });
-            // The inner result says whether the listing is to be repeated; the outer one is what it gave.
-            match result {
-                Err(error) if is_begun => Ok(Err(error)),
-                Err(error) => Err(error),
-                Ok(()) => Ok(Ok(())),
-            }
-        })?
+            self.inner.list(prefix, start_after, &mut |item| {
+                if shown.insert(hasher.hash_one(&item.name)) {
+                    visit(item)
+                } else {
+                    ControlFlow::Continue(())
+                }
+            })
+        })
     }
 
     fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
