@@ -107,6 +107,21 @@ impl Cache {
         self.replace(&self.fingerprint_path(vault, origin), &bytes)
     }
 
+    /// A file that is remembered of a vault, if it can be read.
+    pub(crate) fn open_file(&self, vault: &VaultId, name: &str) -> Option<fs::File> {
+        fs::File::open(self.vault_path(vault, name)).ok()
+    }
+
+    /// Remembers a file of a vault, in the place of the one that was there.
+    pub(crate) fn write_file(
+        &self,
+        vault: &VaultId,
+        name: &str,
+        write: &mut dyn FnMut(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<(), EngineError> {
+        self.replace_with(&self.vault_path(vault, name), write)
+    }
+
     fn location_path(&self, url: &str) -> PathBuf {
         self.root.join("locations").join(hex(&hash(url.as_bytes())[..16]))
     }
@@ -128,12 +143,20 @@ impl Cache {
     }
 
     fn replace(&self, path: &Path, bytes: &[u8]) -> Result<(), EngineError> {
+        self.replace_with(path, &mut |out| out.write_all(bytes))
+    }
+
+    fn replace_with(
+        &self,
+        path: &Path,
+        write_to: &mut dyn FnMut(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<(), EngineError> {
         let folder = path.parent().unwrap_or(&self.root);
         make_private(folder).map_err(|source| fail("create", folder, source))?;
         let (temp, mut file) =
             self.create_temp(folder).map_err(|source| fail("create a file in", folder, source))?;
         let mut write = || {
-            file.write_all(bytes)?;
+            write_to(&mut file)?;
             file.sync_data()?;
             fs::rename(&temp, path)
         };

@@ -36,9 +36,9 @@ use crate::tree_reader::ContentReader;
 use crate::vault::Vault;
 
 /// After how many records a new checkpoint is due.
-pub const CHECKPOINT_INTERVAL: u64 = 256;
+pub const CHECKPOINT_INTERVAL: u64 = 64;
 /// A checkpoint that spares fewer records than this is not looked for: replaying them costs less.
-const SPARED_COUNT_MIN: u64 = 64;
+const SPARED_COUNT_MIN: u64 = 32;
 /// How far back from the end of the log a checkpoint is looked for.
 const SEARCH_COUNT_MAX: usize = 1024;
 /// Slots that are tried before the log says which are current.
@@ -167,7 +167,7 @@ fn open_checkpoint<'a>(
     let body = CheckpointBody::decode(&open_body(record, pair, &keyring.domain_keys(&seal.domain)?)?)?;
     let segments = public.segments_added.iter().filter(|segment| segment.domain == seal.domain);
     let segments: Vec<_> = segments.map(|segment| (segment.id, segment.len)).collect();
-    let chunks = ChunkReader::of_segments(access.store, vault, keyring, &seal.domain, segments)?;
+    let chunks = ChunkReader::of_segments(access.store, vault, keyring, &seal.domain, segments, None)?;
     Ok((body, chunks))
 }
 

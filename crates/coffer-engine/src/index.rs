@@ -1,14 +1,14 @@
 //! Where chunks are: lookups in the live index segments of one dedup domain.
 //!
 //! Segments are never loaded whole. Their pack and frame tables are (12 bytes for every 2 MiB of data); of their chunk tables only pages
-//! that a lookup needs, kept in a cache of bounded size. For a backup, which mostly asks for chunks that are not there, 8 bytes
-//! of every chunk id are kept as a filter.
+//! that a lookup needs, kept in a cache of bounded size. Which segments to ask at all, and that a chunk is in none, a table in the local
+//! cache says.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use coffer_crypto::DomainKeys;
-use coffer_format::id::{ChunkId, DomainId, SegmentId, VaultId};
+use coffer_format::id::{ChunkId, DomainId, SegmentId, VaultId, hex};
 use coffer_format::index::{ChunkRow, PackRow, SEGMENT_HEAD_LEN, SegmentHead, read_frame_row};
 use coffer_format::limits::INDEX_LEN_MAX;
 use coffer_format::object::ObjectName;
@@ -17,10 +17,16 @@ use coffer_pipeline::segment::{PageAnswer, SegmentReader, SegmentTable, find_in_
 use coffer_store::ObjectStore;
 
 use crate::access::key_of;
+use crate::cache::Cache;
 use crate::error::EngineError;
+use crate::lookup::{Lookup, fingerprint};
 
 /// Pages of chunk tables kept opened: 32 MiB.
 const PAGE_CACHE_COUNT_MAX: usize = 2048;
+/// So many questions are put to all segments before a table is made that says which to ask.
+const LOOKUPS_BEFORE_TABLE: u32 = 64;
+/// With fewer segments a reader does without the table.
+const SEGMENTS_BEFORE_TABLE: usize = 8;
 /// A lookup that meets more pages than this is given up: ids are uniform, so one or two are expected.
 const PAGE_STEP_COUNT_MAX: u64 = 64;
 
@@ -58,20 +64,14 @@ pub(crate) struct Index<'a> {
     /// Segments that could not be read, and why.
     unreadable: Vec<(SegmentId, EngineError)>,
     pages: HashMap<(usize, u64), Arc<Vec<u8>>>,
-    filter: Option<Filter>,
+    lookup: Option<Lookup>,
+    /// Questions that were answered without a lookup table.
+    lookup_count: u32,
+    /// The segment of each place in the lookup table.
+    places_of: Vec<Option<usize>>,
+    cache: Option<&'a Cache>,
     /// Places found in pack directories, for chunks whose segments are damaged.
     recovered: HashMap<[u8; 20], Vec<Place>>,
-}
-
-/// The first eight bytes of every id: says for sure that a chunk is not there.
-#[derive(Debug, Default)]
-struct Filter {
-    sorted: Vec<u64>,
-    added: HashSet<u64>,
-}
-
-fn fingerprint(prefix: &[u8]) -> u64 {
-    prefix.iter().take(8).fold(0, |value, byte| value << 8 | u64::from(*byte))
 }
 
 impl<'a> Index<'a> {
@@ -81,6 +81,7 @@ impl<'a> Index<'a> {
         vault: VaultId,
         keys: DomainKeys,
         segments: impl IntoIterator<Item = (SegmentId, u64)>,
+        cache: Option<&'a Cache>,
     ) -> Self {
         let (pages, recovered) = (HashMap::new(), HashMap::new());
         let mut index = Self {
@@ -90,7 +91,10 @@ impl<'a> Index<'a> {
             segments: Vec::new(),
             unreadable: Vec::new(),
             pages,
-            filter: None,
+            lookup: None,
+            lookup_count: 0,
+            places_of: Vec::new(),
+            cache,
             recovered,
         };
         for (id, len) in segments {
@@ -112,9 +116,14 @@ impl<'a> Index<'a> {
         let name = ObjectName::Segment(id);
         let segment = self.read_segment(id, len).map_err(|error| EngineError::of_object(name, error))?;
         self.segments.push(segment);
-        if self.filter.is_some() {
-            let position = self.segments.len() - 1;
-            self.filter_segment(position)?;
+        let position = self.segments.len() - 1;
+        if let Some(mut lookup) = self.lookup.take() {
+            let place = lookup.begin_segment(id);
+            self.fingerprints_of(position, &mut |fingerprints| {
+                lookup.add(place, fingerprints.iter().copied())
+            })?;
+            self.places_of.push(Some(position));
+            self.lookup = Some(lookup);
         }
         Ok(())
     }
@@ -185,40 +194,80 @@ impl<'a> Index<'a> {
         Ok(plain)
     }
 
-    /// Builds the filter that lets [`Self::contains`] answer "no" at once.
-    pub(crate) fn build_filter(&mut self) -> Result<(), EngineError> {
-        self.filter = Some(Filter::default());
-        for segment in 0..self.segments.len() {
-            self.filter_segment(segment)?;
+    /// Makes the table that says which segments to ask, from the local cache and from what segments it does not know yet.
+    pub(crate) fn build_lookup(&mut self) -> Result<(), EngineError> {
+        if self.lookup.is_some() {
+            return Ok(());
         }
-        if let Some(filter) = &mut self.filter {
-            filter.sorted = filter.added.drain().collect();
-            filter.sorted.sort_unstable();
+        let positions: HashMap<SegmentId, usize> =
+            self.segments.iter().enumerate().map(|(position, segment)| (segment.id, position)).collect();
+        let name = lookup_name(self.domain.domain());
+        let file = self.cache.and_then(|cache| cache.open_file(&self.vault, &name));
+        let mut lookup = Lookup::open(file, |segment| positions.contains_key(segment));
+        let known: HashSet<SegmentId> = lookup.segments().iter().copied().collect();
+        for position in 0..self.segments.len() {
+            let id = self.segments[position].id;
+            if !known.contains(&id) {
+                let place = lookup.begin_segment(id);
+                self.fingerprints_of(position, &mut |fingerprints| {
+                    lookup.extend(place, fingerprints.iter().copied());
+                })?;
+            }
+        }
+        lookup.sort();
+        if let Some(cache) = self.cache
+            && lookup.is_worth_writing()
+        {
+            // Without the file the table is made again next time.
+            drop(cache.write_file(&self.vault, &name, &mut |out| lookup.write(out)));
+        }
+        self.places_of = lookup.segments().iter().map(|id| positions.get(id).copied()).collect();
+        self.lookup = Some(lookup);
+        Ok(())
+    }
+
+    /// Gives the fingerprints of all chunks that a segment lists, a page at a time.
+    fn fingerprints_of(&self, segment: usize, take: &mut dyn FnMut(&[u64])) -> Result<(), EngineError> {
+        let found = &self.segments[segment];
+        let mut fingerprints = Vec::new();
+        for page in 0..found.reader.head().chunk_table().page_count() {
+            let plain = self.read_page(found.id, &found.reader, SegmentTable::Chunks, page);
+            let plain = plain.map_err(|error| unusable(found.id, error))?;
+            fingerprints.clear();
+            fingerprints.extend(plain.as_chunks::<32>().0.iter().map(|row| fingerprint(row)));
+            take(&fingerprints);
         }
         Ok(())
     }
 
-    fn filter_segment(&mut self, segment: usize) -> Result<(), EngineError> {
-        let found = &self.segments[segment];
-        for page in 0..found.reader.head().chunk_table().page_count() {
-            let plain = self.read_page(found.id, &found.reader, SegmentTable::Chunks, page);
-            let plain = plain.map_err(|error| unusable(found.id, error))?;
-            if let Some(filter) = &mut self.filter {
-                filter.added.extend(plain.as_chunks::<32>().0.iter().map(|row| fingerprint(row)));
-            }
+    /// The segments that may list a chunk.
+    fn candidates(&mut self, id: &ChunkId) -> Vec<usize> {
+        self.lookup_count = self.lookup_count.saturating_add(1);
+        if self.lookup.is_none()
+            && self.lookup_count == LOOKUPS_BEFORE_TABLE
+            && self.segments.len() >= SEGMENTS_BEFORE_TABLE
+        {
+            // Where a segment cannot be read, all are asked as before.
+            drop(self.build_lookup());
         }
-        Ok(())
+        match &self.lookup {
+            Some(lookup) => {
+                let places = lookup.candidates(fingerprint(&id.0));
+                places.iter().filter_map(|place| *self.places_of.get(*place as usize)?).collect()
+            }
+            None => (0..self.segments.len()).collect(),
+        }
+    }
+
+    /// Asks all segments from here on, whatever the lookup table says. Says whether that is something new.
+    pub(crate) fn distrust_lookup(&mut self) -> bool {
+        self.lookup_count = LOOKUPS_BEFORE_TABLE;
+        self.lookup.take().is_some()
     }
 
     /// Whether a live segment gives a place for the chunk.
     pub(crate) fn contains(&mut self, id: &ChunkId) -> Result<bool, EngineError> {
-        if let Some(filter) = &self.filter {
-            let wanted = fingerprint(&id.0);
-            if filter.sorted.binary_search(&wanted).is_err() && !filter.added.contains(&wanted) {
-                return Ok(false);
-            }
-        }
-        for segment in 0..self.segments.len() {
+        for segment in self.candidates(id) {
             match self.find_row(segment, id) {
                 Ok(Some(_)) => return Ok(true),
                 Ok(None) => {}
@@ -231,7 +280,7 @@ impl<'a> Index<'a> {
     /// All places of a chunk. Segments that cannot be read are passed over.
     pub(crate) fn places(&mut self, id: &ChunkId) -> Vec<Place> {
         let mut places = Vec::new();
-        for segment in 0..self.segments.len() {
+        for segment in self.candidates(id) {
             if let Ok(Some(row)) = self.find_row(segment, id) {
                 places.extend(self.place_of(segment, &row));
             }
@@ -311,4 +360,9 @@ fn unusable(segment: SegmentId, error: EngineError) -> EngineError {
         EngineError::Store(store) if store.is_retryable() => EngineError::Store(store),
         error => EngineError::SegmentUnusable { segment, source: Box::new(error) },
     }
+}
+
+/// Name of the lookup table of a domain in the local cache.
+fn lookup_name(domain: &[u8; 16]) -> String {
+    format!("lookup-{}", hex(domain))
 }

@@ -21,6 +21,7 @@ mod init;
 mod keys;
 mod listing;
 mod log;
+mod lookup;
 mod read;
 mod restore;
 mod stats;

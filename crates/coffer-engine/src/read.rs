@@ -16,6 +16,7 @@ use coffer_pipeline::pack_reader::{FrameReader, PackKey, chunk_id};
 use coffer_store::{ListItem, ObjectStore};
 
 use crate::access::key_of;
+use crate::cache::Cache;
 use crate::error::EngineError;
 use crate::index::{Index, Place};
 use crate::vault::Vault;
@@ -166,7 +167,8 @@ impl<'v> ChunkReader<'v> {
     pub(crate) fn new(vault: &Vault<'v>, domain: &DomainId) -> Result<Self, EngineError> {
         let segments: Vec<_> = Index::segments_of(vault.state(), *domain).collect();
         let keyring = Arc::clone(&vault.keyring);
-        let reader = Self::of_segments(vault.access.store, vault.id(), keyring, domain, segments)?;
+        let (store, cache) = (vault.access.store, vault.access.cache);
+        let reader = Self::of_segments(store, vault.id(), keyring, domain, segments, cache)?;
         Ok(Self { recovered: false, ..reader })
     }
 
@@ -177,8 +179,9 @@ impl<'v> ChunkReader<'v> {
         keyring: Arc<Keyring>,
         domain: &DomainId,
         segments: Vec<(SegmentId, u64)>,
+        cache: Option<&'v Cache>,
     ) -> Result<Self, EngineError> {
-        let index = Index::open(store, vault, keyring.domain_keys(domain)?, segments);
+        let index = Index::open(store, vault, keyring.domain_keys(domain)?, segments, cache);
         let packs = Packs::of(store, vault, keyring, domain)?;
         let (frames, sealed, decoded) = (FrameReader::new()?, Vec::new(), Vec::new());
         Ok(Self { packs, index, frames, sealed, decoded, recovered: true, degraded: false })
@@ -200,6 +203,12 @@ impl<'v> ChunkReader<'v> {
             Ok(bytes) => return Ok(bytes),
             Err(error) => error,
         };
+        // The local table of segments may be wrong; that is no damage.
+        if self.index.distrust_lookup()
+            && let Ok(bytes) = self.read_places(kind, chunk)
+        {
+            return Ok(bytes);
+        }
         if !self.recover()? {
             return Err(first);
         }

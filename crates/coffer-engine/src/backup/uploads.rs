@@ -131,7 +131,13 @@ impl<'v, 'a, 'scope, 'env> Uploads<'v, 'a, 'scope, 'env> {
         let trusted = |(id, _): &(SegmentId, u64)| !distrusted.contains(id);
         let segments: Vec<_> = Index::segments_of(vault.state(), domain).filter(trusted).collect();
         let relied_upon = segments.iter().map(|(id, _)| *id).collect();
-        let index = Index::open(vault.access.store, vault.id(), vault.domain_keys(&domain)?, segments);
+        let index = Index::open(
+            vault.access.store,
+            vault.id(),
+            vault.domain_keys(&domain)?,
+            segments,
+            vault.access.cache,
+        );
         let keys = vault.domain_keys(&domain)?;
         let now = vault.access.clock.monotonic_ns();
         Ok(Self {
@@ -194,7 +200,7 @@ impl<'v, 'a, 'scope, 'env> Uploads<'v, 'a, 'scope, 'env> {
     fn is_indexed(&mut self, id: &ChunkId) -> Result<bool, EngineError> {
         self.lookup_count = self.lookup_count.saturating_add(1);
         if self.lookup_count == LOOKUPS_BEFORE_FILTER {
-            self.index.build_filter()?;
+            self.index.build_lookup()?;
         }
         self.index.contains(id)
     }
