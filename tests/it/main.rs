@@ -6,6 +6,7 @@
     reason = "tests fail where they stand, and say what they skip"
 )]
 
+mod backup;
 mod checkpoint;
 mod cli;
 mod compat;
@@ -16,5 +17,6 @@ mod example;
 mod faults;
 mod model;
 mod race;
+mod reading;
 mod restore;
 mod support;

@@ -11,7 +11,6 @@ use coffer_engine::{
 use coffer_format::header::{ChunkerSpec, StoreMode};
 use coffer_format::id::VaultId;
 use coffer_keys::{KeyFile, RootKey};
-use coffer_pipeline::compress::Compression;
 use coffer_store::ObjectStore;
 
 mod checks;
@@ -137,31 +136,17 @@ impl World {
 
 /// Small packs, one worker, no progress records unless the test moves the clock.
 pub(crate) fn backup_options(source: &Path) -> BackupOptions {
+    let working_directory = source.parent().unwrap().to_path_buf();
+    let sources = vec![PathBuf::from(source.file_name().unwrap())];
     BackupOptions {
-        sources: vec![PathBuf::from(source.file_name().unwrap())],
-        working_directory: source.parent().unwrap().to_path_buf(),
-        host: "host".to_owned(),
-        user: None,
-        tags: Vec::new(),
         program: "test".to_owned(),
-        compression: Compression::Auto,
-        extra_verify: true,
-        worker_count: 1,
         pack_len_target: 65_536,
-        progress_interval_ns: BackupOptions::PROGRESS_INTERVAL_NS,
-        checkpoint_interval: coffer_engine::CHECKPOINT_INTERVAL,
-        skip: Vec::new(),
-        force: false,
+        ..BackupOptions::new(sources, working_directory, "host".to_owned())
     }
 }
 
 pub(crate) fn restore_options() -> RestoreOptions {
-    RestoreOptions {
-        within: Vec::new(),
-        target: coffer_collect::TargetOptions::default(),
-        worker_count: 2,
-        open_file_count_max: 1024,
-    }
+    RestoreOptions { worker_count: 2, open_file_count_max: 1024, ..RestoreOptions::default() }
 }
 
 /// Hears everything and says nothing.

@@ -5,22 +5,33 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::commands::backup::BackupArgs;
+use crate::commands::cat::CatArgs;
+use crate::commands::completions::CompletionsArgs;
+use crate::commands::diff::DiffArgs;
+use crate::commands::dump::DumpArgs;
+use crate::commands::find::FindArgs;
 use crate::commands::init::InitArgs;
 use crate::commands::keys::KeysCommand;
+use crate::commands::ls::LsArgs;
+use crate::commands::man::ManArgs;
 use crate::commands::restore::RestoreArgs;
-use crate::commands::snapshots::{LsArgs, SnapshotsArgs};
+use crate::commands::snapshots::SnapshotsArgs;
 use crate::commands::verify::VerifyArgs;
 
 /// Encrypted backup archive vault.
 #[derive(Debug, Parser)]
 #[command(name = "coffer", bin_name = "coffer", version, disable_version_flag = true, max_term_width = 100)]
-#[command(
-    after_help = "Environment: COFFER_VAULT, COFFER_KEY_FILE, COFFER_PASSPHRASE, COFFER_PASSPHRASE_FILE, \
+#[command(styles = crate::style::of_help())]
+#[command(after_help = "Examples:\n  \
+    coffer keys new-file ~/coffer.key\n  \
+    coffer -V /backup/vault --key-file ~/coffer.key init --single-slot\n  \
+    coffer -V /backup/vault --key-file ~/coffer.key backup ~/documents\n  \
+    coffer -V /backup/vault --key-file ~/coffer.key restore latest --target /tmp/out\n\n\
+    Environment: COFFER_VAULT, COFFER_KEY_FILE, COFFER_PASSPHRASE, COFFER_PASSPHRASE_FILE, \
     COFFER_PASSPHRASE_COMMAND, COFFER_CACHE_DIR, COFFER_CONFIG. The command line goes before the environment, that \
-    before the configuration file.\n\n\
+    before the configuration file. COFFER_PROFILE, as --profile, chooses a profile of that file.\n\n\
     Exit codes: 0 done, 1 failed, 2 usage, 3 partial, 10 no vault, 11 cannot commit, 12 wrong key, 20 corrupt, \
-    21 missing, 22 surplus, 23 rollback, 24 restored from a damaged vault, 130 interrupted."
-)]
+    21 missing, 22 surplus, 23 rollback, 24 restored from a damaged vault, 130 interrupted, 141 nobody read the output.")]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -59,15 +70,18 @@ pub(crate) struct Global {
     /// Configuration file.
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    /// Take the settings of this profile of the configuration file.
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) profile: Option<String>,
     /// Print JSON, one value on each line; errors and warnings too.
     #[arg(long, global = true)]
     pub(crate) json: bool,
     /// Say nothing beside what was asked for, warnings and errors.
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
-    /// Name every entry that is backed up or restored.
-    #[arg(short, long, global = true)]
-    pub(crate) verbose: bool,
+    /// Name every entry that is backed up or restored; -vv also says which settings are in force.
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
 }
 
 #[derive(Debug, Subcommand)]
@@ -84,9 +98,37 @@ pub(crate) enum Command {
         coffer backup --tag nightly src docs        (with COFFER_VAULT and COFFER_KEY_FILE set)")]
     Backup(BackupArgs),
     /// List snapshots.
+    #[command(after_help = "Examples:\n  \
+        coffer snapshots\n  \
+        coffer snapshots --tag nightly --host laptop\n  \
+        coffer snapshots --group-by host,paths --latest 3")]
     Snapshots(SnapshotsArgs),
     /// List the entries of a snapshot.
+    #[command(after_help = "Examples:\n  \
+        coffer ls latest\n  \
+        coffer ls --long latest~1:/docs")]
     Ls(LsArgs),
+    /// Find entries of snapshots by name or path.
+    #[command(after_help = "Examples:\n  \
+        coffer find '*.odt'\n  \
+        coffer find --ignore-case --snapshot latest '/home/**/invoice*'")]
+    Find(FindArgs),
+    /// Print the content of a file.
+    #[command(after_help = "Examples:\n  \
+        coffer cat latest:/home/me/notes.txt\n  \
+        coffer cat --at 2026-01-31T04:00 --host laptop :/etc/fstab")]
+    Cat(CatArgs),
+    /// Write a file, or a directory as an archive, to standard output or into a file.
+    #[command(after_help = "Examples:\n  \
+        coffer dump latest:/home/me > me.tar\n  \
+        coffer dump latest:/home/me --archive zip --output me.zip")]
+    Dump(DumpArgs),
+    /// Show what differs between two snapshots, or a snapshot and a directory.
+    #[command(after_help = "Examples:\n  \
+        coffer diff latest~1 latest\n  \
+        coffer diff --metadata latest~7:/etc latest:/etc\n  \
+        coffer diff latest:/home/me --dir /home/me")]
+    Diff(DiffArgs),
     /// Restore a snapshot, or a part of it, into a directory.
     #[command(after_help = "Examples:\n  \
         coffer restore latest --target /tmp/out\n  \
@@ -101,10 +143,33 @@ pub(crate) enum Command {
     )]
     Verify(VerifyArgs),
     /// Show how much a vault holds.
+    #[command(after_help = "Examples:\n  \
+        coffer stats\n  \
+        coffer --json stats")]
     Stats,
     /// Make and manage keys.
-    #[command(subcommand, alias = "key")]
+    #[command(
+        subcommand,
+        alias = "key",
+        after_help = "Examples:\n  \
+        coffer keys new-file ~/coffer.key\n  \
+        coffer keys add --new-passphrase-file recovery.txt --label recovery\n  \
+        coffer keys test --also-passphrase-file recovery.txt"
+    )]
     Keys(KeysCommand),
     /// Check the store and the state of the vault, and say what follows.
+    #[command(after_help = "Examples:\n  \
+        coffer -V /backup/vault doctor")]
     Doctor,
+    /// Print what a shell needs to complete the words of a command line.
+    #[command(after_help = "Examples:\n  \
+        coffer completions bash > ~/.local/share/bash-completion/completions/coffer\n  \
+        coffer completions zsh > \"${fpath[1]}/_coffer\"\n  \
+        coffer completions fish > ~/.config/fish/completions/coffer.fish")]
+    Completions(CompletionsArgs),
+    /// Print the manual page, or write the pages of all commands into a directory.
+    #[command(after_help = "Examples:\n  \
+        coffer man | man -l -\n  \
+        coffer man --dir ~/.local/share/man/man1")]
+    Man(ManArgs),
 }

@@ -1,14 +1,18 @@
 //! Errors as a user sees them: what happened, why, and what to type next.
 
+use std::error::Error;
 use std::fmt;
-use std::io::Write;
+use std::io;
 
+use coffer_collect::CollectError;
 use coffer_engine::EngineError;
 use coffer_keys::KeyError;
 use coffer_store::StoreError;
 use coffer_verify::VerifyError;
 
 use crate::exit_code::Exit;
+use crate::output::{self, Unread};
+use crate::style::Word;
 
 /// A failure that the command line itself found.
 #[derive(Debug)]
@@ -68,33 +72,76 @@ impl From<anyhow::Error> for CommandError {
 }
 
 impl CommandError {
-    /// A mistake on the command line, as the parser describes it.
-    pub(crate) fn of_parser(error: &clap::Error) -> Self {
-        let text = error.to_string();
-        let text = text.trim_end();
-        let message = text.strip_prefix("error: ").unwrap_or(text).to_owned();
-        Self { exit: Exit::Usage, message, hint: None }
-    }
-
+    /// Says it on standard error. That nobody reads standard output needs no words.
     pub(crate) fn print(&self, json: bool) {
-        let mut out = std::io::stderr().lock();
-        let code = self.exit as u8;
-        let written = if json {
+        if self.exit == Exit::Unread {
+            return;
+        }
+        if json {
             let value = serde_json::json!({
-                "message_type": "error", "exit_code": code, "kind": self.exit.name(), "message": self.message,
-                "hint": self.hint,
+                "message_type": "error", "exit_code": self.exit as u8, "kind": self.exit.name(),
+                "message": self.message, "hint": self.hint,
             });
-            writeln!(out, "{value}")
-        } else {
-            let hint = self.hint.as_ref().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
-            writeln!(out, "error: {}{hint}", self.message)
-        };
-        // Nobody is left to tell if standard error is gone.
-        drop(written);
+            return output::message(&value.to_string());
+        }
+        output::message(&format!("{} {}", Word::Error.shown(), self.message));
+        print_hint(self.hint.as_deref());
     }
 }
 
+fn print_hint(hint: Option<&str>) {
+    if let Some(hint) = hint {
+        output::message(&format!("{} {hint}", Word::Hint.shown()));
+    }
+}
+
+/// Says what is wrong with the command line, as the parser describes it; `note` is what else had a part in it.
+pub(crate) fn print_usage(error: &clap::Error, note: Option<String>, json: bool) {
+    let hint = habit(error).map(str::to_owned).or(note);
+    if json {
+        let text = error.to_string();
+        let text = text.trim_end();
+        let message = text.strip_prefix("error: ").unwrap_or(text).to_owned();
+        CommandError { exit: Exit::Usage, message, hint }.print(true);
+    } else {
+        drop(error.print());
+        print_hint(hint.as_deref());
+    }
+}
+
+/// What a hand that is used to another program may have meant.
+fn habit(error: &clap::Error) -> Option<&'static str> {
+    use clap::error::{ContextKind, ContextValue};
+    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidArg) else { return None };
+    let name = word.split('=').next().unwrap_or(word);
+    match name {
+        "-r" | "--repo" | "--repository" => Some("did you mean -V, --vault LOCATION?"),
+        "-p" | "--password-file" => Some("did you mean --passphrase-file FILE?"),
+        "--password-command" => Some("did you mean --passphrase-command COMMAND?"),
+        _ => None,
+    }
+}
+
+/// An error with its causes, in one line.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        // Some errors show their cause themselves.
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
 fn classify(error: &anyhow::Error) -> (Exit, Option<String>) {
+    if error.chain().any(is_unread) {
+        return (Exit::Unread, None);
+    }
     for cause in error.chain() {
         if let Some(failure) = cause.downcast_ref::<Failure>() {
             return (failure.exit, failure.hint.clone());
@@ -115,10 +162,17 @@ fn classify(error: &anyhow::Error) -> (Exit, Option<String>) {
     (Exit::Failed, None)
 }
 
+fn is_unread(cause: &(dyn Error + 'static)) -> bool {
+    let inner = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    inner.is_some_and(|inner| inner.is::<Unread>())
+}
+
 fn classify_engine(error: &EngineError) -> (Exit, Option<String>) {
     let hint = |text: &str| Some(text.to_owned());
     match error {
-        EngineError::NoVault { .. } => (Exit::NoVault, hint("make one with `coffer init`, or check --vault")),
+        EngineError::NoVault { .. } => {
+            (Exit::NoVault, hint("check --vault, or make a vault there with `coffer init`"))
+        }
         EngineError::Unfinished { .. } => {
             (Exit::NoVault, hint("run `coffer init` again with the same key; it holds nothing yet"))
         }
@@ -148,6 +202,12 @@ fn classify_engine(error: &EngineError) -> (Exit, Option<String>) {
         EngineError::NoSnapshot { .. } | EngineError::AmbiguousSnapshot { .. } => {
             (Exit::Failed, hint("`coffer snapshots` lists them"))
         }
+        EngineError::AmbiguousOrigin { .. } => (
+            Exit::Failed,
+            hint(
+                "narrow it with --host, --path or --tag, or name a snapshot by its id; `coffer snapshots` lists them",
+            ),
+        ),
         EngineError::NoPath { .. } => (Exit::Failed, hint("`coffer ls SNAPSHOT` shows the paths")),
         EngineError::Damaged { .. } | EngineError::ChunkLost { .. } => {
             (Exit::Corrupt, hint("`coffer verify` shows what is damaged, and what it affects"))
@@ -156,6 +216,9 @@ fn classify_engine(error: &EngineError) -> (Exit, Option<String>) {
             (Exit::Corrupt, hint("`coffer verify` shows what is damaged"))
         }
         EngineError::Store(store) => classify_store(store),
+        EngineError::Collect(CollectError::Target { .. }) => {
+            (Exit::Failed, hint("give a directory that you may write to with --target"))
+        }
         EngineError::Cache { .. } => {
             (Exit::Failed, hint("choose another directory with --cache-dir, or do without by --no-cache"))
         }

@@ -1,53 +1,64 @@
 //! One module for each subcommand.
 
 pub(crate) mod backup;
+pub(crate) mod cat;
+pub(crate) mod completions;
+pub(crate) mod diff;
 mod doctor;
+pub(crate) mod dump;
+mod entries;
+pub(crate) mod find;
 pub(crate) mod init;
 pub(crate) mod keys;
+pub(crate) mod ls;
+pub(crate) mod man;
 pub(crate) mod restore;
 pub(crate) mod snapshots;
 mod stats;
 pub(crate) mod verify;
 
-use std::ffi::OsStr;
-
 use anyhow::Result;
 
 use crate::cli::{Cli, Command};
-use crate::command_error::Failure;
+use crate::config::Config;
 use crate::exit_code::Exit;
 use crate::wiring::{World, catch_interrupts};
 
-pub(crate) fn run(cli: Cli) -> Result<Exit> {
-    let world = World::new(&cli.global)?;
+pub(crate) fn run(cli: Cli, config: &Config) -> Result<Exit> {
+    // What works on no vault.
+    match &cli.command {
+        Command::Completions(args) => return completions::run(args),
+        Command::Man(args) => return man::run(args),
+        _ => {}
+    }
+    let world = World::new(&cli.global, config)?;
     // What reads or writes much ends in order; everything else can be left at any point.
-    let orderly = matches!(cli.command, Command::Backup(_) | Command::Restore(_) | Command::Ls(_));
+    let orderly = matches!(
+        cli.command,
+        Command::Backup(_)
+            | Command::Restore(_)
+            | Command::Ls(_)
+            | Command::Find(_)
+            | Command::Cat(_)
+            | Command::Dump(_)
+            | Command::Diff(_)
+    );
     catch_interrupts(orderly)?;
     match cli.command {
         Command::Init(args) => init::run(&world, &args),
         Command::Backup(args) => backup::run(&world, &args),
-        Command::Snapshots(args) => snapshots::list(&world, &args),
-        Command::Ls(args) => snapshots::ls(&world, &args),
+        Command::Snapshots(args) => snapshots::run(&world, &args),
+        Command::Ls(args) => ls::run(&world, &args),
+        Command::Find(args) => find::run(&world, &args),
+        Command::Cat(args) => cat::run(&world, &args),
+        Command::Dump(args) => dump::run(&world, &args),
+        Command::Diff(args) => diff::run(&world, &args),
         Command::Restore(args) => restore::run(&world, &args),
         Command::Verify(args) => verify::run(&world, &args),
         Command::Stats => stats::run(&world),
         Command::Keys(command) => keys::run(&world, &command),
         Command::Doctor => doctor::run(&world),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
     }
-}
-
-/// Splits `SNAPSHOT[:/path]` into selector and path inside the snapshot, which need not be UTF-8.
-fn split_selector(text: &OsStr) -> Result<(&str, Vec<u8>)> {
-    let bytes = text.as_encoded_bytes();
-    let end = bytes.iter().position(|byte| *byte == b':').unwrap_or(bytes.len());
-    let selector = std::str::from_utf8(&bytes[..end])
-        .map_err(|_| Failure::usage("the snapshot is named by something that is not UTF-8"))?;
-    let mut path = bytes.get(end + 1..).unwrap_or_default();
-    while let Some(rest) = path.strip_prefix(b"/") {
-        path = rest;
-    }
-    while let Some(rest) = path.strip_suffix(b"/") {
-        path = rest;
-    }
-    Ok((selector, path.to_vec()))
 }

@@ -1,50 +1,159 @@
-//! The configuration file: defaults for flags. It holds no secret, only where secrets are found.
+//! The configuration file: defaults for flags, for all profiles or for one. It holds no secret, only where secrets are
+//! found.
+//!
+//! This module finds the file, chooses the profile and puts both together; [`crate::profile`] reads what it says.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result as AnyResult;
+use anyhow::Result;
+use clap::Command;
 use coffer_format::id::VaultId;
-use serde::{Deserialize, Deserializer};
 
 use crate::command_error::Failure;
+use crate::profile::{File, Flag, Settings};
+use crate::similar::closest;
 
-/// What a configuration file may say.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+/// What the configuration says for this run.
+#[derive(Debug, Default)]
 pub(crate) struct Config {
+    /// The file, if one was read.
+    pub(crate) path: Option<PathBuf>,
+    /// The profile, if one was chosen.
+    pub(crate) profile: Option<String>,
     pub(crate) vault: Option<PathBuf>,
-    #[serde(default, deserialize_with = "vault_id")]
     pub(crate) vault_id: Option<VaultId>,
+    pub(crate) cache_dir: Option<PathBuf>,
+    /// Where keys are, the profile before the top of the file.
+    pub(crate) keys: Vec<KeySettings>,
+    commands: BTreeMap<String, Vec<Flag>>,
+}
+
+/// Where keys are, according to one part of the file.
+#[derive(Debug, Default)]
+pub(crate) struct KeySettings {
+    /// Which part, for messages.
+    pub(crate) part: String,
     pub(crate) key_file: Option<PathBuf>,
     pub(crate) passphrase_file: Option<PathBuf>,
     pub(crate) passphrase_command: Option<String>,
-    pub(crate) cache_dir: Option<PathBuf>,
 }
 
 impl Config {
-    /// Reads the file that flag or environment name, or the default one if it is there.
-    pub(crate) fn read(flag: Option<&Path>) -> AnyResult<Self> {
-        let variable = || std::env::var_os("COFFER_CONFIG").filter(|value| !value.is_empty());
-        let named = flag.map(Path::to_path_buf).or_else(|| variable().map(PathBuf::from));
-        let path = match &named {
-            Some(path) => path.clone(),
-            None => match default_path() {
-                Some(path) if path.exists() => path,
-                _ => return Ok(Self::default()),
-            },
+    /// Reads the file that flag or environment name, or the default one if it is there, and takes the profile that
+    /// flag or environment name from it.
+    pub(crate) fn read(file: Option<&Path>, profile: Option<&str>, command: &Command) -> Result<Self> {
+        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        let profile = match profile {
+            Some(name) => Some(name.to_owned()),
+            None => variable("COFFER_PROFILE")
+                .map(|name| name.into_string().map_err(|_| Failure::usage("COFFER_PROFILE is not UTF-8")))
+                .transpose()?,
         };
-        let fail = |error: &dyn std::fmt::Display| {
-            Failure::usage(format!("configuration file {}: {error}", path.display()))
+        let named = file.map(Path::to_path_buf).or_else(|| variable("COFFER_CONFIG").map(PathBuf::from));
+        let default = default_path();
+        let path = match named.or_else(|| default.clone().filter(|path| path.exists())) {
+            Some(path) => path,
+            None => {
+                return match profile {
+                    Some(name) => Err(no_file(&name, default.as_deref()).into()),
+                    None => Ok(Self::default()),
+                };
+            }
         };
-        let text = std::fs::read_to_string(&path).map_err(|error| fail(&error))?;
-        // The parser's message shows line and column.
-        toml::from_str(&text).map_err(|error| fail(&error.to_string().trim_end()).into())
+        let shown = path.display();
+        let text = std::fs::read_to_string(&path).map_err(|error| {
+            Failure::usage(format!("the configuration file {shown} cannot be read: {error}"))
+                .hint("check --config and COFFER_CONFIG")
+        })?;
+        let file = File::parse(&text, command).map_err(|mistake| Failure {
+            hint: mistake.hint,
+            ..Failure::usage(format!(
+                "configuration file {shown}, line {}: {}",
+                mistake.line, mistake.message
+            ))
+        })?;
+        Self::choose(file, path, profile)
+    }
+
+    fn choose(mut file: File, path: PathBuf, profile: Option<String>) -> Result<Self> {
+        let Some(name) = profile else {
+            let part = "in the configuration file".to_owned();
+            let keys = vec![key_settings(&file.top, part)];
+            return Ok(Self::of(&Settings::default(), file.top, keys, path, None));
+        };
+        let Some(chosen) = file.profiles.remove(&name) else {
+            return Err(unknown(&name, &file, &path).into());
+        };
+        let keys = vec![
+            key_settings(&chosen, format!("in profile {name} of the configuration file")),
+            key_settings(&file.top, "in the configuration file".to_owned()),
+        ];
+        Ok(Self::of(&chosen, file.top, keys, path, Some(name)))
+    }
+
+    /// What the profile says, and what the top of the file says beside it.
+    fn of(
+        chosen: &Settings,
+        top: Settings,
+        keys: Vec<KeySettings>,
+        path: PathBuf,
+        profile: Option<String>,
+    ) -> Self {
+        let value = |name| chosen.value(name).or_else(|| top.value(name)).map(PathBuf::from);
+        // The id at the top is that of the vault at the top.
+        let top_id = top.vault_id.filter(|_| chosen.value("vault").is_none());
+        let (vault, cache_dir) = (value("vault"), value("cache-dir"));
+        let mut commands = top.commands;
+        for (command, flags) in &chosen.commands {
+            let inherited = commands.entry(command.clone()).or_default();
+            inherited.retain(|flag| flags.iter().all(|other| other.id != flag.id));
+            inherited.extend(flags.iter().cloned());
+        }
+        Self {
+            path: Some(path),
+            profile,
+            vault,
+            vault_id: chosen.vault_id.or(top_id),
+            cache_dir,
+            keys,
+            commands,
+        }
+    }
+
+    /// The flags that the file gives for a command.
+    pub(crate) fn flags(&self, command: &str) -> &[Flag] {
+        self.commands.get(command).map(Vec::as_slice).unwrap_or_default()
     }
 }
 
-fn vault_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<VaultId>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    text.parse().map(Some).map_err(serde::de::Error::custom)
+fn key_settings(settings: &Settings, part: String) -> KeySettings {
+    KeySettings {
+        part,
+        key_file: settings.value("key-file").map(PathBuf::from),
+        passphrase_file: settings.value("passphrase-file").map(PathBuf::from),
+        passphrase_command: settings.value("passphrase-command").cloned(),
+    }
+}
+
+fn no_file(profile: &str, default: Option<&Path>) -> Failure {
+    let place = default.map_or_else(
+        || "give --config FILE".to_owned(),
+        |path| format!("write [profile.{profile}] into {}, or give --config FILE", path.display()),
+    );
+    Failure::usage(format!("there is no profile {profile}: no configuration file is there")).hint(place)
+}
+
+fn unknown(profile: &str, file: &File, path: &Path) -> Failure {
+    let known: Vec<&str> = file.profiles.keys().map(String::as_str).collect();
+    let listed = match known.as_slice() {
+        [] => "it has none".to_owned(),
+        names => format!("it has {}", names.join(", ")),
+    };
+    let near = closest(profile, known.iter().copied());
+    let hint = near
+        .map_or_else(|| format!("write [profile.{profile}] into it"), |near| format!("did you mean {near}?"));
+    Failure::usage(format!("there is no profile {profile} in {}; {listed}", path.display())).hint(hint)
 }
 
 fn default_path() -> Option<PathBuf> {

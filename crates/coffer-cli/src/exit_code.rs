@@ -30,6 +30,8 @@ pub enum Exit {
     Degraded = 24,
     /// The user stopped it.
     Interrupted = 130,
+    /// Whoever read standard output has stopped: as a process that `SIGPIPE` ends.
+    Unread = 141,
 }
 
 impl Exit {
@@ -49,6 +51,7 @@ impl Exit {
             Self::Rollback => "rollback",
             Self::Degraded => "degraded",
             Self::Interrupted => "interrupted",
+            Self::Unread => "unread",
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Where the key comes from: command line, environment, configuration, terminal. Two sources at once are an error.
 
-use std::io::{IsTerminal, Read};
+use std::fmt;
+use std::io::{ErrorKind, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -37,25 +38,20 @@ pub(crate) fn source(global: &Global, config: &Config) -> Result<Option<KeySourc
             value.into_string().map_err(|_| Failure::usage("COFFER_PASSPHRASE_COMMAND is not UTF-8"))
         })
         .transpose()?;
-    let levels = [
+    let variable = std::env::var_os("COFFER_PASSPHRASE").is_some_and(|value| !value.is_empty());
+    let mut levels = vec![
         (
-            "on the command line",
+            "on the command line".to_owned(),
             collect(&global.key_file, &global.passphrase_file, &global.passphrase_command, false),
         ),
         (
-            "in the environment",
-            collect(
-                &path("COFFER_KEY_FILE"),
-                &path("COFFER_PASSPHRASE_FILE"),
-                &command,
-                std::env::var_os("COFFER_PASSPHRASE").is_some_and(|value| !value.is_empty()),
-            ),
-        ),
-        (
-            "in the configuration file",
-            collect(&config.key_file, &config.passphrase_file, &config.passphrase_command, false),
+            "in the environment".to_owned(),
+            collect(&path("COFFER_KEY_FILE"), &path("COFFER_PASSPHRASE_FILE"), &command, variable),
         ),
     ];
+    levels.extend(config.keys.iter().map(|keys| {
+        (keys.part.clone(), collect(&keys.key_file, &keys.passphrase_file, &keys.passphrase_command, false))
+    }));
     for (level, mut sources) in levels {
         match sources.len() {
             0 => {}
@@ -82,6 +78,18 @@ fn collect(
     [key_file, passphrase_file, command, variable].into_iter().flatten().collect()
 }
 
+impl fmt::Display for KeySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::KeyFile(path) => write!(f, "key file {}", path.display()),
+            Self::PassphraseFile(path) => write!(f, "passphrase file {}", path.display()),
+            // A command may hold a secret itself.
+            Self::PassphraseCommand(_) => f.write_str("passphrase command"),
+            Self::PassphraseVariable => f.write_str("COFFER_PASSPHRASE"),
+        }
+    }
+}
+
 impl KeySource {
     /// Reads the key.
     pub(crate) fn read(&self) -> Result<Box<dyn RootKey>> {
@@ -101,14 +109,19 @@ impl KeySource {
 
 /// Reads a key file.
 pub(crate) fn key_file(path: &Path) -> Result<KeyFile> {
-    let bytes = read_bounded(path, KEY_FILE_LEN_MAX + 1)?;
+    let missing = "check the path; `coffer keys new-file FILE` makes a key file";
+    let bytes = read_bounded("key file", path, KEY_FILE_LEN_MAX + 1, missing)?;
     let secret = SecretBytes::new(bytes);
-    KeyFile::parse(secret.expose()).with_context(|| format!("read key file {}", path.display()))
+    Ok(KeyFile::parse(secret.expose()).map_err(|error| {
+        Failure::new(Exit::WrongKey, format!("{} is no key file: {error}", path.display()))
+            .hint("if a passphrase is in it, give --passphrase-file")
+    })?)
 }
 
 /// Reads the passphrase in a file.
 pub(crate) fn passphrase_file(path: &Path) -> Result<Passphrase> {
-    let bytes = read_bounded(path, PASSPHRASE_LEN_MAX)?;
+    let missing = "check the path; the file holds the passphrase and nothing else";
+    let bytes = read_bounded("passphrase file", path, PASSPHRASE_LEN_MAX, missing)?;
     passphrase(without_line_end(bytes)).with_context(|| format!("read passphrase file {}", path.display()))
 }
 
@@ -149,7 +162,12 @@ fn passphrase_of_command(command: &str) -> Result<Vec<u8>> {
         let message = format!("the passphrase command failed ({})", output.status);
         return Err(Failure::new(Exit::WrongKey, message).into());
     }
-    Ok(without_line_end(output.stdout))
+    let text = without_line_end(output.stdout);
+    if text.is_empty() {
+        let failure = Failure::new(Exit::WrongKey, "the passphrase command printed nothing");
+        return Err(failure.hint("it has to print the passphrase on standard output").into());
+    }
+    Ok(text)
 }
 
 fn without_line_end(mut bytes: Vec<u8>) -> Vec<u8> {
@@ -162,18 +180,21 @@ fn without_line_end(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes
 }
 
-fn read_bounded(path: &Path, len_max: u64) -> Result<Vec<u8>> {
+fn read_bounded(what: &str, path: &Path, len_max: u64, missing: &str) -> Result<Vec<u8>> {
     let open = || -> std::io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         std::fs::File::open(path)?.take(len_max).read_to_end(&mut bytes)?;
         Ok(bytes)
     };
     open().map_err(|error| {
-        let failure = Failure::new(Exit::WrongKey, format!("read {}: {error}", path.display()));
-        if error.kind() == std::io::ErrorKind::NotFound {
-            failure.hint("check the path; `coffer keys new-file FILE` makes a key file").into()
-        } else {
-            failure.into()
+        let message = format!("the {what} {} cannot be read: {error}", path.display());
+        let failure = Failure::new(Exit::WrongKey, message);
+        match error.kind() {
+            ErrorKind::NotFound => failure.hint(missing).into(),
+            ErrorKind::PermissionDenied => {
+                failure.hint("it belongs to another user; check who you are").into()
+            }
+            _ => failure.into(),
         }
     })
 }

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod arguments;
 mod cli;
 mod clock;
 mod command_error;
@@ -13,42 +14,48 @@ mod config;
 mod exit_code;
 mod keys;
 mod output;
+mod profile;
+mod progress;
+mod select_args;
+mod similar;
+mod style;
 mod wiring;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser;
+use arguments::Stop;
+use command_error::CommandError;
 
 pub use exit_code::Exit;
 
 /// Runs the command line of this process.
 #[must_use]
 pub fn main_impl() -> ExitCode {
-    let cli = match cli::Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => {
-            if !error.use_stderr() {
-                // Help and version; that nobody reads them is no failure.
-                drop(error.print());
-                return Exit::Done.into();
-            }
-            let options = std::env::args_os().skip(1).take_while(|argument| argument != "--");
-            if options.into_iter().any(|argument| argument == "--json") {
-                command_error::CommandError::of_parser(&error).print(true);
-            } else {
-                drop(error.print());
-            }
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let before_files = words.iter().skip(1).take_while(|word| *word != "--");
+    let json = before_files.into_iter().any(|word| word == "--json");
+    let (cli, config) = match arguments::parse(words) {
+        Ok(parsed) => parsed,
+        Err(Stop::Parser(error, _)) if !error.use_stderr() => {
+            // Help and version; that nobody reads them is no failure.
+            drop(error.print());
+            return Exit::Done.into();
+        }
+        Err(Stop::Parser(error, note)) => {
+            command_error::print_usage(&error, note, json);
             return Exit::Usage.into();
         }
+        Err(Stop::Failure(error)) => return end(CommandError::from(error), json),
     };
     wiring::harden_process();
-    let json = cli.global.json;
-    match commands::run(cli) {
+    match commands::run(cli, &config) {
         Ok(exit) => exit.into(),
-        Err(error) => {
-            let error = command_error::CommandError::from(error);
-            error.print(json);
-            error.exit.into()
-        }
+        Err(error) => end(CommandError::from(error), json),
     }
+}
+
+fn end(error: CommandError, json: bool) -> ExitCode {
+    error.print(json);
+    error.exit.into()
 }

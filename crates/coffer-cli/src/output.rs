@@ -1,16 +1,36 @@
-//! Standard output, for people or as JSON.
+//! Standard output, for people or as JSON; messages beside it on standard error.
 
+use std::fmt;
 use std::io::{self, Write};
 
-use serde_json::Value;
+use coffer_store::RequestCounts;
+use serde_json::{Value, json};
+
+use crate::progress;
+use crate::style::Word;
 
 /// Where results go.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Output {
     pub(crate) json: bool,
     pub(crate) quiet: bool,
+    /// Name every entry.
     pub(crate) verbose: bool,
+    /// Also say where settings come from and what the store was asked.
+    pub(crate) very_verbose: bool,
 }
+
+/// Nobody reads standard output any more.
+#[derive(Debug)]
+pub(crate) struct Unread;
+
+impl fmt::Display for Unread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("nobody reads standard output any more")
+    }
+}
+
+impl std::error::Error for Unread {}
 
 impl Output {
     /// Prints one JSON value on one line, or `text` for people. If nobody reads it any more, that is no failure.
@@ -46,22 +66,67 @@ impl Output {
     /// Warns, whatever was asked for.
     pub(crate) fn warn(&self, text: &str) {
         if self.json {
-            message(&serde_json::json!({"message_type": "warning", "message": text}).to_string());
+            message(&json!({"message_type": "warning", "message": text}).to_string());
         } else {
-            message(&format!("warning: {text}"));
+            message(&format!("{} {text}", Word::Warning.shown()));
         }
     }
 }
 
-fn line(text: &str) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    writeln!(out, "{text}")?;
-    out.flush()
+/// One line on standard output. That nobody reads it is an error of its own, with [`Unread`] inside.
+pub(crate) fn line(text: &str) -> io::Result<()> {
+    raw(format!("{text}\n").as_bytes())
 }
 
-fn message(text: &str) {
+/// Bytes on standard output as they are.
+pub(crate) fn raw(bytes: &[u8]) -> io::Result<()> {
+    let write = || {
+        let mut out = io::stdout().lock();
+        out.write_all(bytes)?;
+        out.flush()
+    };
+    progress::aside(write).map_err(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe => io::Error::new(io::ErrorKind::BrokenPipe, Unread),
+        _ => error,
+    })
+}
+
+/// One line on standard error.
+pub(crate) fn message(text: &str) {
     // Nobody is left to tell if standard error is gone.
-    drop(writeln!(io::stderr().lock(), "{text}"));
+    drop(progress::aside(|| writeln!(io::stderr().lock(), "{text}")));
+}
+
+/// What the store was asked, for machines.
+pub(crate) fn requests_json(counts: &RequestCounts) -> Value {
+    json!({
+        "create_count": counts.create_count, "create_bytes": counts.create_bytes, "read_count": counts.read_count,
+        "read_bytes": counts.read_bytes, "stat_count": counts.stat_count, "list_count": counts.list_count,
+        "delete_count": counts.delete_count,
+    })
+}
+
+/// What the store was asked, for people; kinds that were not asked for are left out.
+pub(crate) fn requests_text(counts: &RequestCounts) -> String {
+    let kinds = [
+        (counts.create_count, format!("created ({})", bytes(counts.create_bytes))),
+        (counts.read_count, format!("read ({})", bytes(counts.read_bytes))),
+        (counts.stat_count, "measured".to_owned()),
+        (counts.list_count, "listed".to_owned()),
+        (counts.delete_count, "deleted".to_owned()),
+    ];
+    let kinds: Vec<_> = kinds.into_iter().filter(|(count, _)| *count > 0).collect();
+    let kinds: Vec<_> = kinds.into_iter().map(|(count, what)| format!("{count} {what}")).collect();
+    format!("{} store request(s): {}", counts.total(), kinds.join(", "))
+}
+
+/// How many times larger the first is than the second; 1 if both are empty.
+pub(crate) fn ratio(plain: u64, stored: u64) -> f64 {
+    match (plain, stored) {
+        (0, 0) => 1.0,
+        (_, 0) => 0.0,
+        _ => plain as f64 / stored as f64,
+    }
 }
 
 /// A length in bytes for people.

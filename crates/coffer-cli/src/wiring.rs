@@ -1,15 +1,18 @@
 //! Puts together what a command works on: the store, the key, the local memory.
 
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
 use coffer_collect::Identity;
 use coffer_crypto::{OsRng, rng};
-use coffer_engine::{Access, Cache, EngineError, Vault};
+use coffer_engine::{Access, Cache, Vault};
 use coffer_format::id::VaultId;
 use coffer_keys::RootKey;
-use coffer_store::{LocalStore, Location, ObjectStore, RetryPolicy, RetryStore};
+use coffer_store::{
+    CountingStore, LocalStore, Location, ObjectStore, RequestCounter, RequestCounts, RetryPolicy, RetryStore,
+};
 
 use crate::cli::Global;
 use crate::clock::SystemClock;
@@ -31,8 +34,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(global: &Global) -> Result<Self> {
-        let config = Config::read(global.config.as_deref())?;
+    pub(crate) fn new(global: &Global, config: &Config) -> Result<Self> {
         let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let place =
             global.vault.clone().or_else(|| variable("COFFER_VAULT")).or_else(|| config.vault.clone());
@@ -40,14 +42,37 @@ impl World {
             place.map(Location::parse).transpose().map_err(|error| Failure::usage(error.to_string()))?;
         let cache_dir = global.cache_dir.clone().or_else(|| variable("COFFER_CACHE_DIR"));
         let cache_dir = cache_dir.or_else(|| config.cache_dir.clone()).or_else(default_cache_dir);
-        Ok(Self {
-            output: Output { json: global.json, quiet: global.quiet, verbose: global.verbose },
+        let output = Output {
+            json: global.json,
+            quiet: global.quiet,
+            verbose: global.verbose > 0,
+            very_verbose: global.verbose > 1,
+        };
+        let world = Self {
+            output,
             vault_id: global.vault_id.or(config.vault_id),
             location,
-            key: keys::source(global, &config)?,
+            key: keys::source(global, config)?,
             cache: cache_dir.filter(|_| !global.no_cache).map(Cache::new),
             clock: SystemClock::new(),
-        })
+        };
+        if output.very_verbose {
+            world.tell(config);
+        }
+        Ok(world)
+    }
+
+    /// Says where the settings in force come from.
+    fn tell(&self, config: &Config) {
+        if let Some(path) = &config.path {
+            let profile = config.profile.as_ref().map(|name| format!(", profile {name}")).unwrap_or_default();
+            self.output.note(&format!("configuration {}{profile}", path.display()));
+        }
+        let key = self.key.as_ref().map_or_else(|| "none given".to_owned(), ToString::to_string);
+        self.output.note(&format!("key: {key}"));
+        if self.cache.is_none() {
+            self.output.note("no local memory");
+        }
     }
 
     pub(crate) const fn cache(&self) -> Option<&Cache> {
@@ -55,20 +80,21 @@ impl World {
     }
 
     fn location(&self) -> Result<&Location> {
-        let hint = "name the vault with --vault LOCATION or COFFER_VAULT";
+        let hint =
+            "name the vault with --vault DIR, COFFER_VAULT, or `vault = \"DIR\"` in the configuration file";
         Ok(self.location.as_ref().ok_or_else(|| Failure::usage("no vault is given").hint(hint))?)
     }
 
     /// Opens the store of an existing vault.
     pub(crate) fn open_store(&self) -> Result<Store> {
         match self.location()? {
-            Location::Local(path) => match LocalStore::open(path) {
-                Ok(store) => Store::new(store, path.clone()),
-                Err(error) if error.is_not_found() => {
-                    Err(EngineError::NoVault { store: path.display().to_string() }.into())
+            Location::Local(path) => {
+                if let Some(reason) = why_no_vault(path) {
+                    let message = format!("there is no vault at {}: {reason}", path.display());
+                    return Err(Failure::new(crate::Exit::NoVault, message).hint(NO_VAULT_HINT).into());
                 }
-                Err(error) => Err(error.into()),
-            },
+                Store::new(LocalStore::open(path)?, path.clone())
+            }
             _ => Err(Failure::usage("this kind of location is not supported").into()),
         }
     }
@@ -77,15 +103,19 @@ impl World {
     pub(crate) fn create_store(&self) -> Result<Store> {
         match self.location()? {
             Location::Local(path) => {
+                let refuse = |what: &str| {
+                    Failure::new(crate::Exit::Failed, format!("{} {what}", path.display()))
+                        .hint("choose an empty or a new directory")
+                };
+                if path.exists() && !path.is_dir() {
+                    return Err(refuse("is not a directory").into());
+                }
                 // A directory that holds something else is not filled by mistake.
                 if let Ok(mut entries) = std::fs::read_dir(path)
                     && entries.next().is_some()
-                    && !["vault", "slots", "log", "tmp"].iter().any(|name| path.join(name).exists())
+                    && !holds_part_of_a_vault(path)
                 {
-                    let message = format!("{} is not empty and holds no vault", path.display());
-                    return Err(Failure::new(crate::Exit::Failed, message)
-                        .hint("choose an empty or a new directory")
-                        .into());
+                    return Err(refuse("is not empty and holds no vault").into());
                 }
                 Store::new(LocalStore::create(path)?, path.clone())
             }
@@ -127,14 +157,15 @@ impl World {
 
 /// A store, and what the command line knows of it beside.
 pub(crate) struct Store {
-    store: RetryStore<LocalStore>,
+    store: RetryStore<CountingStore<LocalStore>>,
     pub(crate) directory: PathBuf,
 }
 
 impl Store {
     fn new(store: LocalStore, directory: PathBuf) -> Result<Self> {
         let seed = u64::from_le_bytes(rng::array(&OsRng)?);
-        Ok(Self { store: RetryStore::new(store, RetryPolicy::default(), seed), directory })
+        let store = RetryStore::new(CountingStore::new(store), RetryPolicy::default(), seed);
+        Ok(Self { store, directory })
     }
 
     pub(crate) fn objects(&self) -> &dyn ObjectStore {
@@ -142,7 +173,17 @@ impl Store {
     }
 
     pub(crate) fn local(&self) -> &LocalStore {
-        self.store.inner()
+        self.store.inner().inner()
+    }
+
+    /// What the store was asked so far, every attempt counted.
+    pub(crate) fn requests(&self) -> RequestCounts {
+        self.store.inner().counts()
+    }
+
+    /// The same for who shows progress meanwhile.
+    pub(crate) fn counter(&self) -> RequestCounter {
+        self.store.inner().counter()
     }
 
     /// Tells the vault's directory when a walk meets it.
@@ -156,6 +197,26 @@ impl Store {
     #[cfg(not(unix))]
     pub(crate) fn identity(&self) -> Option<Identity> {
         None
+    }
+}
+
+const NO_VAULT_HINT: &str = "check --vault, or make a vault there with `coffer init`";
+
+fn holds_part_of_a_vault(path: &Path) -> bool {
+    ["vault", "slots", "log", "tmp"].iter().any(|name| path.join(name).exists())
+}
+
+/// What speaks against a vault at a path, before anything is read; what cannot be looked at is left to the store.
+fn why_no_vault(path: &Path) -> Option<&'static str> {
+    match std::fs::metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Some("there is no such directory"),
+        Ok(found) if !found.is_dir() => Some("it is not a directory"),
+        Err(_) => None,
+        Ok(_) => match std::fs::read_dir(path).map(|mut entries| entries.next().is_none()) {
+            Ok(true) => Some("the directory is empty"),
+            Ok(false) if !holds_part_of_a_vault(path) => Some("the directory holds something else"),
+            _ => None,
+        },
     }
 }
 

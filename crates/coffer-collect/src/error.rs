@@ -82,6 +82,45 @@ pub enum CollectError {
         /// The directory.
         path: EntryPath,
     },
+    /// Text that is no pattern.
+    #[error("use '{pattern}' as a pattern: {reason}")]
+    Pattern {
+        /// The text, escaped.
+        pattern: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A command whose output is to be stored cannot be started.
+    #[error("start command {command:?}")]
+    CommandStart {
+        /// The program.
+        command: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A command whose output is to be stored did not succeed, so the output may not be whole.
+    #[error("take the output of command {command:?}: {outcome}")]
+    CommandFailed {
+        /// The program.
+        command: String,
+        /// How it ended.
+        outcome: String,
+    },
+    /// A stream cannot be read to its end.
+    #[error("read the stream")]
+    Stream {
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// An archive cannot be written.
+    #[error("write the archive")]
+    Archive {
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// An operation does not fit the entry, or metadata lacks what its kind needs.
     #[error("use {path}: {reason}")]
     Unfit {
@@ -97,9 +136,10 @@ impl CollectError {
     #[must_use]
     pub fn io_kind(&self) -> Option<io::ErrorKind> {
         match self {
-            Self::Source { source, .. } | Self::Target { source, .. } | Self::Io { source, .. } => {
-                Some(source.kind())
-            }
+            Self::Source { source, .. }
+            | Self::Target { source, .. }
+            | Self::Io { source, .. }
+            | Self::Archive { source } => Some(source.kind()),
             _ => None,
         }
     }

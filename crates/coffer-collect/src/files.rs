@@ -3,8 +3,10 @@
 mod dir;
 mod found;
 mod sources;
+mod sparse;
 mod walk;
 
-pub(crate) use dir::{identity_of, kind_of};
+pub(crate) use dir::{Children, Dir, fingerprint_of, identity_of, kind_of, open_noatime};
 pub use found::Found;
+pub use sparse::next_data;
 pub use walk::{Walk, WalkOptions};

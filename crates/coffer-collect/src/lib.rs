@@ -15,28 +15,42 @@
 
 #![cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "what only the walk and the target call"))]
 
+mod archive;
 mod entry;
 mod error;
 mod path;
 
 #[cfg(target_os = "linux")]
+mod exclude;
+#[cfg(target_os = "linux")]
 mod files;
 #[cfg(target_os = "linux")]
 mod names;
+#[cfg(target_os = "linux")]
+mod patterns;
+#[cfg(target_os = "linux")]
+mod stream;
 #[cfg(target_os = "linux")]
 mod target;
 #[cfg(target_os = "linux")]
 mod xattr;
 
+pub use archive::{ArchiveHole, ArchiveWriter, Archived, TarArchive, ZipArchive};
 pub use entry::{EntryKind, Identity, Metadata, StatFingerprint, Xattr};
 pub use error::{Action, CollectError};
 #[cfg(target_os = "linux")]
-pub use files::{Found, Walk, WalkOptions};
+pub use exclude::{Excludes, Marker};
+#[cfg(target_os = "linux")]
+pub use files::{Found, Walk, WalkOptions, next_data};
 #[cfg(target_os = "linux")]
 pub use names::Names;
 pub use path::{COMPONENT_LEN_MAX, EntryPath, PATH_LEN_MAX, PathFault};
 #[cfg(target_os = "linux")]
+pub use patterns::{Patterns, PatternsBuilder, Verdict};
+#[cfg(target_os = "linux")]
+pub use stream::Stream;
+#[cfg(target_os = "linux")]
 pub use target::{
-    DirectoryTarget, FilePlace, FileWriter, Lost, OwnerRule, SkipReason, SpecialOutcome, TargetOptions,
-    Warning,
+    DirectoryTarget, Existing, FilePlace, FileWriter, Lost, OldFile, OwnerRule, Removal, SkipReason,
+    SpecialOutcome, TargetOptions, Warning,
 };

@@ -2,10 +2,15 @@
 
 mod apply;
 mod directory;
+mod existing;
+mod nodes;
 mod options;
 mod place;
+mod remove;
 mod writer;
 
 pub use directory::DirectoryTarget;
+pub use existing::{Existing, OldFile};
 pub use options::{Lost, OwnerRule, SkipReason, SpecialOutcome, TargetOptions, Warning};
+pub use remove::Removal;
 pub use writer::{FilePlace, FileWriter};

@@ -171,7 +171,8 @@ fn symlinks_are_entries_unless_spelled_out() {
 fn skipped_directories_are_neither_entered_nor_entries() {
     let dir = tree(&["a", "vault/packs/p", "z/vault/q"]);
     let stat = fs::metadata(dir.path().join("vault")).unwrap();
-    let options = WalkOptions { skip: vec![Identity { dev: stat.dev(), ino: stat.ino() }] };
+    let options =
+        WalkOptions { skip: vec![Identity { dev: stat.dev(), ino: stat.ino() }], ..WalkOptions::default() };
     let mut walk =
         Walk::with_options(&[PathBuf::from("."), PathBuf::from("vault/packs")], dir.path(), options).unwrap();
     let (found, errors) = split(walk.by_ref());

@@ -108,6 +108,12 @@ pub enum EngineError {
         /// How many fit.
         count: usize,
     },
+    /// Snapshots of more than one origin fit, and only one can be meant.
+    #[error("snapshots of {} origins fit: {}", origins.len(), origins.join(", "))]
+    AmbiguousOrigin {
+        /// Hosts with their sources.
+        origins: Vec<String>,
+    },
     /// A path is not in the snapshot.
     #[error("{path} is not in the snapshot")]
     NoPath {
@@ -119,6 +125,13 @@ pub enum EngineError {
     Invalid {
         /// Why not.
         reason: String,
+    },
+    /// What was asked for cannot be written.
+    #[error("write the output")]
+    Output {
+        /// Why.
+        #[source]
+        source: std::io::Error,
     },
     /// The user stopped the operation.
     #[error("interrupted")]

@@ -15,7 +15,11 @@ mod backup;
 mod cache;
 mod checkpoint;
 mod clock;
+mod content;
+mod diff;
+mod dump;
 mod error;
+mod find;
 mod index;
 mod init;
 mod keys;
@@ -24,21 +28,29 @@ mod log;
 mod lookup;
 mod read;
 mod restore;
+mod select;
 mod stats;
 mod tree_reader;
 mod vault;
 
 pub use access::Access;
-pub use backup::{BackupObserver, BackupOptions, BackupReport, backup};
+pub use backup::{BackupObserver, BackupOptions, BackupReport, DryRunReport, backup, backup_stream, dry_run};
 pub use cache::Cache;
 pub use checkpoint::CHECKPOINT_INTERVAL;
 pub use clock::Clock;
+pub use diff::{
+    Change, DiffCounts, DiffItem, DiffOptions, DiffReport, DiffVisit, Difference, DirectoryOptions, diff,
+    diff_directory,
+};
+pub use dump::{DumpReport, cat, dump, entry_at};
 pub use error::EngineError;
+pub use find::{FindOptions, Finder};
 pub use init::{Created, InitOptions, init};
 pub use keys::SlotStatus;
 pub use listing::{ListedEntry, list};
 pub use log::Log;
-pub use restore::{RestoreObserver, RestoreOptions, RestoreReport, restore};
+pub use restore::{Overwrite, RestoreAction, RestoreObserver, RestoreOptions, RestoreReport, restore};
+pub use select::{Selection, Selector, SnapshotFilter, choose};
 pub use stats::{Stats, stats};
 pub use tree_reader::LostSubtree;
 pub use vault::{Snapshot, Vault};

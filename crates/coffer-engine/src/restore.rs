@@ -2,25 +2,42 @@
 //!
 //! One thread walks the tree and plans; workers open frames and write. The unit of work is a frame with all pieces of files that come
 //! from it, so a frame is opened once for the small files in it. In a directory that was there before, a file gets its name after its
-//! last byte; in one that this restore made, at once, and it goes again if it cannot be completed.
+//! last byte; in one that this restore made, at once, and it goes again if it cannot be completed. What an older file has of the
+//! content is not fetched again, and a restore that was stopped is continued by running it once more.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use coffer_collect::{DirectoryTarget, EntryPath, TargetOptions, Warning};
-use coffer_format::path::compare_paths;
-use coffer_format::tree::{Kind, TreeEntry};
+use coffer_collect::{DirectoryTarget, Warning};
+use coffer_format::path::{compare_paths, display_path};
+use coffer_format::tree::TreeEntry;
 
 use crate::error::EngineError;
 use crate::read::{ChunkReader, Packs};
 use crate::tree_reader::TreeReader;
 use crate::vault::{Snapshot, Vault};
 
+mod compare;
+mod files;
+mod links;
 mod plan;
+mod ranges;
+mod rehearse;
+mod report;
+mod surplus;
+mod verify;
+mod walk;
 mod writing;
 
-use plan::{Link, Plan};
+use links::make_links;
+use plan::{Plan, Skipped, Writing};
+use rehearse::Rehearsal;
+pub use report::{Overwrite, RestoreAction, RestoreObserver, RestoreOptions, RestoreReport};
+use surplus::Surplus;
+use verify::ReadBack;
+use walk::walk;
 use writing::{Shared, work};
 
 /// Frames whose pieces are gathered at the same time.
@@ -29,62 +46,67 @@ const OPEN_FRAME_COUNT: usize = 8;
 /// Pieces that are looked for elsewhere at once; each may hold a directory open.
 const UNREAD_COUNT_MAX: usize = 256;
 
-/// What is restored, and how.
-#[derive(Debug, Clone)]
-pub struct RestoreOptions {
-    /// Only this path and what lies below it; empty for everything.
-    pub within: Vec<u8>,
-    /// How entries are written.
-    pub target: TargetOptions,
-    /// Threads that open frames and write.
-    pub worker_count: usize,
-    /// How many files and directories this process may have open.
-    pub open_file_count_max: usize,
-}
-
-/// What a restore did.
-#[derive(Debug, Default)]
-pub struct RestoreReport {
-    /// Entries written.
-    pub entry_count: u64,
-    /// Files among them.
-    pub file_count: u64,
-    /// Bytes of content written.
-    pub content_bytes: u64,
-    /// Entries that could not be written: path and message, at most 10,000.
-    pub errors: Vec<(String, String)>,
-    /// Number of such entries.
-    pub error_count: u64,
-    /// Metadata that could not be applied, and entries skipped on purpose.
-    pub warnings: Vec<String>,
-    /// Whether damage was met on the way, even if all was restored.
-    pub degraded: bool,
-}
-
-/// Errors that are listed one by one; the rest is counted.
-const ERROR_COUNT_MAX: usize = 10_000;
-
-impl RestoreReport {
-    fn add_error(&mut self, path: String, message: String) {
-        self.error_count += 1;
-        if self.errors.len() < ERROR_COUNT_MAX {
-            self.errors.push((path, message));
-        }
-    }
-}
-
-/// Hears how a restore goes. Called from one thread.
-pub trait RestoreObserver {
-    /// An entry was planned; `size` is its length if it is a file.
-    fn entry(&mut self, path: &[u8], size: u64);
-}
-
-/// Restores a snapshot into `target`, which is made if it is not there. Files that are there are replaced.
+/// Restores a snapshot into `target`, which is made if it is not there. With [`RestoreOptions::dry_run`], only says what would
+/// be done, and changes nothing.
 ///
 /// # Errors
-/// [`EngineError::NoPath`] when the path is not in the snapshot; errors of single entries are in the report.
+/// [`EngineError::NoPath`] when the path is not in the snapshot; [`EngineError::Invalid`] when all of the file system
+/// would be cleared of what is not in the snapshot; errors of single entries are in the report.
 pub fn restore(
     vault: &Vault<'_>,
+    snapshot: &Snapshot,
+    target: &Path,
+    options: &RestoreOptions,
+    observer: &mut dyn RestoreObserver,
+) -> Result<RestoreReport, EngineError> {
+    let mut report = if options.dry_run {
+        rehearse(vault, snapshot, target, options, observer)?
+    } else {
+        write(vault, snapshot, target, options, observer)?
+    };
+    if options.delete {
+        let unplaced = Surplus::unplaced(snapshot).map(display_path);
+        report.warnings.extend(unplaced.map(|source| {
+            format!("source {source}: nothing was deleted below it, as it is not known where it is in the snapshot")
+        }));
+    }
+    let nothing = report.entry_count + report.skipped_count + report.error_count == 0;
+    if nothing && !(options.include.is_empty() && options.exclude.is_empty()) {
+        report.warnings.push("the patterns leave nothing to restore".to_owned());
+    }
+    report.degraded |= snapshot.is_degraded;
+    report.errors.sort();
+    Ok(report)
+}
+
+fn rehearse<'a>(
+    vault: &Vault<'a>,
+    snapshot: &Snapshot,
+    target: &Path,
+    options: &RestoreOptions,
+    observer: &mut dyn RestoreObserver,
+) -> Result<RestoreReport, EngineError> {
+    let target = DirectoryTarget::open_to_look(target, options.target.clone())?;
+    if let Some(target) = &target {
+        check_delete(target, options)?;
+    }
+    let mut rehearsal: Rehearsal<'_, 'a> = Rehearsal {
+        vault,
+        snapshot,
+        chunks: ChunkReader::new(vault, &snapshot.state.body.domain)?,
+        options,
+        observer,
+        target,
+        surplus: Surplus::new(snapshot, options),
+        report: RestoreReport::default(),
+        buffer: Vec::new(),
+    };
+    walk(snapshot, options, &mut rehearsal)?;
+    Ok(rehearsal.finish())
+}
+
+fn write<'a>(
+    vault: &Vault<'a>,
     snapshot: &Snapshot,
     target: &Path,
     options: &RestoreOptions,
@@ -96,17 +118,21 @@ pub fn restore(
         outcome: Mutex::new(RestoreReport::default()),
         unread: Mutex::new(Vec::new()),
         lost_paths: Mutex::new(HashSet::new()),
+        fetched_bytes: AtomicU64::new(0),
+        written_bytes: AtomicU64::new(0),
+        reused_bytes: AtomicU64::new(0),
     };
     let worker_count = options.worker_count.max(1);
     let (jobs, queue) = crossbeam_channel::bounded(2 * worker_count);
     let mut target = DirectoryTarget::open(target, options.target.clone())?;
+    check_delete(&target, options)?;
     let plan = std::thread::scope(|scope| {
         for _ in 0..worker_count {
             let (queue, shared) = (queue.clone(), &shared);
             scope.spawn(move || work(&queue, shared));
         }
         drop(queue);
-        let mut plan = Plan {
+        let mut plan: Plan<'_, '_, 'a> = Plan {
             vault,
             snapshot,
             chunks: ChunkReader::new(vault, &domain)?,
@@ -118,42 +144,54 @@ pub fn restore(
             ),
             options,
             observer,
+            surplus: Surplus::new(snapshot, options),
             open: VecDeque::new(),
             links: Vec::new(),
             stand_ins: HashMap::new(),
-            found: false,
+            skipped: Skipped::default(),
+            begun_count: 0,
+            buffer: Vec::new(),
         };
-        plan.run(&mut target)?;
+        let mut writing = Writing { plan: &mut plan, target: &mut target };
+        walk(snapshot, options, &mut writing)?;
+        writing.finish();
         plan.jobs = None;
         Ok::<_, EngineError>(plan)
     })?;
-    let Plan { mut chunks, links, .. } = plan;
+    let Plan { mut chunks, links, observer, skipped, .. } = plan;
     shared.read_elsewhere(&mut chunks);
-    for Link { path, first, is_stand_in } in links {
-        // Only what this restore has written is linked to, never what stood there before.
-        let made = shared.is_restored(&first) && (is_stand_in || has_content(snapshot, &first, &mut chunks));
-        let linked = if made {
-            target.hard_link(&path, &first).map_err(EngineError::from)
-        } else {
-            Err(EngineError::invalid(format!("{first}, which it is a hard link to, was not restored")))
+    make_links(&links, snapshot, &mut chunks, &shared, &mut target, (options, observer));
+    if options.verify {
+        target.revisit()?;
+        let mut read_back: ReadBack<'_, '_, '_, 'a> = ReadBack {
+            vault,
+            snapshot,
+            options,
+            chunks: &mut chunks,
+            shared: &shared,
+            target: &mut target,
+            skipped: &skipped,
+            buffer: Vec::new(),
         };
-        match linked {
-            Ok(()) => shared.note(|report| report.entry_count += 1),
-            Err(error) => shared.failed(&path, &error, false),
-        }
+        walk(snapshot, options, &mut read_back)?;
     }
+    let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let counts = (count(&shared.fetched_bytes), count(&shared.written_bytes), count(&shared.reused_bytes));
     let mut report = shared.outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
+    (report.fetched_bytes, report.written_bytes, report.reused_bytes) = counts;
     report.warnings.extend(target.finish().iter().map(warning_text));
-    report.degraded |= chunks.is_degraded() || snapshot.is_degraded;
-    report.errors.sort();
+    report.degraded |= chunks.is_degraded();
     Ok(report)
 }
 
-/// Whether the snapshot has an entry at `path` that hard links can lead to.
-fn has_content(snapshot: &Snapshot, path: &EntryPath, chunks: &mut ChunkReader<'_>) -> bool {
-    lookup(snapshot, path.as_bytes(), chunks).is_ok_and(|entry| {
-        entry.is_some_and(|entry| entry.kind != Kind::Directory && entry.hard_link.is_none())
-    })
+/// Refuses to clear all of a machine's files but those of a snapshot.
+fn check_delete(target: &DirectoryTarget, options: &RestoreOptions) -> Result<(), EngineError> {
+    let filtered = !options.include.is_empty() || !options.exclude.is_empty() || !options.within.is_empty();
+    if options.delete && !filtered && target.is_file_system_root() {
+        let reason = "deleting what is not in the snapshot from / needs patterns, or a part of the snapshot";
+        return Err(EngineError::invalid(reason));
+    }
+    Ok(())
 }
 
 /// The entry at `path`; `None` if the snapshot has none.
@@ -182,7 +220,7 @@ const fn piece_count_max(open_file_count_max: usize, job_count: usize) -> usize 
 }
 
 /// An error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

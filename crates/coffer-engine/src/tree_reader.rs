@@ -19,6 +19,15 @@ pub(crate) struct Leaf {
     pub(crate) entries: Vec<TreeEntry>,
 }
 
+/// What was behind a subtree that was opened.
+#[derive(Debug)]
+pub(crate) enum Opened {
+    /// A node: its children are to be visited next.
+    Node,
+    /// A leaf.
+    Leaf(Leaf),
+}
+
 /// A part of the tree that cannot be read.
 #[derive(Debug)]
 pub struct LostSubtree {
@@ -55,27 +64,42 @@ impl TreeReader {
 
     /// The next leaf; `None` at the end.
     pub(crate) fn next_leaf(&mut self, chunks: &mut ChunkReader<'_>) -> Option<Result<Leaf, LostSubtree>> {
-        while let Some((height, child)) = self.stack.pop() {
-            let lost = |child: &NodeChild, error| LostSubtree {
-                last_path: child.last_path.clone(),
-                entry_count: child.entry_count,
-                error,
-            };
-            let is_root = std::mem::replace(&mut self.at_root, false);
-            let bytes = match chunks.read(ChunkKind::Meta, &child.chunk) {
-                Ok(bytes) => bytes,
-                Err(error) => return Some(Err(lost(&child, error))),
-            };
-            if height == 0 {
-                return Some(self.leaf(child.clone(), is_root, &bytes).map_err(|error| lost(&child, error)));
-            }
-            let children = decode_node(&bytes).map_err(EngineError::from);
-            match children.and_then(|children| self.check_node(&child, is_root, children)) {
-                Ok(children) => self.push_children(height - 1, children),
-                Err(error) => return Some(Err(lost(&child, error))),
+        loop {
+            match self.open(chunks)? {
+                Ok(Opened::Node) => {}
+                Ok(Opened::Leaf(leaf)) => return Some(Ok(leaf)),
+                Err(lost) => return Some(Err(lost)),
             }
         }
-        None
+    }
+
+    /// The subtree that comes next, and its height; nothing is claimed of the root but its chunk.
+    pub(crate) fn peek(&self) -> Option<(u8, &NodeChild)> {
+        self.stack.last().map(|(height, child)| (*height, child))
+    }
+
+    /// Passes the subtree that comes next, without reading it.
+    pub(crate) fn skip(&mut self) {
+        let Some((_, child)) = self.stack.pop() else { return };
+        if !std::mem::replace(&mut self.at_root, false) {
+            self.last_path = Some(child.last_path);
+        }
+    }
+
+    /// Reads the leaf or node that comes next; `None` at the end.
+    pub(crate) fn open(&mut self, chunks: &mut ChunkReader<'_>) -> Option<Result<Opened, LostSubtree>> {
+        let (height, child) = self.stack.pop()?;
+        let is_root = std::mem::replace(&mut self.at_root, false);
+        let opened = chunks.read(ChunkKind::Meta, &child.chunk).and_then(|bytes| {
+            if height == 0 {
+                return self.leaf(child.clone(), is_root, &bytes).map(Opened::Leaf);
+            }
+            let children = self.check_node(&child, is_root, decode_node(&bytes)?)?;
+            self.push_children(height - 1, children);
+            Ok(Opened::Node)
+        });
+        let lost = |error| LostSubtree { last_path: child.last_path, entry_count: child.entry_count, error };
+        Some(opened.map_err(lost))
     }
 
     /// A node holds what is claimed of it, behind everything that came before: so no subtree is visited twice.
@@ -187,6 +211,23 @@ pub(crate) fn xattrs(entry: &TreeEntry, chunks: &mut ChunkReader<'_>) -> Result<
 pub(crate) fn holes(entry: &TreeEntry, chunks: &mut ChunkReader<'_>) -> Result<Vec<Hole>, EngineError> {
     let Some(stored) = &entry.holes else { return Ok(Vec::new()) };
     Ok(decode_holes(&blob(stored, chunks)?, entry.size)?)
+}
+
+/// The entry at `path`; `None` if the tree has none.
+pub(crate) fn lookup(
+    root: &TreeRoot,
+    path: &[u8],
+    chunks: &mut ChunkReader<'_>,
+) -> Result<Option<TreeEntry>, EngineError> {
+    let mut tree = TreeReader::within(root, path.to_vec());
+    while let Some(leaf) = tree.next_leaf(chunks) {
+        let leaf = leaf.map_err(|lost| lost.error)?;
+        let found = leaf.entries.into_iter().find(|entry| compare_paths(&entry.path, path).is_ge());
+        if let Some(entry) = found {
+            return Ok(Some(entry).filter(|entry| entry.path == path));
+        }
+    }
+    Ok(None)
 }
 
 /// How a path is named in messages.

@@ -20,6 +20,7 @@ use crate::access::{Access, key_of};
 use crate::checkpoint::{EarlyKey, short_cut};
 use crate::error::EngineError;
 use crate::log::{Log, header_copy};
+use crate::select::SnapshotFilter;
 
 /// A vault opened with a key: its log as far as it was read, and the keys to read it.
 #[derive(Debug)]
@@ -265,25 +266,8 @@ impl<'a> Vault<'a> {
     /// # Errors
     /// [`EngineError::NoSnapshot`], [`EngineError::AmbiguousSnapshot`].
     pub fn select(&self, selector: &str) -> Result<Snapshot, EngineError> {
-        let none = || EngineError::NoSnapshot { selector: selector.to_owned() };
-        let live: Vec<_> = self.log.state.snapshots.iter().filter(|snapshot| !snapshot.forgotten).collect();
-        if let Some(back) = selector.strip_prefix("latest") {
-            let back: usize = match back.strip_prefix('~') {
-                Some(number) => number.parse().map_err(|_| none())?,
-                None if back.is_empty() => 0,
-                None => return Err(none()),
-            };
-            return self.snapshot(live.iter().rev().nth(back).ok_or_else(none)?);
-        }
-        let hex_digits =
-            !selector.is_empty() && selector.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        let fits = |snapshot: &&&SnapshotState| hex_digits && snapshot.id.to_string().starts_with(selector);
-        let found: Vec<_> = live.iter().filter(fits).collect();
-        match found.as_slice() {
-            [] => Err(none()),
-            [one] => self.snapshot(one),
-            many => Err(EngineError::AmbiguousSnapshot { selector: selector.to_owned(), count: many.len() }),
-        }
+        let selection = self.select_with(&selector.parse()?, &SnapshotFilter::default())?;
+        Ok(selection.snapshot)
     }
 }
 

@@ -7,11 +7,13 @@
 //! The trait is blocking and called from many threads at once; a backend that needs an asynchronous runtime holds its
 //! own inside.
 //!
-//! - [`MemoryStore`] and [`LocalStore`] keep objects; [`RetryStore`] wraps a store and is one.
+//! - [`MemoryStore`] and [`LocalStore`] keep objects; [`RetryStore`] and [`CountingStore`] wrap a store and are
+//!   one.
 //! - [`probe`] finds out whether a store keeps the promises below, above all whether its conditional create can be
 //!   trusted.
 //! - [`Location`] parses what an operator types for a store.
 
+mod counting;
 mod error;
 mod key;
 mod local;
@@ -24,6 +26,7 @@ use std::fmt::Debug;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+pub use counting::{CountingStore, RequestCounter, RequestCounts};
 pub use error::{Cause, StoreError};
 pub use key::{COMPONENT_LEN_MAX, KEY_LEN_MAX, ObjectKey};
 pub use local::{LocalStore, TempFile};

@@ -12,7 +12,7 @@ use super::messages::check_message;
 use crate::support::{noise, scratch};
 
 /// The environment variables that the command reads.
-pub(super) const VARIABLES: [&str; 7] = [
+pub(super) const VARIABLES: [&str; 8] = [
     "COFFER_VAULT",
     "COFFER_KEY_FILE",
     "COFFER_PASSPHRASE",
@@ -20,7 +20,12 @@ pub(super) const VARIABLES: [&str; 7] = [
     "COFFER_PASSPHRASE_COMMAND",
     "COFFER_CACHE_DIR",
     "COFFER_CONFIG",
+    "COFFER_PROFILE",
 ];
+
+/// What else in the tester's own environment would change what the command does.
+const SURROUNDINGS: [&str; 5] =
+    ["XDG_CACHE_HOME", "XDG_CONFIG_HOME", "NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE"];
 
 /// The passphrase that tests use; no output may contain it.
 pub(super) const PASSPHRASE: &str = "correct horse battery staple";
@@ -91,7 +96,7 @@ impl Desk {
             .env("HOME", self.path("home"))
             .env("TZ", "UTC")
             .env("USER", "tester");
-        for variable in VARIABLES.into_iter().chain(["XDG_CACHE_HOME", "XDG_CONFIG_HOME"]) {
+        for variable in VARIABLES.into_iter().chain(SURROUNDINGS) {
             command.env_remove(variable);
         }
         command.stdin(Stdio::null());

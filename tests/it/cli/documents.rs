@@ -1,10 +1,12 @@
-//! `docs/cli.md` against the command itself: every command, flag, exit code, variable and setting is in it.
+//! The documents against the command itself: every command, flag, exit code, variable and setting is in `docs/cli.md`,
+//! and every example, there, in the README and in the help texts, is one that works.
 
 use std::collections::BTreeSet;
 use std::fs;
 
 use super::desk::{Desk, VARIABLES};
 use super::messages::repository;
+use super::recording::{Tally, check};
 
 fn document() -> String {
     fs::read_to_string(repository("docs/cli.md")).unwrap()
@@ -32,7 +34,20 @@ fn flags(help: &str) -> BTreeSet<String> {
             .map(str::to_owned)
             .collect::<Vec<_>>()
     });
-    words.filter(|word| word.starts_with("--")).collect()
+    words.filter(|word| word.starts_with("--")).map(|word| word.trim_end_matches('.').to_owned()).collect()
+}
+
+/// Every command, the program itself first, and whether it has commands below it.
+pub(super) fn commands_of(desk: &Desk) -> Vec<(String, bool)> {
+    let mut found = Vec::new();
+    let mut open = vec![String::new()];
+    while let Some(path) = open.pop() {
+        let help = desk.bare(&format!("{path} --help")).expect(0).out;
+        let below = subcommands(&help);
+        found.push((path.clone(), !below.is_empty()));
+        open.extend(below.into_iter().map(|name| format!("{path} {name}").trim().to_owned()));
+    }
+    found
 }
 
 #[test]
@@ -74,7 +89,7 @@ fn every_exit_code_is_in_the_document_and_in_the_help_text() {
         .filter(|(code, _)| code.parse::<u8>().is_ok())
         .map(|(_, rest)| rest.split('`').next().unwrap())
         .collect();
-    assert_eq!(codes.len(), 13);
+    assert_eq!(codes.len(), 14);
     assert_eq!((documented, words), (codes.clone(), names));
     let help = Desk::new().bare("--help").expect(0).out.replace('\n', " ");
     let listed = help.split("Exit codes: ").nth(1).unwrap();
@@ -86,17 +101,13 @@ fn every_exit_code_is_in_the_document_and_in_the_help_text() {
 #[test]
 fn every_variable_and_every_setting_is_in_the_document() {
     let (desk, document) = (Desk::new(), document());
-    let source = fs::read_to_string(repository("crates/coffer-cli/src/config.rs")).unwrap();
-    let fields = source.split("pub(crate) struct Config {").nth(1).unwrap().split('}').next().unwrap();
-    let fields: Vec<_> = fields
-        .lines()
-        .filter_map(|line| Some(line.trim().strip_prefix("pub(crate) ")?.split_once(':')?.0))
-        .collect();
+    let source = fs::read_to_string(repository("crates/coffer-cli/src/profile.rs")).unwrap();
+    let settings = source.split("const SETTINGS").nth(1).unwrap().split(';').nth(1).unwrap();
+    let fields: Vec<_> = settings.split('"').skip(1).step_by(2).collect();
     assert_eq!(fields.len(), 6);
     for field in fields {
-        let name = field.replace('_', "-");
-        let example = ["\n", "\n# "].iter().any(|start| document.contains(&format!("{start}{name} = ")));
-        assert!(example, "docs/cli.md has no example of {name}");
+        let example = ["\n", "\n# "].iter().any(|start| document.contains(&format!("{start}{field} = ")));
+        assert!(example, "docs/cli.md has no example of {field}");
     }
     let help = desk.bare("--help").expect(0).out;
     for variable in VARIABLES {
@@ -114,4 +125,58 @@ fn the_configuration_in_the_document_is_accepted() {
     desk.bare(&format!("--config ../config.toml {elsewhere} init --single-slot")).expect(0);
     // What is in force is what the file says: the vault id is not this one.
     desk.bare(&format!("--config ../config.toml {elsewhere} snapshots")).expect(23).says("5f0c8c1d");
+}
+
+/// The whole journey of a new user. The exit codes are those of what is shown to fail.
+#[test]
+fn the_journey_in_the_readme_is_as_recorded() {
+    let tally = check("README.md", &[12, 10, 20, 20, 3, 1]);
+    assert_eq!(tally, Tally { recorded: 7, run: 0, not_run: 3 });
+}
+
+#[test]
+fn the_examples_in_the_document_of_the_command_line_run() {
+    let tally = check("docs/cli.md", &[]);
+    assert!(tally.run >= 3 && tally.not_run == 0, "{tally:?}");
+}
+
+/// The examples in help texts are ones that the parser takes.
+#[test]
+fn every_command_has_examples_that_are_understood() {
+    let desk = Desk::new();
+    let mut count = 0;
+    for (command, _) in commands_of(&desk) {
+        let help = desk.bare(&format!("{command} --help")).expect(0).out;
+        let (_, examples) =
+            help.split_once("Examples:\n").unwrap_or_else(|| panic!("`coffer {command}` has no examples"));
+        for line in examples.lines().take_while(|line| line.starts_with("  ")) {
+            let Some((_, words)) = line.split_once("coffer ") else { continue };
+            let words: Vec<&str> = words
+                .split(" > ")
+                .next()
+                .unwrap()
+                .split(" | ")
+                .next()
+                .unwrap()
+                .split("  ")
+                .next()
+                .unwrap()
+                .split_whitespace()
+                .take_while(|word| *word != "--")
+                .collect();
+            let id = "ab".repeat(32);
+            let head = format!("1:{id}");
+            let words: Vec<&str> = words
+                .into_iter()
+                .map(|word| match word {
+                    "ID" => id.as_str(),
+                    "HEAD" => head.as_str(),
+                    word => word,
+                })
+                .collect();
+            desk.finish(&mut desk.bare_command(&[&words[..], &["--help"]].concat())).expect(0);
+            count += 1;
+        }
+    }
+    assert!(count > 20, "{count}");
 }

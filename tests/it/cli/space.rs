@@ -37,6 +37,11 @@ impl Drop for Small {
     }
 }
 
+/// Whether this process may mount file systems; said aloud if not.
+pub(super) fn may_mount(desk: &Desk) -> bool {
+    Small::mount(desk).is_some()
+}
+
 #[test]
 fn a_full_file_system_is_exit_code_1_and_costs_nothing_that_was_there() {
     let desk = Desk::new();

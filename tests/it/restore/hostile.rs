@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use coffer_engine::RestoreReport;
+use coffer_engine::{RestoreOptions, RestoreReport, restore};
 use coffer_format::id::ChunkId;
 use coffer_format::pack::ChunkKind;
 use coffer_format::tree::{
@@ -12,7 +12,7 @@ use coffer_store::MemoryStore;
 use tempfile::TempDir;
 
 use super::by_hand::{Writer, entry, file, inline, symlink};
-use crate::support::{Tree, World, noise, scratch, tree_of};
+use crate::support::{Quiet, Tree, World, noise, restore_options, scratch, tree_of};
 
 /// A place with a target in it and a canary beside that.
 struct Place {
@@ -26,7 +26,7 @@ impl Place {
         fs::create_dir(root.path().join("beside")).unwrap();
         fs::write(root.path().join("beside/canary"), "canary").unwrap();
         fs::create_dir(root.path().join("target")).unwrap();
-        let before = tree_of(root.path());
+        let before = tree_of(&root.path().join("beside"));
         Self { root, before }
     }
 
@@ -36,11 +36,11 @@ impl Place {
 
     #[track_caller]
     fn assert_untouched(&self) {
-        let mut after = tree_of(self.root.path());
-        after.retain(|path, _| !path.starts_with(b"target"));
-        let mut before = self.before.clone();
-        before.retain(|path, _| !path.starts_with(b"target"));
-        assert_eq!(after, before);
+        let names = fs::read_dir(self.root.path()).unwrap().map(|item| item.unwrap().file_name());
+        let mut names: Vec<_> = names.collect();
+        names.sort();
+        assert_eq!(names, ["beside", "target"]);
+        assert_eq!(tree_of(&self.root.path().join("beside")), self.before);
     }
 }
 
@@ -77,6 +77,11 @@ fn restore_tree(make: impl FnOnce(&mut Writer) -> TreeRoot) -> Outcome {
 
 #[track_caller]
 fn restore_into(place: Place, make: impl FnOnce(&mut Writer) -> TreeRoot) -> Outcome {
+    restore_as(place, &restore_options(), make)
+}
+
+#[track_caller]
+fn restore_as(place: Place, options: &RestoreOptions, make: impl FnOnce(&mut Writer) -> TreeRoot) -> Outcome {
     let (world, store) = (World::new(6), MemoryStore::new());
     world.init(&store).unwrap();
     let mut vault = world.open(&store).unwrap();
@@ -84,8 +89,8 @@ fn restore_into(place: Place, make: impl FnOnce(&mut Writer) -> TreeRoot) -> Out
     let root = make(&mut writer);
     let signing = vault.keyring.vault_key().unwrap().signing();
     writer.snapshot(&mut vault, &signing, root);
-    drop(vault);
-    let report = world.restore(&store, "latest", &place.target()).unwrap();
+    let snapshot = vault.select("latest").unwrap();
+    let report = restore(&vault, &snapshot, &place.target(), options, &mut Quiet).unwrap();
     place.assert_untouched();
     Outcome { place, report }
 }
@@ -355,4 +360,125 @@ fn devices_and_set_id_bits_need_to_be_asked_for() {
             outcome.report.warnings
         );
     }
+}
+
+/// Options under which a restore does most with what is there.
+fn ways() -> [RestoreOptions; 4] {
+    let delete = RestoreOptions { delete: true, ..restore_options() };
+    let verify = RestoreOptions { verify: true, ..delete.clone() };
+    [restore_options(), delete.clone(), verify, RestoreOptions { in_place: true, ..delete }]
+}
+
+#[test]
+fn planted_symlinks_give_way_and_are_not_followed() {
+    use std::os::unix::fs::symlink as plant;
+    for options in ways() {
+        let place = Place::new();
+        for name in ["d", "e", "file", "link", "fifo", "z"] {
+            plant("../beside", place.target().join(name)).unwrap();
+        }
+        plant("../beside/canary", place.target().join("large")).unwrap();
+        let outcome = restore_as(place, &options, |writer| {
+            let large = writer.data(&noise(1, 5_000));
+            let mut entries = vec![
+                entry("", Kind::Directory),
+                entry("d", Kind::Directory),
+                inline("d/canary", b"in d"),
+                // No entry says that this is a directory, and what stands there is none.
+                inline("e/canary", b"planted"),
+                inline("file", b"file"),
+                symlink("link", "nowhere"),
+                file("large", &[large]),
+                entry("fifo", Kind::Fifo),
+            ];
+            entries.sort_by(|one, other| coffer_format::path::compare_paths(&one.path, &other.path));
+            TreeRoot { chunk: writer.leaf(&entries).chunk, height: 0 }
+        });
+        outcome.assert_only_error("e/canary", "not a directory");
+        assert_eq!(outcome.read("d/canary").unwrap(), b"in d");
+        assert_eq!(outcome.read("large").unwrap(), noise(1, 5_000));
+        // It is surplus, and only the link itself goes.
+        let gone = fs::symlink_metadata(outcome.place.target().join("z")).is_err();
+        assert_eq!(gone, options.delete);
+    }
+}
+
+#[test]
+fn nothing_is_deleted_through_a_symlink_of_the_snapshot() {
+    for options in ways() {
+        let outcome = restore_as(Place::new(), &options, |writer| {
+            let entries = [
+                entry("", Kind::Directory),
+                symlink("a", "../beside"),
+                entry("a/below", Kind::Directory),
+                symlink("b", ".."),
+                entry("b/beside", Kind::Directory),
+            ];
+            TreeRoot { chunk: writer.leaf(&entries).chunk, height: 0 }
+        });
+        for path in ["a/below", "b/beside"] {
+            assert!(outcome.error(path).contains("not a directory"), "{}", outcome.error(path));
+        }
+        assert_eq!(outcome.report.deleted_count, 0);
+    }
+}
+
+#[test]
+fn absurd_sizes_over_a_file_that_is_there_leave_it_as_it_is() {
+    let names = ["a", "b", "c", "d", "e", "f"];
+    for options in ways().into_iter().filter(|options| !options.in_place) {
+        let place = Place::new();
+        for name in names {
+            fs::write(place.target().join(name), noise(1, 100)).unwrap();
+        }
+        let outcome = restore_as(place, &options, |writer| {
+            let chunk = writer.data(&noise(1, 100));
+            let mut entries = vec![entry("", Kind::Directory)];
+            for (name, size) in [("a", u64::MAX), ("b", 99), ("c", 101), ("d", 1 << 62)] {
+                let mut wrong = file(name, &[chunk]);
+                wrong.size = size;
+                entries.push(wrong);
+            }
+            let mut all_hole = entry("e", Kind::File);
+            all_hole.size = u64::MAX;
+            all_hole.holes = Some(Blob::Inline(encode_holes(&[Hole { offset: 0, len: u64::MAX }])));
+            entries.push(all_hole);
+            // What is claimed to be four times 16 MiB of a file with 100 bytes is not read.
+            let longer = ChunkRef { len: 16_777_216, ..chunk };
+            entries.push(file("f", &[longer; 4]));
+            TreeRoot { chunk: writer.leaf(&entries).chunk, height: 0 }
+        });
+        for name in names {
+            outcome.error(name);
+            assert_eq!(outcome.read(name).unwrap(), noise(1, 100), "{name}");
+        }
+        assert_eq!(outcome.report.errors.len(), names.len(), "{:?}", outcome.report.errors);
+    }
+}
+
+#[test]
+fn devices_that_are_asked_for_stay_inside_too() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: only root makes devices");
+        return;
+    }
+    let place = Place::new();
+    std::os::unix::fs::symlink("../beside/canary", place.target().join("null")).unwrap();
+    let mut options = restore_options();
+    options.target.devices = true;
+    let outcome = restore_as(place, &options, |writer| {
+        let device = |path: &str, kind| {
+            let mut device = entry(path, kind);
+            device.device = Some((1, 3));
+            device
+        };
+        let entries =
+            [symlink("a", "../beside"), device("a/null", Kind::CharDevice), device("null", Kind::CharDevice)];
+        TreeRoot { chunk: writer.leaf(&entries).chunk, height: 0 }
+    });
+    assert!(outcome.error("a/null").contains("not a directory"));
+    let stat = fs::symlink_metadata(outcome.place.target().join("null")).unwrap();
+    let is_device = std::os::unix::fs::FileTypeExt::is_char_device(&stat.file_type());
+    let skipped = outcome.report.warnings.iter().any(|text| text.contains("null: skipped"));
+    assert!(is_device || skipped, "{:?}", outcome.report.warnings);
 }

@@ -4,45 +4,10 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 
-use coffer_engine::{EngineError, RestoreOptions, RestoreReport, restore};
-use coffer_store::MemoryStore;
-use tempfile::TempDir;
+use coffer_engine::{EngineError, RestoreOptions};
 
-use crate::support::{Body, Quiet, Tree, World, assert_same, noise, restore_options, scratch, tree_of};
-
-/// A vault with one snapshot of a directory `src`.
-struct Backup {
-    world: World,
-    store: MemoryStore,
-    place: TempDir,
-}
-
-impl Backup {
-    fn of(make: impl FnOnce(&Path)) -> Self {
-        let backup = Self { world: World::new(3), store: MemoryStore::new(), place: scratch() };
-        let source = backup.source();
-        fs::create_dir(&source).unwrap();
-        make(&source);
-        backup.world.init(&backup.store).unwrap();
-        assert_eq!(backup.world.backup(&backup.store, &source).unwrap().error_count, 0);
-        backup
-    }
-
-    fn source(&self) -> std::path::PathBuf {
-        self.place.path().join("src")
-    }
-
-    fn restore_with(&self, target: &Path, options: &RestoreOptions) -> Result<RestoreReport, EngineError> {
-        let vault = self.world.open(&self.store)?;
-        let snapshot = vault.select("latest")?;
-        restore(&vault, &snapshot, target, options, &mut Quiet)
-    }
-
-    fn restore_within(&self, target: &Path, within: &str) -> Result<RestoreReport, EngineError> {
-        let options = RestoreOptions { within: within.as_bytes().to_vec(), ..restore_options() };
-        self.restore_with(target, &options)
-    }
-}
+use super::stored::Backup;
+use crate::support::{Body, Tree, assert_same, noise, restore_options, scratch, tree_of};
 
 fn standard() -> Backup {
     Backup::of(|src| {

@@ -1,34 +1,80 @@
 //! `coffer backup`
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::process::Command;
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use coffer_engine::{BackupObserver, BackupOptions, BackupReport, backup};
+use coffer_collect::{EntryPath, Stream};
+use coffer_engine::{
+    BackupObserver, BackupOptions, BackupReport, DryRunReport, Vault, backup, backup_stream, dry_run,
+};
+use coffer_format::id::{Head, SnapshotId};
+use coffer_format::manifest::Manifest;
 use coffer_format::path::display_path;
+use coffer_store::RequestCounts;
 use serde_json::json;
 
+use crate::command_error::Failure;
 use crate::exit_code::Exit;
-use crate::output::{Output, bytes, time_utc};
-use crate::wiring::{World, thread_count};
+use crate::output::{Output, bytes, ratio, requests_json, requests_text, time_utc};
+use crate::progress::{Counters, Progress, Unit};
+use crate::wiring::{Store, World, thread_count};
+
+mod selection;
+pub(crate) mod time;
+
+use selection::SelectionArgs;
 
 #[derive(Debug, Args)]
 pub(crate) struct BackupArgs {
     /// What to back up. Relative paths are stored relative; absolute ones, and those with "..", whole.
-    #[arg(required = true, value_name = "PATH")]
+    #[arg(value_name = "PATH", required_unless_present_any = ["files_from", "files_from_raw", "stdin"])]
     pub(crate) paths: Vec<PathBuf>,
+    #[command(flatten)]
+    selection: SelectionArgs,
+    /// Store what standard input brings as one file.
+    #[arg(long, conflicts_with_all = ["paths", "stdin_from_command"])]
+    stdin: bool,
+    /// Run the command that stands behind "--", and store what it prints as one file if it succeeds.
+    #[arg(long)]
+    stdin_from_command: bool,
+    /// Path of that file in the snapshot.
+    #[arg(long, value_name = "NAME", default_value = "stdin")]
+    stdin_filename: OsString,
+    /// Walk, read and compare, say what would be new, and store nothing.
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+    /// Make no snapshot if everything is as in the parent.
+    #[arg(long)]
+    skip_if_unchanged: bool,
     /// Tag the snapshot; may be given several times.
     #[arg(long, value_name = "TAG")]
     pub(crate) tag: Vec<String>,
     /// Host name to record instead of this machine's.
-    #[arg(long, value_name = "NAME")]
+    #[arg(short = 'H', long, value_name = "NAME")]
     pub(crate) host: Option<String>,
+    /// Time to record: YYYY-MM-DD HH:MM[:SS] in local time, or as in RFC 3339.
+    #[arg(long, value_name = "TIME", value_parser = time::parse_time)]
+    time: Option<i64>,
+    /// Snapshot to compare with, instead of the newest one of the same host and paths.
+    #[arg(long, value_name = "SNAPSHOT", conflicts_with = "force")]
+    parent: Option<String>,
+    /// Read every file, whatever the last snapshot says.
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    /// Files may be unchanged though their device or inode number is another.
+    #[arg(long)]
+    ignore_inode: bool,
+    /// Files may be unchanged though the time of their last inode change is another.
+    #[arg(long)]
+    ignore_ctime: bool,
     /// zstd level 1 to 19, "auto" (3, and incompressible data stored as it is), or "off".
     #[arg(long, value_name = "LEVEL", default_value = "auto", value_parser = parse_compression)]
     pub(crate) compression: coffer_pipeline::compress::Compression,
-    /// Read every file, whatever the last snapshot says.
-    #[arg(long)]
-    pub(crate) force: bool,
     /// Do not open, decompress and rehash what was sealed before it is stored.
     #[arg(long)]
     pub(crate) no_extra_verify: bool,
@@ -58,18 +104,21 @@ fn parse_compression(text: &str) -> Result<coffer_pipeline::compress::Compressio
     }
 }
 
-struct Watch {
+struct Watch<'w> {
     output: Output,
+    progress: &'w Counters,
 }
 
-impl BackupObserver for Watch {
+impl BackupObserver for Watch<'_> {
     fn entry(&mut self, path: &[u8], _size: u64) {
+        self.progress.entry(path);
         if self.output.verbose {
             self.output.note(&display_path(path));
         }
     }
 
     fn error(&mut self, path: &[u8], message: &str) {
+        self.progress.error();
         let path = display_path(path);
         self.output.warn(&if message.contains(&path) {
             message.to_owned()
@@ -80,77 +129,207 @@ impl BackupObserver for Watch {
 }
 
 pub(super) fn run(world: &World, args: &BackupArgs) -> Result<Exit> {
+    let started = Instant::now();
+    // Whatever is wrong with the words of the user shows before a key is asked for.
+    let sources = if args.takes_stream() { Vec::new() } else { args.selection.sources(&args.paths)? };
+    let path = args.stream_path()?;
+    let excludes = args.selection.excludes()?;
     let store = world.open_store()?;
     let mut vault = world.open_vault(&store)?;
-    let options = BackupOptions {
-        sources: args.paths.clone(),
-        working_directory: std::env::current_dir().context("find the working directory")?,
-        host: args.host.clone().unwrap_or_else(host_name),
+    if !vault.state().damaged.is_empty() {
+        world.output.warn("the log of this vault is damaged; run `coffer verify`");
+    }
+    let progress = Progress::start(world.output, "backup", ("read", Unit::Bytes, None), store.counter());
+    let read_counter = progress.done();
+    let options = BackupOptions { sources, excludes, read_counter, ..options(args, &vault, &store)? };
+    let told = vault.log.memory_warning.clone();
+    let mut watch = Watch { output: world.output, progress: progress.counters() };
+    let mut stream = if args.takes_stream() { Some(open_stream(args, path)?) } else { None };
+    let done: Done = if args.dry_run {
+        dry_run(&mut vault, &options, stream.as_mut(), &mut watch)?.into()
+    } else if let Some(stream) = &mut stream {
+        backup_stream(&mut vault, &options, stream, &mut watch)?.into()
+    } else {
+        backup(&mut vault, &options, &mut watch)?.into()
+    };
+    drop(progress);
+    let new = done.warnings.iter().filter(|warning| told.as_ref() != Some(warning));
+    new.for_each(|warning| world.output.warn(warning));
+    for path in &done.skipped {
+        world.output.note(&format!("{}: skipped, it holds the vault", display_path(path)));
+    }
+    print(world.output, &done, &store.requests(), started.elapsed().as_secs_f64())?;
+    Ok(if done.error_count > 0 { Exit::Partial } else { Exit::Done })
+}
+
+impl BackupArgs {
+    const fn takes_stream(&self) -> bool {
+        self.stdin || self.stdin_from_command
+    }
+
+    /// The path of what a stream brings; of no meaning without one.
+    fn stream_path(&self) -> Result<EntryPath> {
+        if self.takes_stream() && self.selection.names_paths() {
+            return Err(Failure::usage(
+                "a stream is the only entry of its snapshot; it takes no list of paths",
+            )
+            .into());
+        }
+        let mut name = self.stdin_filename.as_bytes();
+        while let Some(rest) = name.strip_prefix(b"/") {
+            name = rest;
+        }
+        match EntryPath::new(name) {
+            Ok(path) if !path.is_root() => Ok(path),
+            Ok(_) => Err(Failure::usage("--stdin-filename names no file").into()),
+            Err(error) => Err(Failure::usage(format!("--stdin-filename: {error}")).into()),
+        }
+    }
+}
+
+fn options(args: &BackupArgs, vault: &Vault<'_>, store: &Store) -> Result<BackupOptions> {
+    let working_directory = std::env::current_dir().context("find the working directory")?;
+    let host = args.host.clone().unwrap_or_else(host_name);
+    Ok(BackupOptions {
+        skip: store.identity().into_iter().collect(),
         user: std::env::var("USER").ok().filter(|user| !user.is_empty()),
         tags: args.tag.clone(),
-        program: concat!("coffer ", env!("CARGO_PKG_VERSION")).to_owned(),
+        time_ns: args.time,
+        parent: args.parent.as_ref().map(|selector| vault.select(selector)).transpose()?,
+        force: args.force,
+        ignore_inode: args.ignore_inode,
+        ignore_ctime: args.ignore_ctime,
+        skip_if_unchanged: args.skip_if_unchanged,
         compression: args.compression,
         extra_verify: !args.no_extra_verify,
         worker_count: thread_count(args.threads),
         pack_len_target: args.pack_size << 20,
         progress_interval_ns: args.progress_interval.saturating_mul(1_000_000_000),
         checkpoint_interval: args.checkpoint_interval,
-        skip: store.identity().into_iter().collect(),
-        force: args.force,
-    };
-    if !vault.state().damaged.is_empty() {
-        world.output.warn("the log of this vault is damaged; run `coffer verify`");
-    }
-    let told = vault.log.memory_warning.clone();
-    let report = backup(&mut vault, &options, &mut Watch { output: world.output })?;
-    let new = report.warnings.iter().filter(|warning| told.as_ref() != Some(warning));
-    new.for_each(|warning| world.output.warn(warning));
-    for path in &report.skipped {
-        world.output.note(&format!("{}: skipped, it holds the vault", display_path(path)));
-    }
-    print(world.output, &report)?;
-    Ok(if report.error_count > 0 { Exit::Partial } else { Exit::Done })
+        ..BackupOptions::new(Vec::new(), working_directory, host)
+    })
 }
 
-fn print(output: Output, report: &BackupReport) -> Result<()> {
-    let s = &report.manifest.statistics;
-    let seconds = (report.manifest.end_ns - report.manifest.start_ns).max(0) as f64 / 1e9;
-    let errors: Vec<_> = report
-        .errors
-        .iter()
-        .map(|(path, message)| json!({"path": display_path(path), "message": message}))
-        .collect();
+fn open_stream(args: &BackupArgs, path: EntryPath) -> Result<Stream> {
+    let Some((program, arguments)) = args.paths.split_first() else {
+        return Ok(Stream::new(path, std::io::stdin()));
+    };
+    let mut command = Command::new(program);
+    // The passphrase of the vault is no business of a command that only prints.
+    command.args(arguments).env_remove("COFFER_PASSPHRASE");
+    Ok(Stream::of_command(path, command)?)
+}
+
+/// What was done, or would be.
+struct Done {
+    snapshot: Option<SnapshotId>,
+    head: Option<Head>,
+    is_dry: bool,
+    manifest: Manifest,
+    progress_count: u64,
+    changed_count: u64,
+    excluded_count: u64,
+    errors: Vec<(Vec<u8>, String)>,
+    error_count: u64,
+    skipped: Vec<Vec<u8>>,
+    warnings: Vec<String>,
+}
+
+impl From<BackupReport> for Done {
+    fn from(report: BackupReport) -> Self {
+        Self {
+            snapshot: report.is_new.then_some(report.snapshot),
+            head: Some(report.head),
+            is_dry: false,
+            manifest: report.manifest,
+            progress_count: report.progress_count,
+            changed_count: report.changed_count,
+            excluded_count: report.excluded_count,
+            errors: report.errors,
+            error_count: report.error_count,
+            skipped: report.skipped,
+            warnings: report.warnings,
+        }
+    }
+}
+
+impl From<DryRunReport> for Done {
+    fn from(report: DryRunReport) -> Self {
+        Self {
+            snapshot: None,
+            head: None,
+            is_dry: true,
+            manifest: report.manifest,
+            progress_count: 0,
+            changed_count: report.changed_count,
+            excluded_count: report.excluded_count,
+            errors: report.errors,
+            error_count: report.error_count,
+            skipped: report.skipped,
+            warnings: Vec::new(),
+        }
+    }
+}
+
+fn print(output: Output, done: &Done, requests: &RequestCounts, seconds: f64) -> Result<()> {
+    let s = &done.manifest.statistics;
+    let shown = |(path, message): &(Vec<u8>, String)| json!({"path": display_path(path), "message": message});
     let value = json!({
-        "message_type": "backup", "snapshot_id": report.snapshot.to_string(), "head": report.head.to_string(),
+        "message_type": "summary", "command": "backup", "snapshot_id": done.snapshot.map(|id| id.to_string()),
+        "head": done.head.map(|head| head.to_string()), "dry_run": done.is_dry,
         "entries": s.entry_count, "files": s.file_count, "directories": s.directory_count, "unchanged": s.unchanged_count,
         "content_bytes": s.content_bytes, "read_bytes": s.read_bytes, "new_bytes": s.new_bytes,
-        "stored_bytes": s.stored_bytes, "new_chunks": s.new_chunk_count, "progress_records": report.progress_count,
-        "changed_while_read": report.changed_count, "errors": errors, "error_count": report.error_count,
-        "skipped": report.skipped.iter().map(|path| display_path(path)).collect::<Vec<_>>(),
-        "time": time_utc(report.manifest.end_ns), "seconds": seconds, "parent": report.manifest.parent.map(|id| id.to_string()),
+        "stored_bytes": s.stored_bytes, "new_chunks": s.new_chunk_count, "progress_records": done.progress_count,
+        "changed_while_read": done.changed_count, "excluded": done.excluded_count,
+        "errors": done.errors.iter().map(shown).collect::<Vec<_>>(), "error_count": done.error_count,
+        "skipped": done.skipped.iter().map(|path| display_path(path)).collect::<Vec<_>>(),
+        "time": time_utc(done.manifest.end_ns), "seconds": seconds, "parent": done.manifest.parent.map(|id| id.to_string()),
+        "ratio": ratio(s.new_bytes, s.stored_bytes), "requests": requests_json(requests),
     });
-    let mut text = format!(
-        "{} entries, {} files, {}; {} read, {} new, {} stored, {:.1} s",
+    output.summary(&value, &text(done, requests, seconds))?;
+    Ok(())
+}
+
+/// From here on a ratio says something of compression.
+const RATIO_BYTES_MIN: u64 = 1 << 20;
+
+fn text(done: &Done, requests: &RequestCounts, seconds: f64) -> String {
+    let s = &done.manifest.statistics;
+    // Of little, the padding of packs makes more than what it holds.
+    let ratio = match s.new_bytes {
+        0..RATIO_BYTES_MIN => String::new(),
+        new_bytes => format!(" (ratio {:.2})", ratio(new_bytes, s.stored_bytes)),
+    };
+    let stored =
+        if done.is_dry { String::new() } else { format!(" {} stored{ratio},", bytes(s.stored_bytes)) };
+    let mut lines = vec![format!(
+        "{} entries, {} files, {}; {} read, {} new,{stored} {seconds:.1} s",
         s.entry_count,
         s.file_count,
         bytes(s.content_bytes),
         bytes(s.read_bytes),
         bytes(s.new_bytes),
-        bytes(s.stored_bytes),
-        seconds,
-    );
-    if report.changed_count > 0 {
-        text.push_str(&format!(
-            "\n{} file(s) changed while they were read; they are marked",
-            report.changed_count
-        ));
+    )];
+    lines.push(requests_text(requests));
+    if done.excluded_count > 0 {
+        lines.push(format!("{} excluded", done.excluded_count));
     }
-    if report.error_count > 0 {
-        text.push_str(&format!("\n{} error(s): the snapshot is incomplete", report.error_count));
+    if done.changed_count > 0 {
+        lines.push(format!("{} file(s) changed while they were read; they are marked", done.changed_count));
     }
-    text.push_str(&format!("\nsnapshot {} is committed\nhead {}", report.snapshot, report.head));
-    output.summary(&value, &text)?;
-    Ok(())
+    if done.error_count > 0 {
+        lines.push(format!("{} error(s): the snapshot is incomplete", done.error_count));
+    }
+    match (&done.snapshot, &done.manifest.parent) {
+        _ if done.is_dry => lines.push("dry run: nothing was stored".to_owned()),
+        (Some(snapshot), _) => lines.push(format!("snapshot {snapshot} is committed")),
+        (None, Some(parent)) => {
+            lines.push(format!("everything is as in snapshot {parent}; no snapshot was made"));
+        }
+        (None, None) => {}
+    }
+    lines.extend(done.head.map(|head| format!("head {head}")));
+    lines.join("\n")
 }
 
 fn host_name() -> String {

@@ -1,6 +1,6 @@
 //! `coffer keys`
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -23,15 +23,23 @@ use crate::wiring::World;
 #[derive(Debug, Subcommand)]
 pub(crate) enum KeysCommand {
     /// Make a new key file (mode 0600); an existing file is never overwritten.
+    #[command(after_help = "Examples:\n  coffer keys new-file ~/coffer.key")]
     NewFile {
         /// The file.
         file: PathBuf,
     },
     /// List the vault's key slots.
+    #[command(after_help = "Examples:\n  coffer keys list")]
     List,
     /// Add a key slot.
+    #[command(after_help = "Examples:\n  \
+        coffer keys add --new-key-file second.key --label second\n  \
+        coffer keys add --new-passphrase --label recovery")]
     Add(NewSlotArgs),
     /// Open the vault with the key given, and check the slots it fits.
+    #[command(after_help = "Examples:\n  \
+        coffer keys test\n  \
+        coffer keys test --also-passphrase-file recovery.txt")]
     Test {
         /// Also test the slots that this key file fits.
         #[arg(long, value_name = "FILE")]
@@ -41,11 +49,14 @@ pub(crate) enum KeysCommand {
         also_passphrase_file: Option<PathBuf>,
     },
     /// Revoke a key slot. An old copy of it, with the old secret, still opens what it could open.
+    #[command(after_help = "Examples:\n  coffer keys revoke 2a8d8284")]
     Revoke {
         /// Beginning of the slot's id, from "keys list".
         slot: String,
     },
     /// Replace the slot that opened the vault by one for a new passphrase.
+    #[command(after_help = "Examples:\n  \
+        coffer --passphrase-file old.txt keys passwd --new-passphrase-file new.txt")]
     Passwd {
         /// File that holds the new passphrase; without it the terminal is asked.
         #[arg(long, value_name = "FILE")]
@@ -100,10 +111,12 @@ fn new_file(world: &World, path: &Path) -> Result<Exit> {
     let mut file = options.open(path).map_err(|error| {
         let message = format!("make key file {}: {error}", path.display());
         let failure = Failure::new(Exit::Failed, message);
-        if error.kind() == std::io::ErrorKind::AlreadyExists {
-            failure.hint("it may be the only key of a vault; choose another name")
-        } else {
-            failure
+        match error.kind() {
+            ErrorKind::AlreadyExists => {
+                failure.hint("it may be the only key of a vault; choose another name")
+            }
+            ErrorKind::NotFound => failure.hint("make the directory first"),
+            _ => failure,
         }
     })?;
     let written = file.write_all(key.to_text().expose()).and_then(|()| file.sync_all());

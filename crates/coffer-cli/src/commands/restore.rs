@@ -1,29 +1,58 @@
 //! `coffer restore`
 
-use std::ffi::OsString;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use anyhow::Result;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use coffer_collect::TargetOptions;
-use coffer_engine::{RestoreObserver, RestoreOptions, restore};
+use coffer_engine::{
+    Overwrite, RestoreAction, RestoreObserver, RestoreOptions, RestoreReport, Snapshot, restore,
+};
 use coffer_format::path::display_path;
+use coffer_store::RequestCounts;
 use serde_json::json;
 
-use super::split_selector;
+use crate::command_error::Failure;
 use crate::exit_code::Exit;
-use crate::output::{Output, bytes};
+use crate::output::{Output, bytes, ratio, requests_json, requests_text};
+use crate::progress::{Counters, Progress, Unit};
+use crate::select_args::SelectArgs;
 use crate::wiring::{World, open_file_count_max, thread_count};
 
-/// Warnings shown one by one; the rest is counted.
+mod patterns;
+
+use patterns::PatternArgs;
+
 #[derive(Debug, Args)]
 pub(crate) struct RestoreArgs {
-    /// "latest", "latest~N", or the beginning of an id; ":/path" behind it for a part.
-    #[arg(value_name = "SNAPSHOT[:/PATH]")]
-    pub(crate) snapshot: OsString,
+    #[command(flatten)]
+    select: SelectArgs,
     /// Directory to restore into; made if it is not there.
     #[arg(short, long, value_name = "DIR")]
     pub(crate) target: PathBuf,
+    #[command(flatten)]
+    patterns: PatternArgs,
+    /// What becomes of entries that are there already.
+    #[arg(long, value_name = "POLICY", value_enum, default_value_t)]
+    overwrite: Policy,
+    /// Remove what the snapshot does not hold from the directories that it holds.
+    #[arg(long)]
+    delete: bool,
+    /// Write into files that are there instead of replacing them: only what differs is written, but a file is not whole
+    /// until its end.
+    #[arg(long)]
+    in_place: bool,
+    /// Turn runs of zeros into holes.
+    #[arg(long)]
+    sparse: bool,
+    /// Say what would be done, and change nothing; every path with --verbose or --json.
+    #[arg(short = 'n', long, conflicts_with = "verify")]
+    dry_run: bool,
+    /// Read back what was restored, and compare it with the snapshot.
+    #[arg(long)]
+    verify: bool,
     /// Restore owners by number, not by name.
     #[arg(long)]
     pub(crate) numeric_owner: bool,
@@ -38,39 +67,148 @@ pub(crate) struct RestoreArgs {
     pub(crate) threads: Option<usize>,
 }
 
-const WARNING_COUNT_MAX: usize = 20;
-
-struct Watch {
-    output: Output,
+/// The words of `--overwrite`.
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+enum Policy {
+    /// They become what the snapshot holds; content that is right already is left.
+    #[default]
+    Always,
+    /// As always, but files of the same size and time are not read.
+    IfChanged,
+    /// Only what is older than in the snapshot is replaced.
+    IfNewer,
+    /// They stay as they are.
+    Never,
 }
 
-impl RestoreObserver for Watch {
+impl From<Policy> for Overwrite {
+    fn from(policy: Policy) -> Self {
+        match policy {
+            Policy::Always => Self::Always,
+            Policy::IfChanged => Self::IfChanged,
+            Policy::IfNewer => Self::IfNewer,
+            Policy::Never => Self::Never,
+        }
+    }
+}
+
+/// Warnings shown one by one; the rest is counted.
+const WARNING_COUNT_MAX: usize = 20;
+
+struct Watch<'w> {
+    output: Output,
+    progress: &'w Counters,
+    dry_run: bool,
+    /// What went wrong with standard output.
+    failure: Option<std::io::Error>,
+}
+
+impl RestoreObserver for Watch<'_> {
     fn entry(&mut self, path: &[u8], _size: u64) {
-        if self.output.verbose {
-            self.output.note(&display_path(path));
+        self.progress.entry(path);
+    }
+
+    fn progress(&mut self, done_bytes: u64) {
+        self.progress.set(done_bytes);
+    }
+
+    fn action(&mut self, path: &[u8], action: RestoreAction, size: u64) {
+        let Output { json, verbose, .. } = self.output;
+        if !(verbose || json && self.dry_run) || self.failure.is_some() {
+            return;
+        }
+        if json {
+            let value = json!({
+                "message_type": "restore_entry", "action": action.name(), "path": display_path(path), "size": size,
+            });
+            self.failure = self.output.json_line(&value).err();
+            return;
+        }
+        let path = if path.is_empty() { ".".to_owned() } else { display_path(path) };
+        let text = format!("{:<9} {path}", action.name());
+        if self.dry_run {
+            self.failure = self.output.text(&text).err();
+        } else {
+            self.output.note(&text);
         }
     }
 }
 
 pub(super) fn run(world: &World, args: &RestoreArgs) -> Result<Exit> {
+    // Whatever is wrong with the words of the user shows before a key is asked for.
+    let choice = args.select.parse()?;
+    let options = options(args, choice.within.clone())?;
     let store = world.open_store()?;
+    let options = RestoreOptions { keep: store.identity().into_iter().collect(), ..options };
     let vault = world.open_vault(&store)?;
-    let (selector, within) = split_selector(&args.snapshot)?;
-    let snapshot = vault.select(selector)?;
-    let target = TargetOptions {
-        numeric_owner: args.numeric_owner,
-        privileged_files: args.privileged,
-        devices: args.devices,
-        ..TargetOptions::default()
-    };
-    let options = RestoreOptions {
+    let snapshot = choice.choose(&vault, world.output)?;
+    let started = Instant::now();
+    // How much a part of a snapshot is, only the restore finds out.
+    let is_whole = options.within.is_empty() && options.include.is_empty() && options.exclude.is_empty();
+    let total = is_whole.then_some(snapshot.manifest.statistics.content_bytes);
+    let start = ("restored", Unit::Bytes, total);
+    let progress = Progress::start(world.output, "restore", start, store.counter());
+    let mut watch =
+        Watch { output: world.output, progress: progress.counters(), dry_run: args.dry_run, failure: None };
+    let report = restore(&vault, &snapshot, &args.target, &options, &mut watch)?;
+    if let Some(failure) = watch.failure {
+        return Err(failure.into());
+    }
+    drop(progress);
+    let cost = (store.requests(), started.elapsed().as_secs_f64());
+    print(world.output, args, &snapshot, &report, cost)?;
+    Ok(match (report.error_count, report.degraded) {
+        _ if report.mismatch_count > 0 => Exit::Failed,
+        (0, true) => Exit::Degraded,
+        (0, false) => Exit::Done,
+        _ => Exit::Partial,
+    })
+}
+
+fn options(args: &RestoreArgs, within: Vec<u8>) -> Result<RestoreOptions> {
+    let (include, exclude) = (args.patterns.include()?, args.patterns.exclude()?);
+    let unbounded = include.is_empty() && exclude.is_empty() && within.is_empty();
+    if args.delete && unbounded && is_file_system_root(&args.target) {
+        let message = "--delete would remove from / everything that is not in the snapshot";
+        return Err(Failure::usage(message)
+            .hint("bound it with --include, --exclude or SNAPSHOT:/PATH, and look first with --dry-run")
+            .into());
+    }
+    Ok(RestoreOptions {
         within,
-        target,
+        include,
+        exclude,
+        overwrite: args.overwrite.into(),
+        delete: args.delete,
+        keep: Vec::new(),
+        in_place: args.in_place,
+        dry_run: args.dry_run,
+        verify: args.verify,
+        target: TargetOptions {
+            numeric_owner: args.numeric_owner,
+            privileged_files: args.privileged,
+            devices: args.devices,
+            sparse: args.sparse,
+            ..TargetOptions::default()
+        },
         worker_count: thread_count(args.threads),
         open_file_count_max: open_file_count_max(),
-    };
-    let output = world.output;
-    let report = restore(&vault, &snapshot, &args.target, &options, &mut Watch { output })?;
+    })
+}
+
+/// Whether the path leads to `/`, whatever it is called.
+fn is_file_system_root(path: &Path) -> bool {
+    let identity = |path: &Path| std::fs::metadata(path).map(|stat| (stat.dev(), stat.ino()));
+    matches!((identity(path), identity(Path::new("/"))), (Ok(one), Ok(other)) if one == other)
+}
+
+fn print(
+    output: Output,
+    args: &RestoreArgs,
+    snapshot: &Snapshot,
+    report: &RestoreReport,
+    (requests, seconds): (RequestCounts, f64),
+) -> std::io::Result<()> {
     // JSON has them in its one value.
     if !output.json {
         let shown = if output.verbose { usize::MAX } else { WARNING_COUNT_MAX };
@@ -86,30 +224,73 @@ pub(super) fn run(world: &World, args: &RestoreArgs) -> Result<Exit> {
             });
         });
     }
+    let errors = report.errors.iter().map(|(path, message)| json!({"path": path, "message": message}));
     let value = json!({
-        "message_type": "restore", "snapshot_id": snapshot.id().to_string(), "target": args.target.display().to_string(),
+        "message_type": "summary", "command": "restore", "snapshot_id": snapshot.id().to_string(),
+        "target": args.target.display().to_string(), "dry_run": args.dry_run,
         "entries": report.entry_count, "files": report.file_count, "content_bytes": report.content_bytes,
-        "errors": report.errors.iter().map(|(path, message)| json!({"path": path, "message": message})).collect::<Vec<_>>(),
-        "error_count": report.errors.len(), "warnings": report.warnings, "degraded": report.degraded,
+        "created": report.created_count, "updated": report.updated_count, "unchanged": report.unchanged_count,
+        "skipped": report.skipped_count, "deleted": report.deleted_count, "fetched_bytes": report.fetched_bytes,
+        "written_bytes": report.written_bytes, "reused_bytes": report.reused_bytes,
+        "verified": report.verified_count, "mismatches": report.mismatch_count,
+        "errors": errors.collect::<Vec<_>>(), "error_count": report.error_count, "warnings": report.warnings,
+        "degraded": report.degraded, "seconds": seconds,
+        "ratio": ratio(report.content_bytes, requests.read_bytes), "requests": requests_json(&requests),
     });
+    output.summary(&value, &summary(args, snapshot, report, (requests, seconds)))
+}
+
+fn summary(
+    args: &RestoreArgs,
+    snapshot: &Snapshot,
+    report: &RestoreReport,
+    (requests, seconds): (RequestCounts, f64),
+) -> String {
     let mut text = format!(
-        "restored {} entries, {} files, {} of snapshot {} into {}",
+        "{} {} entries, {} files, {} of snapshot {} into {}",
+        if args.dry_run { "would restore" } else { "restored" },
         report.entry_count,
         report.file_count,
         bytes(report.content_bytes),
         snapshot.id().short(),
         args.target.display(),
     );
-    if !report.errors.is_empty() {
-        text.push_str(&format!("\n{} could not be restored", report.errors.len()));
+    let counts = [
+        (report.created_count, "created"),
+        (report.updated_count, "updated"),
+        (report.unchanged_count, "unchanged"),
+        (report.skipped_count, "skipped"),
+        (report.deleted_count, "deleted"),
+    ];
+    // A restore into nothing has made everything: that goes without saying.
+    if report.updated_count + report.unchanged_count + report.skipped_count + report.deleted_count > 0 {
+        let counts: Vec<_> = counts.iter().filter(|(count, _)| *count > 0).collect();
+        let counts: Vec<_> = counts.iter().map(|(count, word)| format!("{count} {word}")).collect();
+        text.push_str(&format!("\n{}", counts.join(", ")));
+    }
+    if !args.dry_run {
+        text.push_str(&format!("\n{} fetched, ", bytes(report.fetched_bytes)));
+    } else {
+        text.push('\n');
+    }
+    text.push_str(&format!(
+        "{} {}, {} there already",
+        bytes(report.written_bytes),
+        if args.dry_run { "to write" } else { "written" },
+        bytes(report.reused_bytes),
+    ));
+    text.push_str(&format!(", {seconds:.1} s\n{}", requests_text(&requests)));
+    if args.verify {
+        text.push_str(&format!(
+            "\n{} files read back, {} of them wrong",
+            report.verified_count, report.mismatch_count
+        ));
+    }
+    if report.error_count > 0 {
+        text.push_str(&format!("\n{} could not be restored", report.error_count));
     }
     if report.degraded {
         text.push_str("\nthe vault is damaged: `coffer verify` shows where");
     }
-    output.summary(&value, &text)?;
-    Ok(match (report.errors.is_empty(), report.degraded) {
-        (false, _) => Exit::Partial,
-        (true, true) => Exit::Degraded,
-        (true, false) => Exit::Done,
-    })
+    text
 }

@@ -1,16 +1,20 @@
 //! `coffer verify`
 
+use std::time::Instant;
+
 use anyhow::Result;
 use clap::Args;
 use coffer_crypto::{OsRng, ReaderSecret, VaultKey, rng};
 use coffer_format::slot::SlotPurpose;
 use coffer_keys::try_slots;
 use coffer_pipeline::keyring::UnwrappedKey;
-use coffer_verify::{Class, Finding, Options, Report, Silent, Subset, read_state, verify, verify_deep};
+use coffer_store::RequestCounts;
+use coffer_verify::{Class, Finding, Options, Report, Subset, read_state, verify, verify_deep};
 use serde_json::{Value, json};
 
 use crate::exit_code::Exit;
-use crate::output::bytes;
+use crate::output::{bytes, requests_json, requests_text};
+use crate::progress::{Progress, Unit};
 use crate::wiring::{World, thread_count};
 
 #[derive(Debug, Args)]
@@ -36,6 +40,7 @@ pub(crate) struct VerifyArgs {
 const SHOWN_COUNT_MAX: usize = 10;
 
 pub(super) fn run(world: &World, args: &VerifyArgs) -> Result<Exit> {
+    let started = Instant::now();
     let store = world.open_store()?;
     let mut options = Options {
         vault_id: world.vault_id,
@@ -52,8 +57,11 @@ pub(super) fn run(world: &World, args: &VerifyArgs) -> Result<Exit> {
         options.vault_id = options.vault_id.or(remembered.map(|(vault, _)| vault));
         options.head = options.head.or(remembered.and_then(|(_, head)| head));
     }
-    let report = if args.deep {
-        let root = world.root_key()?;
+    // A passphrase is asked for before anything is drawn.
+    let root = if args.deep { Some(world.root_key()?) } else { None };
+    let start = ("log", Unit::Records, None);
+    let progress = Progress::start(world.output, "verify", start, store.counter());
+    let report = if let Some(root) = root {
         let state = read_state(store.objects(), &options)?;
         let (_, slot, key) = try_slots(&state.slots, state.vault_id, root.as_ref())?;
         let epoch = slot.epoch;
@@ -61,11 +69,15 @@ pub(super) fn run(world: &World, args: &VerifyArgs) -> Result<Exit> {
             SlotPurpose::VaultKey => UnwrappedKey::VaultKey(VaultKey::from_secret(key)),
             SlotPurpose::ReaderSecret => UnwrappedKey::Reader(ReaderSecret::from_secret(key)),
         };
-        verify_deep(store.objects(), (epoch, key), &options, &Silent)?
+        verify_deep(store.objects(), (epoch, key), &options, progress.counters())?
     } else {
-        verify(store.objects(), &options, &Silent)?
+        verify(store.objects(), &options, progress.counters())?
     };
-    world.output.result(&to_json(&report), &to_text(&report, args))?;
+    drop(progress);
+    let requests = store.requests();
+    let seconds = started.elapsed().as_secs_f64();
+    let text = to_text(&report, args, &requests);
+    world.output.result(&to_json(&report, &requests, seconds), &text)?;
     if report.vault_id.is_none()
         && let Some(expected) = options.vault_id
         && let Ok(state) = read_state(store.objects(), &Options { vault_id: None, ..Options::default() })
@@ -98,7 +110,7 @@ const ORIGIN_UNPROVED: &str = "self-consistent; origin not proved (give --vault-
 const FRESHNESS_UNPROVED: &str =
     "freshness not proved (give --head): an older state of this vault would look the same";
 
-fn to_text(report: &Report, args: &VerifyArgs) -> String {
+fn to_text(report: &Report, args: &VerifyArgs, requests: &RequestCounts) -> String {
     let c = &report.counts;
     let mut lines = Vec::new();
     for finding in &report.findings {
@@ -142,6 +154,7 @@ fn to_text(report: &Report, args: &VerifyArgs) -> String {
         lines
             .extend(report.residue.iter().take(SHOWN_COUNT_MAX).map(|residue| format!("  {}", residue.name)));
     }
+    lines.push(requests_text(requests));
     let origin =
         if report.origin_proved { "origin proved: the vault id is the one given" } else { ORIGIN_UNPROVED };
     let fresh = if report.fresh_proved { "at least as new as the head given" } else { FRESHNESS_UNPROVED };
@@ -174,7 +187,7 @@ fn finding_text(finding: &Finding) -> String {
     text
 }
 
-fn to_json(report: &Report) -> Value {
+fn to_json(report: &Report, requests: &RequestCounts, seconds: f64) -> Value {
     let c = &report.counts;
     let finding = |finding: &Finding| {
         json!({
@@ -187,7 +200,7 @@ fn to_json(report: &Report) -> Value {
     let residue: Vec<_> =
         report.residue.iter().map(|residue| json!({"object": residue.name, "bytes": residue.len})).collect();
     json!({
-        "message_type": "verify", "vault_id": report.vault_id.map(|id| id.to_string()),
+        "message_type": "summary", "command": "verify", "vault_id": report.vault_id.map(|id| id.to_string()),
         "head": report.head.map(|head| head.to_string()), "origin_proved": report.origin_proved,
         "fresh_proved": report.fresh_proved, "deep": report.deep,
         "statements": [
@@ -201,5 +214,6 @@ fn to_json(report: &Report) -> Value {
         "trees": c.trees, "entries": c.entries, "tree_chunks": c.tree_chunks,
         "findings": report.findings.iter().map(finding).collect::<Vec<_>>(),
         "residue": residue, "residue_count": c.residue_objects, "residue_bytes": c.residue_bytes,
+        "requests": requests_json(requests), "seconds": seconds,
     })
 }

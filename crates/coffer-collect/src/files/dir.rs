@@ -151,6 +151,18 @@ impl Children {
         CStr::from_bytes_with_nul(&self.names[start..end]).expect("pushed from a CStr")
     }
 
+    /// Where the child of this name is, for [`Children::name`] and [`Children::keep_only`].
+    pub(crate) fn position_of(&self, name: &[u8]) -> Option<usize> {
+        let is_it =
+            |place: &Place| usize::from(place.len) == name.len() && bytes_at(&self.names, *place) == name;
+        self.places.iter().position(is_it)
+    }
+
+    /// Drops all children but those at these places.
+    pub(crate) fn keep_only(&mut self, positions: &[usize]) {
+        self.places = positions.iter().filter_map(|position| self.places.get(*position).copied()).collect();
+    }
+
     /// Drops the children that were not taken.
     pub(crate) fn discard_rest(&mut self) {
         self.next = self.places.len();

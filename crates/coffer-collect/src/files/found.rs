@@ -8,6 +8,7 @@ use rustix::fs::{OFlags, Stat};
 use rustix::io::Errno;
 
 use super::dir::{Dir, fingerprint_of, identity_of, kind_of, open_noatime};
+use super::sparse::may_have_holes;
 use crate::xattr::Subject;
 use crate::{Action, CollectError, EntryKind, EntryPath, Identity, Metadata, Names, StatFingerprint};
 
@@ -21,6 +22,7 @@ pub struct Found {
     kind: EntryKind,
     fingerprint: StatFingerprint,
     link_count: u64,
+    may_have_holes: bool,
     parent: Arc<Dir>,
     /// The directory itself, where the entry is one and could be opened.
     own: Option<Arc<Dir>>,
@@ -36,7 +38,8 @@ impl Found {
     ) -> Self {
         #[allow(clippy::useless_conversion, reason = "the field differs in width between targets")]
         let link_count = u64::from(stat.st_nlink);
-        Self { path, kind, fingerprint: fingerprint_of(stat), link_count, parent, own }
+        let may_have_holes = kind == EntryKind::File && may_have_holes(stat);
+        Self { path, kind, fingerprint: fingerprint_of(stat), link_count, may_have_holes, parent, own }
     }
 
     /// The path in the snapshot.
@@ -81,6 +84,12 @@ impl Found {
         if self.kind == EntryKind::File { self.fingerprint.size } else { 0 }
     }
 
+    /// Whether the file had fewer blocks at the time of the walk than its length needs: [`next_data`](crate::next_data) shows where.
+    #[must_use]
+    pub fn may_have_holes(&self) -> bool {
+        self.may_have_holes
+    }
+
     /// Opens a regular file for reading, without following a symlink, without waiting (as a fifo would make it)
     /// and, where the system allows it, without changing the access time.
     ///
@@ -102,6 +111,28 @@ impl Found {
             return Err(CollectError::Changed { path: self.path.clone() });
         }
         Ok(File::from(fd))
+    }
+
+    /// Reads a regular file whole, behind what is in `out`, and everything [`Found::metadata`] gives. `None` if it cannot be
+    /// read or is not, before and after, what the walk found; `out` may then have other bytes behind what was in it.
+    ///
+    /// # Errors
+    /// As [`Found::open`] and [`Found::metadata`].
+    pub fn read_whole(&self, out: &mut Vec<u8>) -> Result<Option<Metadata>, CollectError> {
+        let file = self.open()?;
+        let Ok(len) = usize::try_from(self.size()) else { return Ok(None) };
+        let start = out.len();
+        // Room for one byte more: a read that leaves it empty was the last.
+        out.reserve(len + 1);
+        while out.len() - start < len {
+            match rustix::io::read(&file, rustix::buffer::spare_capacity(out)) {
+                Ok(0) => break,
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(_) => return Ok(None),
+            }
+        }
+        let is_same = out.len() - start == len && self.restat(&file)? == self.fingerprint;
+        if is_same { self.metadata_from(&file).map(Some) } else { Ok(None) }
     }
 
     /// The stat fields of `file`, which [`Found::open`] returned, as they are now. When they differ from

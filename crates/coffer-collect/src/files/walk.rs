@@ -19,7 +19,7 @@ use rustix::io::Errno;
 use super::dir::{Children, Dir, LIST_BUFFER_LEN, Open, identity_of, kind_of};
 use super::found::Found;
 use super::sources::{NodeId, ROOT, Sources};
-use crate::{Action, CollectError, EntryKind, EntryPath, Identity};
+use crate::{Action, CollectError, EntryKind, EntryPath, Excludes, Identity};
 
 /// How many directories below each other are kept open.
 const OPEN_DEPTH_MAX: usize = 64;
@@ -30,6 +30,8 @@ pub struct WalkOptions {
     /// Directories that are neither entered nor entries themselves, such as the vault that is being written. They
     /// are told by identity, so that no other path leads around it.
     pub skip: Vec<Identity>,
+    /// What is left out of the sources.
+    pub excludes: Excludes,
 }
 
 /// The entries of some sources, in the order of [`EntryPath`]: a directory before its children, children by the
@@ -47,6 +49,7 @@ pub struct Walk {
     sources: Sources,
     options: WalkOptions,
     skipped: Vec<EntryPath>,
+    excluded_count: u64,
     frames: Vec<Frame>,
     /// The path of the last frame.
     current: EntryPath,
@@ -70,6 +73,8 @@ struct Frame {
     node: Option<NodeId>,
     /// All children are walked, not only those that sources name.
     full: bool,
+    /// The device of the source that this is in.
+    device: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -79,6 +84,7 @@ struct Entering {
     identity: Identity,
     node: Option<NodeId>,
     full: bool,
+    device: Option<u64>,
 }
 
 impl Walk {
@@ -102,6 +108,7 @@ impl Walk {
             sources,
             options,
             skipped: Vec::new(),
+            excluded_count: 0,
             frames: Vec::new(),
             current: EntryPath::root(),
             entering: None,
@@ -115,6 +122,13 @@ impl Walk {
     #[must_use]
     pub fn skipped(&self) -> &[EntryPath] {
         &self.skipped
+    }
+
+    /// How much was left out so far because [`WalkOptions::excludes`] says so: entries, and directories of which the content was left out.
+    /// What is in a directory that was not entered does not count.
+    #[must_use]
+    pub const fn excluded_count(&self) -> u64 {
+        self.excluded_count
     }
 
     /// Leaves out everything below the directory that was yielded last. Does nothing after another entry.
@@ -135,6 +149,7 @@ impl Walk {
             children: Children::default(),
             node: Some(ROOT),
             full: false,
+            device: None,
         };
         self.add_named_children(&mut frame);
         self.frames.push(frame);
@@ -160,16 +175,41 @@ impl Walk {
         let full = frame.full || node.is_some_and(|id| self.sources.node(id).full);
         let follow = node.is_some_and(|id| self.sources.node(id).follow);
         if listed_directory || follow {
+            let full = self.admit_directory(&path, node, full)?;
             return self.visit_directory(path, name, parent, node, full);
         }
         match parent.stat_child(name) {
-            Ok(stat) if is_directory(&stat) => self.visit_directory(path, name, parent, node, full),
+            Ok(stat) if is_directory(&stat) => {
+                let full = self.admit_directory(&path, node, full)?;
+                self.visit_directory(path, name, parent, node, full)
+            }
+            Ok(stat) if full && self.leaves_out(&path, &stat) => {
+                self.excluded_count += 1;
+                None
+            }
             Ok(stat) => self.found(path, &stat, parent, None),
             Err(error) => {
                 self.fail(Action::Stat, path, node, error);
                 None
             }
         }
+    }
+
+    /// Whether something that is no directory is excluded.
+    fn leaves_out(&self, path: &EntryPath, stat: &Stat) -> bool {
+        let len = u64::try_from(stat.st_size).unwrap_or_default();
+        let is_file = kind_of(stat) == Some(EntryKind::File);
+        let excludes = &self.options.excludes;
+        excludes.ignores(path, false) || (is_file && excludes.is_too_large(len))
+    }
+
+    /// Whether all of a directory is walked; `None` if it is excluded. One that is excluded and leads to a source is passed.
+    fn admit_directory(&mut self, path: &EntryPath, node: Option<NodeId>, full: bool) -> Option<bool> {
+        if !full || !self.options.excludes.ignores(path, true) {
+            return Some(full);
+        }
+        self.excluded_count += 1;
+        node.is_some_and(|id| !self.sources.node(id).children.is_empty()).then_some(false)
     }
 
     /// Yields what the caller believes to be a directory, and prepares to enter it.
@@ -197,8 +237,18 @@ impl Walk {
             self.skipped.push(path);
             return None;
         }
+        let is_source = node.is_some_and(|id| self.sources.node(id).full);
+        let of_source = self.frames.last().and_then(|frame| frame.device).filter(|_| !is_source);
+        let device = full.then(|| of_source.unwrap_or(identity.dev));
+        let elsewhere = device.is_some_and(|device| device != identity.dev);
+        let mut full = full;
+        if elsewhere && self.options.excludes.one_file_system {
+            self.excluded_count += 1;
+            full = false;
+        }
         let dir = Arc::new(dir);
-        self.entering = Some(Entering { path: path.clone(), dir: Arc::clone(&dir), identity, node, full });
+        self.entering =
+            Some(Entering { path: path.clone(), dir: Arc::clone(&dir), identity, node, full, device });
         self.found(path, &stat, parent, Some(dir))
     }
 
@@ -263,14 +313,21 @@ impl Walk {
 
     /// Lists the directory that was yielded last and makes it the current one.
     fn enter(&mut self, entering: Entering) {
-        let Entering { path, dir, identity, node, full } = entering;
+        let Entering { path, dir, identity, node, mut full, device } = entering;
         let mut children = Children::default();
         if full && let Err(error) = dir.list(&mut children, &mut self.buffer) {
             self.errors.push_back(CollectError::io(Action::ReadDirectory, &path, error));
         }
+        let markers = self.options.excludes.marks(&dir, &children);
+        if !markers.is_empty() {
+            self.excluded_count += 1;
+            children.keep_only(&markers);
+            full = false;
+        }
         self.current = path;
         let path_len = self.current.as_bytes().len();
-        let mut frame = Frame { path_len, dir: Some(dir), identity: Some(identity), children, node, full };
+        let mut frame =
+            Frame { path_len, dir: Some(dir), identity: Some(identity), children, node, full, device };
         self.add_named_children(&mut frame);
         self.frames.push(frame);
         if let Some(far) = self.frames.len().checked_sub(OPEN_DEPTH_MAX + 1) {

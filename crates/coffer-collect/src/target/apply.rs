@@ -12,7 +12,7 @@ use rustix::io::Result;
 use super::options::{Lost, OwnerRule, TargetOptions, Warning};
 use super::place::Shared;
 use crate::xattr::{Subject, proc_path};
-use crate::{EntryKind, EntryPath, Metadata, Names};
+use crate::{EntryKind, EntryPath, Metadata, Names, Xattr};
 
 const CAPABILITY: &[u8] = b"security.capability";
 const ACL_ACCESS: &[u8] = b"system.posix_acl_access";
@@ -148,7 +148,10 @@ fn apply_xattrs(
             warn(Lost::XattrRemoval(name), Some(error.into()));
         }
     }
-    for (name, value) in &metadata.xattrs {
+    // An ACL comes last: it can take from the owner the right to write, which the other attributes need.
+    let is_acl = |xattr: &&Xattr| xattr.0 == ACL_ACCESS || xattr.0 == ACL_DEFAULT;
+    let others = metadata.xattrs.iter().filter(|xattr| !is_acl(xattr));
+    for (name, value) in others.chain(metadata.xattrs.iter().filter(is_acl)) {
         if name == CAPABILITY && !may_carry_privilege() {
             warn(Lost::Xattr(name.clone()), None);
         } else if let Err(error) = subject.set(name, value) {
@@ -157,7 +160,7 @@ fn apply_xattrs(
     }
 }
 
-/// The attributes to remove where metadata does not name them: labels that the system maintains are left alone.
+/// The attributes to remove where metadata does not name them.
 fn surplus_names(subject: &Subject<'_>, kind: EntryKind, surplus: Surplus) -> Vec<Vec<u8>> {
     match surplus {
         Surplus::None => Vec::new(),
@@ -167,9 +170,7 @@ fn surplus_names(subject: &Subject<'_>, kind: EntryKind, surplus: Surplus) -> Ve
         }
         Surplus::InheritedAcl => vec![ACL_ACCESS.to_vec()],
         Surplus::Previous => {
-            let ours =
-                |name: &Vec<u8>| name.starts_with(b"user.") || name == ACL_ACCESS || name == ACL_DEFAULT;
-            subject.names().unwrap_or_default().into_iter().filter(ours).collect()
+            subject.names().unwrap_or_default().into_iter().filter(|name| is_ours(name)).collect()
         }
     }
 }
@@ -189,6 +190,27 @@ pub(crate) fn has_default_acl(fd: BorrowedFd<'_>) -> bool {
 /// Applies a mode alone.
 pub(crate) fn set_mode(fd: BorrowedFd<'_>, mode: u32) -> Result<()> {
     Handle::Fd(fd).set_mode(mode)
+}
+
+/// The owner that an entry gets; `None` where owners are not applied.
+pub(crate) fn wanted_owner(shared: &Shared, metadata: &Metadata) -> Option<(u32, u32)> {
+    shared.applies_owner().then(|| recorded_owner(&shared.options, metadata))
+}
+
+/// Whether applying the attributes of `metadata` would change nothing. What cannot be read counts as a change.
+pub(crate) fn same_xattrs(subject: &Subject<'_>, shared: &Shared, metadata: &Metadata) -> bool {
+    let Ok(present) = subject.read_all() else { return false };
+    let applied = |(name, _): &&Xattr| name != CAPABILITY || shared.options.privileged_files;
+    let missing = metadata.xattrs.iter().filter(applied).any(|xattr| !present.contains(xattr));
+    let surplus = present
+        .iter()
+        .any(|(name, _)| is_ours(name) && metadata.xattrs.iter().all(|(recorded, _)| recorded != name));
+    !missing && !surplus
+}
+
+/// Whether an attribute that is not recorded is removed: labels that the system maintains are left alone.
+fn is_ours(name: &[u8]) -> bool {
+    name.starts_with(b"user.") || name == ACL_ACCESS || name == ACL_DEFAULT
 }
 
 fn recorded_owner(options: &TargetOptions, metadata: &Metadata) -> (u32, u32) {

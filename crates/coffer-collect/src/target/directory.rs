@@ -15,14 +15,14 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, CWD, Dev, FileType, Mode, OFlags, Stat, makedev};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::apply::{Handle, Surplus, apply, set_mode};
-use super::options::{Lost, SkipReason, SpecialOutcome, TargetOptions, Warning};
-use super::place::{Made, Place, Shared, Traits};
+use super::options::{Lost, TargetOptions, Warning};
+use super::place::{Place, Shared, Traits};
 use super::writer::{FilePlace, FileWriter};
-use crate::files::{identity_of, kind_of};
+use crate::files::identity_of;
 use crate::xattr::proc_path;
 use crate::{Action, CollectError, EntryKind, EntryPath, Identity, Metadata};
 
@@ -43,7 +43,7 @@ const DEFAULT_MODE: u32 = 0o700;
 #[derive(Debug)]
 pub struct DirectoryTarget {
     root: Level,
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     /// The directories along `current`, without the root.
     levels: Vec<Level>,
     current: EntryPath,
@@ -53,7 +53,7 @@ pub struct DirectoryTarget {
 }
 
 #[derive(Debug)]
-struct Level {
+pub(super) struct Level {
     /// `None` while it is too far above to be kept open; never for the root.
     place: Option<Arc<Place>>,
     traits: Traits,
@@ -85,21 +85,56 @@ impl DirectoryTarget {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
             Err(error) => return Err(failed(error)),
         };
-        // Others spell out the path of the target itself, so that a symlink in it is theirs to follow.
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(CWD, path, flags, Mode::empty()).map_err(|error| failed(error.into()))?;
-        let stat = rustix::fs::fstat(&fd).map_err(|error| failed(error.into()))?;
+        let fd = open_root(path).map_err(failed)?;
         let empty = made || is_empty(&fd).map_err(|error| failed(error.into()))?;
+        let mut target = Self::at(fd, options, empty).map_err(failed)?;
+        if made {
+            let (path, identity) = (EntryPath::root(), target.root.identity);
+            target.pending.push(Pending { path, identity, surplus: Surplus::None, metadata: None });
+        }
+        Ok(target)
+    }
+
+    /// Opens the directory `path` to look at it; `None` if it is not there. Only calls that change nothing may follow.
+    ///
+    /// # Errors
+    /// [`CollectError::Target`] when it cannot be opened.
+    pub fn open_to_look(path: &Path, options: TargetOptions) -> Result<Option<Self>, CollectError> {
+        match open_root(path).and_then(|fd| Self::at(fd, options, false)) {
+            Ok(target) => Ok(Some(target)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(CollectError::Target { path: path.to_owned(), source }),
+        }
+    }
+
+    fn at(fd: OwnedFd, options: TargetOptions, is_fresh: bool) -> io::Result<Self> {
+        let identity = identity_of(&rustix::fs::fstat(&fd)?);
         let shared = Arc::new(Shared::new(options));
         let mut place = Place::reused(fd, Arc::clone(&shared));
-        place.traits.fresh = empty;
-        let root = Level { traits: place.traits, identity: identity_of(&stat), place: Some(Arc::new(place)) };
-        let mut pending = Vec::new();
-        if made {
-            let (path, identity) = (EntryPath::root(), root.identity);
-            pending.push(Pending { path, identity, surplus: Surplus::None, metadata: None });
-        }
-        Ok(Self { root, shared, levels: Vec::new(), current: EntryPath::root(), pending, linked: None })
+        place.traits.fresh = is_fresh;
+        let root = Level { traits: place.traits, identity, place: Some(Arc::new(place)) };
+        let (levels, current, pending) = (Vec::new(), EntryPath::root(), Vec::new());
+        Ok(Self { root, shared, levels, current, pending, linked: None })
+    }
+
+    /// From now on nothing counts as made by this run, so that [`DirectoryTarget::look`] shows what was restored.
+    ///
+    /// # Errors
+    /// [`CollectError::Io`] when the target itself cannot be opened again.
+    pub fn revisit(&mut self) -> Result<(), CollectError> {
+        let fd = self.root_place().open_directory(c".");
+        let fd = fd.map_err(|error| CollectError::io(Action::ReadDirectory, &EntryPath::root(), error))?;
+        let place = Place::reused(fd, Arc::clone(&self.shared));
+        (self.root.traits, self.root.place) = (place.traits, Some(Arc::new(place)));
+        self.levels.clear();
+        self.current = EntryPath::root();
+        Ok(())
+    }
+
+    /// Whether the target is the root directory of the system.
+    #[must_use]
+    pub fn is_file_system_root(&self) -> bool {
+        rustix::fs::stat("/").is_ok_and(|stat| identity_of(&stat) == self.root.identity)
     }
 
     /// Makes the directory `path`, or takes the one that is there; `metadata` is applied by
@@ -144,91 +179,6 @@ impl DirectoryTarget {
         Ok(FilePlace::new(place, path))
     }
 
-    /// Makes the symlink `path` with the link target that `metadata` holds, in place of what has the name. Returns
-    /// what could not be applied.
-    ///
-    /// # Errors
-    /// As [`DirectoryTarget::file`] and [`FileWriter::finish`]; [`CollectError::Unfit`] without a link target.
-    pub fn symlink(&mut self, path: &EntryPath, metadata: &Metadata) -> Result<Vec<Warning>, CollectError> {
-        let Some(target) = &metadata.link_target else {
-            return Err(CollectError::Unfit { path: path.clone(), reason: "no link target is recorded" });
-        };
-        let place = self.enter_parent(path)?;
-        let made = place
-            .make(path.file_name().unwrap_or_default(), |dir, name| {
-                rustix::fs::symlinkat(target.as_slice(), dir, name)
-            })
-            .map_err(|error| CollectError::io(Action::Create, path, error))?
-            .1;
-        finish_node(&place, path, EntryKind::Symlink, 0, &made, metadata)
-    }
-
-    /// Makes `path` another name of the entry `first`, in place of what has the name. `first` must be finished.
-    ///
-    /// # Errors
-    /// As [`DirectoryTarget::file`] and [`FileWriter::finish`]; [`CollectError::Io`] also when the file system has no
-    /// hard links or no more of them, and when `first` is not there.
-    pub fn hard_link(&mut self, path: &EntryPath, first: &EntryPath) -> Result<(), CollectError> {
-        let place = self.enter_parent(path)?;
-        let (Some(first_parent), Some(first_name)) = (first.parent(), first.file_name()) else {
-            return Err(CollectError::Unfit { path: first.clone(), reason: "a directory has no hard links" });
-        };
-        let from = self.find(&first_parent)?;
-        let made = place
-            .make(path.file_name().unwrap_or_default(), |dir, name| {
-                rustix::fs::linkat(&*from, first_name, dir, name, AtFlags::empty())
-            })
-            .map_err(|error| CollectError::io(Action::Create, path, error))?
-            .1;
-        let settled = place.settle(&made, path);
-        // Renaming one name of a file over another of the same file does nothing, so that the temporary stays.
-        if settled.is_err() || matches!(made, Made::Temporary(_)) {
-            place.discard(&made, path);
-        }
-        settled
-    }
-
-    /// Makes the fifo, socket or device `path`, in place of what has the name.
-    ///
-    /// # Errors
-    /// As [`DirectoryTarget::file`] and [`FileWriter::finish`]; [`CollectError::Unfit`] for another kind, or when
-    /// `metadata` lacks the number of a device.
-    pub fn special(
-        &mut self,
-        path: &EntryPath,
-        kind: EntryKind,
-        metadata: &Metadata,
-    ) -> Result<SpecialOutcome, CollectError> {
-        let unfit = |reason| CollectError::Unfit { path: path.clone(), reason };
-        let file_type = match kind {
-            EntryKind::Fifo => FileType::Fifo,
-            EntryKind::Socket => FileType::Socket,
-            EntryKind::CharDevice => FileType::CharacterDevice,
-            EntryKind::BlockDevice => FileType::BlockDevice,
-            EntryKind::File | EntryKind::Directory | EntryKind::Symlink => {
-                return Err(unfit("it is not a special file"));
-            }
-        };
-        let device = match (kind.is_device(), metadata.device) {
-            (false, _) => 0,
-            (true, None) => return Err(unfit("no device number is recorded")),
-            (true, Some(_)) if !self.shared.options.devices => {
-                return Ok(SpecialOutcome::Skipped(SkipReason::DevicesNotAsked));
-            }
-            (true, Some((major, minor))) => makedev(major, minor),
-        };
-        let place = self.enter_parent(path)?;
-        let made = place.make(path.file_name().unwrap_or_default(), |dir, name| {
-            rustix::fs::mknodat(dir, name, file_type, Mode::RUSR | Mode::WUSR, device)
-        });
-        let made = match made {
-            Ok(((), made)) => made,
-            Err(Errno::PERM) => return Ok(SpecialOutcome::Skipped(SkipReason::NotPermitted)),
-            Err(error) => return Err(CollectError::io(Action::Create, path, error)),
-        };
-        finish_node(&place, path, kind, device, &made, metadata).map(SpecialOutcome::Created)
-    }
-
     /// Applies the metadata of all directories, deepest first, and returns what could not be applied.
     #[must_use = "the warnings say which directories lack metadata"]
     pub fn finish(mut self) -> Vec<Warning> {
@@ -256,15 +206,36 @@ impl DirectoryTarget {
         warnings
     }
 
-    fn top(&self) -> &Level {
+    pub(super) fn top(&self) -> &Level {
         self.levels.last().unwrap_or(&self.root)
     }
 
-    fn top_place(&self) -> Arc<Place> {
+    pub(super) fn current(&self) -> &EntryPath {
+        &self.current
+    }
+
+    pub(super) fn current_path(&self) -> &[u8] {
+        self.current.as_bytes()
+    }
+
+    /// Whether the current directory was made by this run.
+    pub(super) fn is_in_fresh(&self) -> bool {
+        self.top().traits.fresh
+    }
+
+    pub(super) fn current_identity(&self) -> Identity {
+        self.top().identity
+    }
+
+    fn root_place(&self) -> Arc<Place> {
+        Arc::clone(self.root.place.as_ref().expect("the root is open"))
+    }
+
+    pub(super) fn top_place(&self) -> Arc<Place> {
         Arc::clone(self.top().place.as_ref().expect("the top and the root are open"))
     }
 
-    fn enter_parent(&mut self, path: &EntryPath) -> Result<Arc<Place>, CollectError> {
+    pub(super) fn enter_parent(&mut self, path: &EntryPath) -> Result<Arc<Place>, CollectError> {
         let Some(parent) = path.parent_bytes() else {
             let reason = "only a directory can be the root";
             return Err(CollectError::Unfit { path: path.clone(), reason });
@@ -277,7 +248,7 @@ impl DirectoryTarget {
     }
 
     /// Makes `path` the current directory; with `create`, makes what is missing of it.
-    fn enter(&mut self, path: &EntryPath, create: bool) -> Result<Arc<Place>, CollectError> {
+    pub(super) fn enter(&mut self, path: &EntryPath, create: bool) -> Result<Arc<Place>, CollectError> {
         while !path.starts_with(&self.current) {
             self.leave();
         }
@@ -368,7 +339,7 @@ impl DirectoryTarget {
     }
 
     /// Opens the directory `path`, which is there, without leaving the current one.
-    fn find(&mut self, path: &EntryPath) -> Result<Arc<Place>, CollectError> {
+    pub(super) fn find(&mut self, path: &EntryPath) -> Result<Arc<Place>, CollectError> {
         if *path == self.current {
             return Ok(self.top_place());
         }
@@ -387,7 +358,7 @@ impl DirectoryTarget {
             (0..shared_depth).rev().find_map(|depth| Some((depth + 1, self.levels[depth].place.as_ref()?)));
         let (depth, mut place) = match open {
             Some((depth, place)) => (depth, Arc::clone(place)),
-            None => (0, Arc::clone(self.root.place.as_ref().expect("the root is open"))),
+            None => (0, self.root_place()),
         };
         let mut reached = EntryPath::new(path.components().take(depth).collect::<Vec<_>>().join(&b'/'))?;
         for name in path.components().skip(depth) {
@@ -424,40 +395,6 @@ impl Pending {
     }
 }
 
-/// Applies `metadata` to a symlink or special file that was just made, and gives it its name; removes it on failure.
-fn finish_node(
-    place: &Place,
-    path: &EntryPath,
-    kind: EntryKind,
-    device: Dev,
-    made: &Made,
-    metadata: &Metadata,
-) -> Result<Vec<Warning>, CollectError> {
-    let finish = || {
-        let name = match made {
-            Made::Temporary(name) => name.to_bytes(),
-            Made::Final => path.file_name().unwrap_or_default(),
-        };
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let opened = rustix::fs::openat(place, name, flags, Mode::empty())
-            .and_then(|fd| rustix::fs::fstat(&fd).map(|stat| (fd, stat)));
-        let (fd, stat) = opened.map_err(|error| CollectError::io(Action::Create, path, error))?;
-        // Another file that was put under this name must not be given the owner of this one.
-        if !is_as_made(&stat, kind, device) {
-            return Err(CollectError::Changed { path: path.clone() });
-        }
-        let handle = Handle::PathOnly(fd.as_fd());
-        let warnings = apply(&place.shared, path, kind, handle, place.surplus(), metadata);
-        place.settle(made, path)?;
-        Ok(warnings)
-    };
-    finish().inspect_err(|_| place.discard(made, path))
-}
-
-fn is_as_made(stat: &Stat, kind: EntryKind, device: Dev) -> bool {
-    kind_of(stat) == Some(kind) && stat.st_nlink == 1 && (!kind.is_device() || stat.st_rdev == device)
-}
-
 /// Opens the directory `name` and sees to it that its owner, if that is us, can fill it.
 fn open_to_fill(parent: &Place, name: &[u8]) -> rustix::io::Result<OwnedFd> {
     let (fd, stat) = match parent.open_directory(name) {
@@ -481,6 +418,12 @@ fn open_to_fill(parent: &Place, name: &[u8]) -> rustix::io::Result<OwnedFd> {
         set_mode(fd.as_fd(), stat.st_mode & 0o7777 | FILLING_MODE)?;
     }
     Ok(fd)
+}
+
+/// Others spell out the path of the target itself, so that a symlink in it is theirs to follow.
+fn open_root(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(CWD, path, flags, Mode::empty())?)
 }
 
 fn is_empty(fd: &OwnedFd) -> rustix::io::Result<bool> {

@@ -18,6 +18,8 @@ pub struct TargetOptions {
     pub privileged_files: bool,
     /// Character and block devices are made.
     pub devices: bool,
+    /// Runs of zeros in files become holes.
+    pub sparse: bool,
 }
 
 /// Whether owner and group are applied.

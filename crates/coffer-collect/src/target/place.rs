@@ -50,6 +50,8 @@ pub(crate) struct Traits {
 pub(crate) enum Made {
     Final,
     Temporary(CString),
+    /// Nothing was made: a file that was there is written over.
+    Existing,
 }
 
 impl Shared {
@@ -148,6 +150,7 @@ impl Place {
             Made::Final => {
                 rustix::fs::unlinkat(&self.fd, path.file_name().unwrap_or_default(), AtFlags::empty())
             }
+            Made::Existing => return,
         };
     }
 }

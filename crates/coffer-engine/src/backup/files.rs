@@ -2,14 +2,18 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use coffer_collect::{Found, Metadata};
 use coffer_format::limits::INLINE_LEN_MAX;
-use coffer_format::tree::Content;
+use coffer_format::tree::{Content, Hole};
 use coffer_pipeline::chunker::{Algorithm, Chunker};
 use coffer_pipeline::tree_writer::ContentWriter;
 
-use super::Lost;
+use super::ahead::Ahead;
+use super::entries::Lost;
+use super::sparse::Spread;
 use super::uploads::Uploads;
 use crate::error::EngineError;
 
@@ -21,11 +25,23 @@ const READ_ATTEMPT_COUNT: usize = 3;
 /// What was taken of a file.
 pub(super) struct Taken {
     pub(super) content: Content,
+    pub(super) holes: Vec<Hole>,
+    /// Content and holes.
     pub(super) size: u64,
     pub(super) read_bytes: u64,
     /// It changed each time it was read.
     pub(super) changed: bool,
     pub(super) metadata: Metadata,
+}
+
+/// What gives bytes that are to be cut into chunks.
+pub(super) trait Source {
+    /// Fills `buffer` unless the end comes before, and returns how much that is. Calls `check` while it waits.
+    fn fill(
+        &mut self,
+        buffer: &mut [u8],
+        check: &mut dyn FnMut() -> Result<(), EngineError>,
+    ) -> Result<usize, Lost>;
 }
 
 /// Reads files and cuts them into chunks, keeping its buffer between them.
@@ -34,15 +50,24 @@ pub(super) struct FileReader {
     /// Files up to this length are one chunk.
     single_len_max: usize,
     buffer: Vec<u8>,
+    read_counter: Arc<AtomicU64>,
+}
+
+/// What one reading gave.
+struct Reading {
+    content: Content,
+    content_bytes: u64,
+    holes: Vec<Hole>,
+    size: u64,
 }
 
 impl FileReader {
-    pub(super) fn new(chunker: Chunker) -> Self {
+    pub(super) fn new(chunker: Chunker, read_counter: Arc<AtomicU64>) -> Self {
         let single_len_max = match chunker.params().algorithm() {
             Algorithm::Pcc { min, .. } => min as usize,
             Algorithm::Fixed { len } => len as usize,
         };
-        Self { chunker, single_len_max, buffer: Vec::new() }
+        Self { chunker, single_len_max, buffer: Vec::new(), read_counter }
     }
 
     /// Reads a file. If it changes meanwhile, it is read again; if it does so every time, it is taken as it was read last and marked.
@@ -56,8 +81,9 @@ impl FileReader {
         let mut read_bytes = 0;
         let mut attempt = 1;
         loop {
-            let (content, size) = self.read(&mut file, found, before.size, uploads)?;
-            read_bytes += size;
+            let Reading { content, content_bytes, holes, size } =
+                self.read(&mut file, found, before.size, uploads)?;
+            read_bytes += content_bytes;
             let after = found.restat(&file)?;
             let unchanged = after == before && size == after.size;
             if unchanged || attempt == READ_ATTEMPT_COUNT {
@@ -65,12 +91,48 @@ impl FileReader {
                 // As of the reading that counts, which need not be the moment of the walk.
                 metadata.mode = after.mode & 0o7777;
                 metadata.mtime_ns = after.mtime_ns;
-                return Ok(Taken { content, size, read_bytes, changed: !unchanged, metadata });
+                return Ok(Taken { content, holes, size, read_bytes, changed: !unchanged, metadata });
             }
             attempt += 1;
             before = after;
             file = found.open()?;
         }
+    }
+
+    /// Takes a small file that was read ahead, with all its bytes.
+    pub(super) fn take_ahead(
+        &self,
+        ahead: Ahead,
+        bytes: &[u8],
+        uploads: &mut Uploads<'_, '_, '_, '_>,
+    ) -> Result<Taken, Lost> {
+        let size = bytes.len() as u64;
+        self.read_counter.fetch_add(size, Ordering::Relaxed);
+        let content = match ahead.chunk {
+            Some(chunk) => {
+                uploads.put_small(bytes, chunk)?;
+                Content::List { level: 0, rows: vec![chunk] }
+            }
+            None if bytes.is_empty() => Content::Empty,
+            None => Content::Inline(bytes.to_vec()),
+        };
+        let (holes, metadata) = (Vec::new(), ahead.metadata);
+        Ok(Taken { content, holes, size, read_bytes: size, changed: false, metadata })
+    }
+
+    /// Files of at most this length are one chunk.
+    pub(super) const fn single_len_max(&self) -> usize {
+        self.single_len_max
+    }
+
+    /// Takes a source to its end: content and length.
+    pub(super) fn take_source(
+        &mut self,
+        source: &mut dyn Source,
+        uploads: &mut Uploads<'_, '_, '_, '_>,
+    ) -> Result<(Content, u64), Lost> {
+        self.buffer.clear();
+        self.read_stream(source, uploads)
     }
 
     fn read(
@@ -79,13 +141,18 @@ impl FileReader {
         found: &Found,
         size: u64,
         uploads: &mut Uploads<'_, '_, '_, '_>,
-    ) -> Result<(Content, u64), Lost> {
-        let fail = |source: std::io::Error| {
-            Lost::Entry(EngineError::Cache { action: "read", path: found.path().to_string(), source })
-        };
+    ) -> Result<Reading, Lost> {
+        let fail = |source| unreadable(found, source);
+        if found.may_have_holes()
+            && let Some(mut spread) = Spread::new(file, found).map_err(fail)?
+        {
+            let (content, content_bytes) = self.take_source(&mut spread, uploads)?;
+            let (holes, size) = spread.finish();
+            return Ok(Reading { content, content_bytes, holes, size });
+        }
+        let whole = |(content, size)| Reading { content, content_bytes: size, holes: Vec::new(), size };
         if size > self.single_len_max as u64 {
-            self.buffer.clear();
-            return self.read_stream(file, uploads, fail);
+            return self.take_source(&mut Plain { file, found }, uploads).map(whole);
         }
         // A small file is read straight into the open frame, with room for one byte more: a short read is its end.
         let start = uploads.data.plain.len();
@@ -104,25 +171,25 @@ impl FileReader {
             self.buffer.clear();
             self.buffer.extend_from_slice(&uploads.data.plain[start..]);
             uploads.data.plain.truncate(start);
-            return self.read_stream(file, uploads, fail);
+            return self.read_stream(&mut Plain { file, found }, uploads).map(whole);
         }
         uploads.data.plain.truncate(start + len);
+        self.read_counter.fetch_add(len as u64, Ordering::Relaxed);
         if len as u64 <= INLINE_LEN_MAX {
             let content = uploads.data.plain[start..].to_vec();
             uploads.data.plain.truncate(start);
             let content = if content.is_empty() { Content::Empty } else { Content::Inline(content) };
-            return Ok((content, len as u64));
+            return Ok(whole((content, len as u64)));
         }
         let chunk = uploads.put_data_tail(start)?;
-        Ok((Content::List { level: 0, rows: vec![chunk] }, len as u64))
+        Ok(whole((Content::List { level: 0, rows: vec![chunk] }, len as u64)))
     }
 
-    /// Reads on to the end of the file, behind what is in the buffer already.
+    /// Reads on to the end, behind what is in the buffer already.
     fn read_stream(
         &mut self,
-        file: &mut File,
+        source: &mut dyn Source,
         uploads: &mut Uploads<'_, '_, '_, '_>,
-        fail: impl Fn(std::io::Error) -> Lost,
     ) -> Result<(Content, u64), Lost> {
         let mut scanner = self.chunker.scanner();
         let mut list = ContentWriter::default();
@@ -147,7 +214,8 @@ impl FileReader {
             if self.buffer.len() < filled + READ_LEN {
                 self.buffer.resize(filled + READ_LEN, 0);
             }
-            let len = read_full(file, &mut self.buffer[filled..filled + READ_LEN]).map_err(&fail)?;
+            let len = source.fill(&mut self.buffer[filled..filled + READ_LEN], &mut || uploads.check())?;
+            self.read_counter.fetch_add(len as u64, Ordering::Relaxed);
             filled += len;
             ended = len < READ_LEN;
         }
@@ -155,19 +223,35 @@ impl FileReader {
     }
 }
 
+/// A file without holes, from where it stands.
+struct Plain<'f> {
+    file: &'f mut File,
+    found: &'f Found,
+}
+
+impl Source for Plain<'_> {
+    fn fill(
+        &mut self,
+        buffer: &mut [u8],
+        _: &mut dyn FnMut() -> Result<(), EngineError>,
+    ) -> Result<usize, Lost> {
+        read_full(self.file, buffer).map_err(|error| unreadable(self.found, error))
+    }
+}
+
+/// A file that cannot be read is lost, and nothing else.
+pub(super) fn unreadable(found: &Found, source: std::io::Error) -> Lost {
+    Lost::Entry(EngineError::Cache { action: "read", path: found.path().to_string(), source })
+}
+
 /// Fills `buffer` as far as the file goes.
 fn read_full(file: &mut File, buffer: &mut [u8]) -> std::io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
         match file.read(&mut buffer[filled..]) {
+            // A regular file gives less than was asked for only at its end.
             Ok(0) => break,
-            Ok(len) => {
-                filled += len;
-                // A regular file gives less than was asked for only at its end.
-                if filled < buffer.len() {
-                    continue;
-                }
-            }
+            Ok(len) => filled += len,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }

@@ -7,11 +7,35 @@ use coffer_format::path::compare_paths;
 use coffer_format::tree::TreeEntry;
 use coffer_pipeline::tree_writer::{MetaSink, TreeWriter};
 
+use super::options::{BackupOptions, Origin};
 use super::uploads::Uploads;
 use crate::error::EngineError;
 use crate::read::ChunkReader;
 use crate::tree_reader::{Leaf, TreeReader};
-use crate::vault::Snapshot;
+use crate::vault::{Snapshot, Vault};
+
+/// The snapshot to compare with: the one that was asked for, or the newest of the same origin.
+pub(super) fn find(
+    vault: &Vault<'_>,
+    options: &BackupOptions,
+    origin: &Origin,
+) -> Result<Option<Snapshot>, EngineError> {
+    if options.force {
+        return Ok(None);
+    }
+    let domain = vault.owner_domain();
+    if let Some(parent) = &options.parent {
+        if parent.state.body.domain != domain {
+            let reason = "the parent is of another dedup domain; nothing can be taken over from it";
+            return Err(EngineError::invalid(reason));
+        }
+        return Ok(Some(parent.clone()));
+    }
+    let live =
+        vault.state().snapshots.iter().rev().filter(|state| !state.forgotten && state.body.domain == domain);
+    let mut readable = live.filter_map(|state| vault.snapshot(state).ok());
+    Ok(readable.find(|snapshot| Origin::of(&snapshot.manifest) == *origin))
+}
 
 /// What the parent knows of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,14 +64,11 @@ pub(super) struct Parent<'a> {
 }
 
 impl<'a> Parent<'a> {
-    pub(super) fn open(
-        uploads: &Uploads<'_, 'a, '_, '_>,
-        snapshot: &Snapshot,
-        origin: &[u8; 32],
-    ) -> Result<Self, EngineError> {
+    pub(super) fn open(uploads: &Uploads<'_, 'a, '_, '_>, snapshot: &Snapshot) -> Result<Self, EngineError> {
         let vault = uploads.vault();
         // With a memory but no fingerprints in it, every file is read once; without a memory, size and time decide.
-        let remembered = |cache: &crate::Cache| cache.fingerprints(&vault.id(), origin, &snapshot.id());
+        let origin = Origin::of(&snapshot.manifest).key();
+        let remembered = |cache: &crate::Cache| cache.fingerprints(&vault.id(), &origin, &snapshot.id());
         let fingerprints = vault.access.cache.map(|cache| remembered(cache).unwrap_or_default());
         Ok(Self {
             chunks: ChunkReader::without_recovery(vault, &snapshot.state.body.domain)?,
@@ -59,6 +80,11 @@ impl<'a> Parent<'a> {
             withheld: 0,
             whole: false,
         })
+    }
+
+    /// Fingerprints of all its entries; `None` if none are remembered, and size and time decide.
+    pub(super) fn fingerprints(&self) -> Option<&[u64]> {
+        self.fingerprints.as_deref()
     }
 
     /// The current entry.

@@ -18,7 +18,7 @@ use coffer_pipeline::pack_writer::{PackSealer, PackWriter};
 use coffer_store::ObjectStore;
 use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TryRecvError, TrySendError};
 
-use super::BackupOptions;
+use super::options::BackupOptions;
 use crate::access::{Access, put_new};
 use crate::error::EngineError;
 
@@ -58,6 +58,8 @@ pub(super) struct StageOptions<'env> {
     extra_verify: bool,
     pack_len_target: u64,
     worker_count_max: usize,
+    /// Frames are dropped: nothing is compressed, sealed or stored.
+    is_dry: bool,
 }
 
 impl<'env> StageOptions<'env> {
@@ -66,6 +68,7 @@ impl<'env> StageOptions<'env> {
         sealer: &'env PackSealer,
         options: &BackupOptions,
         stopped: &'env AtomicBool,
+        is_dry: bool,
     ) -> Self {
         Self {
             store: access.store,
@@ -76,6 +79,7 @@ impl<'env> StageOptions<'env> {
             extra_verify: options.extra_verify,
             pack_len_target: options.pack_len_target,
             worker_count_max: options.worker_count.max(1),
+            is_dry,
         }
     }
 }
@@ -122,6 +126,10 @@ impl<'scope, 'env> Stage<'scope, 'env> {
         frame: Frame,
         stored: &mut dyn FnMut(StoredPack) -> Result<(), EngineError>,
     ) -> Result<(), EngineError> {
+        if self.options.is_dry {
+            drop(self.used_in.try_send(frame));
+            return Ok(());
+        }
         if self.worker_count == 0 {
             self.start_worker();
         }

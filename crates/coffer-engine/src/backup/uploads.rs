@@ -17,7 +17,7 @@ use coffer_pipeline::pack_reader::chunk_id;
 use coffer_pipeline::segment::SegmentWriter;
 use coffer_pipeline::tree_writer::MetaSink;
 
-use super::BackupOptions;
+use super::options::BackupOptions;
 use super::stage::{Frame, Stage, StoredPack};
 use crate::access::put_new;
 use crate::error::EngineError;
@@ -81,7 +81,8 @@ pub(super) struct Uploads<'v, 'a, 'scope, 'env> {
     meta: Frame,
     pending: Pending,
     uploaded: Uploaded,
-    origin: String,
+    collector: String,
+    is_read_once: bool,
     host: String,
     progress_interval_ns: u64,
     progress_due_ns: u64,
@@ -125,6 +126,7 @@ impl<'v, 'a, 'scope, 'env> Uploads<'v, 'a, 'scope, 'env> {
         vault: &'v mut Vault<'a>,
         stage: Stage<'scope, 'env>,
         options: &BackupOptions,
+        collector: &str,
         distrusted: &BTreeSet<SegmentId>,
     ) -> Result<Self, EngineError> {
         let domain = vault.owner_domain();
@@ -152,7 +154,8 @@ impl<'v, 'a, 'scope, 'env> Uploads<'v, 'a, 'scope, 'env> {
             meta: Frame::default(),
             pending: Pending::default(),
             uploaded: Uploaded { relied_upon, ..Uploaded::default() },
-            origin: "files".to_owned(),
+            collector: collector.to_owned(),
+            is_read_once: false,
             host: options.host.clone(),
             progress_interval_ns: options.progress_interval_ns,
             progress_due_ns: now.saturating_add(options.progress_interval_ns),
@@ -166,6 +169,12 @@ impl<'v, 'a, 'scope, 'env> Uploads<'v, 'a, 'scope, 'env> {
     /// Whether every live segment of the domain can be read.
     pub(super) fn index_is_whole(&self) -> bool {
         self.index.unreadable().is_empty()
+    }
+
+    /// What is backed up can be read only once, so nothing can begin anew where the index turns out to be damaged. A chunk of which it
+    /// cannot be told whether it is there is stored instead.
+    pub(super) const fn goes_on_without_index(&mut self) {
+        self.is_read_once = true;
     }
 
     /// Ends the run if the user wants to stop; commits a progress record if one is due.
@@ -188,13 +197,36 @@ impl<'v, 'a, 'scope, 'env> Uploads<'v, 'a, 'scope, 'env> {
             limit: u64::from(u32::MAX),
         })?;
         let chunk = ChunkRef { id, len };
-        if self.seen.contains(&ChunkRow::prefix_of(&id)) || self.is_indexed(&id)? {
-            return Ok((chunk, false));
+        Ok((chunk, self.meet_known(&chunk)?))
+    }
+
+    /// Whether the bytes of a chunk have to be stored.
+    fn meet_known(&mut self, chunk: &ChunkRef) -> Result<bool, EngineError> {
+        let ChunkRef { id, len } = *chunk;
+        if self.seen.contains(&ChunkRow::prefix_of(&id)) || self.is_known(&id)? {
+            return Ok(false);
         }
         self.seen.insert(ChunkRow::prefix_of(&id));
         self.uploaded.new_bytes += u64::from(len);
         self.uploaded.new_chunk_count += 1;
-        Ok((chunk, true))
+        Ok(true)
+    }
+
+    /// Takes a small data chunk whose id is known already.
+    pub(super) fn put_small(&mut self, bytes: &[u8], chunk: ChunkRef) -> Result<(), EngineError> {
+        if self.meet_known(&chunk)? {
+            self.data.plain.extend_from_slice(bytes);
+            self.data.chunks.push(chunk);
+            self.flush_data_if_full()?;
+        }
+        Ok(())
+    }
+
+    fn is_known(&mut self, id: &ChunkId) -> Result<bool, EngineError> {
+        match self.is_indexed(id) {
+            Err(EngineError::SegmentUnusable { .. }) if self.is_read_once => Ok(false),
+            answer => answer,
+        }
     }
 
     fn is_indexed(&mut self, id: &ChunkId) -> Result<bool, EngineError> {
@@ -285,7 +317,7 @@ impl<'v, 'a, 'scope, 'env> Uploads<'v, 'a, 'scope, 'env> {
         let Some(segment) = self.store_segment()? else { return Ok(()) };
         let mut body = Encoder::new();
         body.map(|map| {
-            map.key(1).text(&self.origin);
+            map.key(1).text(&self.collector);
             map.key(2).text(&self.host);
         });
         let body = body.finish();

@@ -4,7 +4,7 @@
 //! it up, and that is noted once.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use coffer_collect::{EntryPath, FilePlace, FileWriter, Metadata};
@@ -14,7 +14,8 @@ use coffer_format::tree::ChunkRef;
 use coffer_pipeline::pack_reader::FrameReader;
 use crossbeam_channel::Receiver;
 
-use super::{RestoreReport, chain, warning_text};
+use super::report::{RestoreAction, RestoreReport};
+use super::{chain, warning_text};
 use crate::error::EngineError;
 use crate::index::Place;
 use crate::read::{ChunkReader, Packs, chunk_in_frame};
@@ -27,6 +28,10 @@ pub(super) struct Shared<'v> {
     pub(super) unread: Mutex<Vec<Piece>>,
     /// Entries that could not be restored: nothing is linked to what may stand at their paths.
     pub(super) lost_paths: Mutex<HashSet<EntryPath>>,
+    /// Counts of the report.
+    pub(super) fetched_bytes: AtomicU64,
+    pub(super) written_bytes: AtomicU64,
+    pub(super) reused_bytes: AtomicU64,
 }
 
 impl Shared<'_> {
@@ -41,6 +46,11 @@ impl Shared<'_> {
 
     pub(super) fn note(&self, change: impl FnOnce(&mut RestoreReport)) {
         change(&mut self.outcome.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Content that is in its place, written or found there.
+    pub(super) fn done_bytes(&self) -> u64 {
+        self.written_bytes.load(Ordering::Relaxed) + self.reused_bytes.load(Ordering::Relaxed)
     }
 
     pub(super) fn is_restored(&self, path: &EntryPath) -> bool {
@@ -58,6 +68,7 @@ impl Shared<'_> {
             let chunk = ChunkRef { id: piece.chunk, len: piece.place.len };
             match chunks.read(ChunkKind::Data, &chunk) {
                 Ok(bytes) => {
+                    self.fetched_bytes.fetch_add(u64::from(piece.place.frame.sealed_len), Ordering::Relaxed);
                     self.note(|report| report.degraded = true);
                     piece.write(&bytes, self);
                 }
@@ -86,8 +97,10 @@ pub(super) struct OpenFile {
     pub(super) metadata: Metadata,
     /// Pieces still to be written, and one for the plan until it has handed out all.
     pub(super) left: AtomicUsize,
-    /// Ends in a hole, so its length has to be set.
+    /// Its length, where that does not follow from what is written.
     pub(super) set_len: Option<u64>,
+    /// What is counted when it is done.
+    pub(super) action: RestoreAction,
 }
 
 impl OpenFile {
@@ -135,9 +148,7 @@ impl OpenFile {
         let sized = self.set_len.map_or(Ok(()), |len| writer.set_len(len));
         match sized.and_then(|()| writer.finish(&self.metadata)) {
             Ok(warnings) => shared.note(|report| {
-                report.entry_count += 1;
-                report.file_count += 1;
-                report.content_bytes += self.metadata.size;
+                report.add(self.action, Some(self.metadata.size));
                 report.warnings.extend(warnings.iter().map(warning_text));
             }),
             Err(error) => shared.failed(&self.path, &error, false),
@@ -168,11 +179,13 @@ impl Piece {
     /// Writes the piece out of the bytes of its chunk.
     pub(super) fn write(&self, chunk: &[u8], shared: &Shared<'_>) {
         let bytes = &chunk[self.from as usize..][..self.len as usize];
-        if let Some(writer) = self.file.writer(shared)
-            && let Err(error) = writer.write_at(self.file_offset, bytes)
-        {
-            drop(writer);
-            self.file.fail(shared, &error, false);
+        let Some(writer) = self.file.writer(shared) else { return };
+        match writer.write_at(self.file_offset, bytes) {
+            Ok(()) => _ = shared.written_bytes.fetch_add(u64::from(self.len), Ordering::Relaxed),
+            Err(error) => {
+                drop(writer);
+                self.file.fail(shared, &error, false);
+            }
         }
     }
 }
@@ -187,6 +200,9 @@ pub(super) fn work(queue: &Receiver<Vec<Piece>>, shared: &Shared<'_>) {
             Ok(reader) => shared.packs.frame(&first.place, reader, &mut sealed),
             Err(_) => Err(EngineError::WorkerGone),
         };
+        if opened.is_ok() {
+            shared.fetched_bytes.fetch_add(u64::from(first.place.frame.sealed_len), Ordering::Relaxed);
+        }
         let (kind, plain) = opened.unwrap_or((ChunkKind::Meta, &[]));
         for piece in pieces {
             let keys = shared.packs.domain();

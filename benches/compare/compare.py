@@ -1,0 +1,428 @@
+#!/usr/bin/env python3
+"""Runs coffer beside its peers on the same data, in one run, and prints Markdown tables and raw figures.
+
+Tools take turns within each step of each round, so that what else the machine does hits all of them alike; what is published is the
+median of the rounds and its ratio to coffer's. Everything lies on tmpfs, so processors are measured and not a disk.
+Python's standard library is all it needs. README.md says how to run it.
+"""
+
+import argparse
+import datetime
+import filecmp
+import json
+import os
+import platform
+import shutil
+import stat
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import datasets
+from peers import ALL_TOOLS, HOW_TO_INSTALL, find_tools
+
+# Longer than a stat fingerprint has to be old before coffer (2 s) trusts it; others need less.
+SETTLE_SECONDS = 2.5
+
+STEPS = [
+    ("first", "first backup"),
+    ("unchanged", "unchanged again"),
+    ("changed", "1 % changed"),
+    ("restore", "restore"),
+    ("keyless", "verify, no key"),
+    ("deep", "verify all data"),
+    ("list", "list snapshots"),
+    ("unlock", "key derivation alone"),
+]
+
+
+class StepFailed(Exception):
+    """A command of a tool ended with an error."""
+
+
+class Meter:
+    """Starts commands and measures them, with all their children, from outside."""
+
+    def __init__(self, logs):
+        self.logs = logs
+
+    def run(self, pipeline, environment, cwd, stdout=None, stdin=None):
+        """Runs one command, or several joined by pipes: seconds, CPU seconds, and the sum of the peaks of memory."""
+        children = []
+        with open(self.logs, "wb") as log:
+            source = open(stdin, "rb") if stdin else subprocess.DEVNULL
+            begun = time.monotonic()
+            for number, command in enumerate(pipeline):
+                last = number + 1 == len(pipeline)
+                sink = (open(stdout, "wb") if stdout else log) if last else subprocess.PIPE
+                child = subprocess.Popen(
+                    command, stdin=source, stdout=sink, stderr=log, env=environment, cwd=cwd)
+                if source is not subprocess.DEVNULL:
+                    source.close()
+                if last and stdout:
+                    sink.close()
+                source = child.stdout
+                children.append(child)
+            cpu = peak = 0
+            failed = None
+            for child, command in zip(children, pipeline):
+                # The figures of wait4 take in every descendant that the child has waited for.
+                _, status, usage = os.wait4(child.pid, 0)
+                child.returncode = os.waitstatus_to_exitcode(status)
+                cpu += usage.ru_utime + usage.ru_stime
+                peak += usage.ru_maxrss * 1024
+                if child.returncode != 0:
+                    failed = failed or (command, child.returncode)
+            seconds = time.monotonic() - begun
+        if failed:
+            with open(self.logs, "rb") as log:
+                tail = log.read()[-2000:].decode(errors="replace")
+            raise StepFailed(f"{' '.join(map(str, failed[0]))} ended with {failed[1]}:\n{tail}")
+        return {"seconds": seconds, "cpu_seconds": cpu, "peak_bytes": peak}
+
+
+def in_child(work):
+    """Does `work` in a process of its own.
+
+    A new process begins with the peak of memory of the one that started it, so this one has to stay small.
+    """
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            code = int(work() or 0)
+        except BaseException as error:  # pylint: disable=broad-except
+            print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        finally:
+            sys.stdout.flush()
+            os._exit(code)
+    _, status = os.waitpid(pid, 0)
+    return os.waitstatus_to_exitcode(status)
+
+
+def tree_bytes(path):
+    """The length of a file, or of all files below a directory."""
+    if path.is_file():
+        return path.stat().st_size
+    total = 0
+    for root, _, names in os.walk(path):
+        total += sum(os.lstat(os.path.join(root, name)).st_size for name in names)
+    return total
+
+
+def listed(root):
+    """Relative path to status of everything below `root`."""
+    found = {}
+    pending = [""]
+    while pending:
+        at = pending.pop()
+        with os.scandir(os.path.join(root, at)) as entries:
+            for entry in entries:
+                path = os.path.join(at, entry.name)
+                found[path] = entry.stat(follow_symlinks=False)
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(path)
+    return found
+
+
+def differences(source, restored, mtime_step_ns):
+    """What is not the same in two trees: paths, kinds, permissions, times of change, contents."""
+    ours, theirs = listed(source), listed(restored)
+    found = [f"{path}: only in the source" for path in sorted(ours.keys() - theirs.keys())]
+    found += [f"{path}: only in what was restored" for path in sorted(theirs.keys() - ours.keys())]
+    for path in sorted(ours.keys() & theirs.keys()):
+        one, other = ours[path], theirs[path]
+        left, right = os.path.join(source, path), os.path.join(restored, path)
+        if stat.S_IFMT(one.st_mode) != stat.S_IFMT(other.st_mode):
+            found.append(f"{path}: another kind of entry")
+        elif stat.S_ISLNK(one.st_mode):
+            if os.readlink(left) != os.readlink(right):
+                found.append(f"{path}: another link")
+        else:
+            if stat.S_IMODE(one.st_mode) != stat.S_IMODE(other.st_mode):
+                found.append(f"{path}: mode {oct(one.st_mode)} became {oct(other.st_mode)}")
+            if one.st_mtime_ns // mtime_step_ns != other.st_mtime_ns // mtime_step_ns:
+                found.append(f"{path}: time {one.st_mtime_ns} became {other.st_mtime_ns}")
+            if stat.S_ISREG(one.st_mode) and not filecmp.cmp(left, right, shallow=False):
+                found.append(f"{path}: other content")
+    return found
+
+
+def check_restored(tool, source, restored):
+    """Prints the first differences; their number, up to 100."""
+    def compare():
+        found = differences(source, restored, tool.mtime_step_ns)
+        for line in found[:5]:
+            print(f"    {tool.name}: {line}")
+        return min(len(found), 100)
+
+    return in_child(compare)
+
+
+class Figures:
+    """What was measured: data set, tool, step, one entry for each round."""
+
+    def __init__(self):
+        self.sets = {}
+
+    def add(self, data, tool, step, entry):
+        self.sets.setdefault(data, {}).setdefault(tool, {}).setdefault(step, []).append(entry)
+
+    def median(self, data, tool, step, field):
+        entries = self.sets.get(data, {}).get(tool, {}).get(step, [])
+        values = [entry[field] for entry in entries if field in entry]
+        return statistics.median(values) if values else None
+
+
+def measure(tools, data, options, meter, figures, failures):
+    """All rounds of one data set."""
+    work = options.work
+    source = work / "data"
+    print(f"\n{data.name}: making the data ...", flush=True)
+    if in_child(lambda: data.make(source)) != 0:
+        raise SystemExit(f"the data set {data.name} could not be made")
+    size = tree_bytes(source)
+    print(f"{data.name}: {size / 1e6:.0f} MB", flush=True)
+    figures.sets.setdefault(data.name, {})
+    free = shutil.disk_usage(work).free
+    # Stores are at most as large as the data, each twice for tools without deduplication, and one restore at a time.
+    side_by_side = free > size * (len(tools) + 3)
+    groups = [tools] if side_by_side else [[tool] for tool in tools]
+    for number in range(options.runs):
+        for group in groups:
+            print(f"{data.name}: round {number + 1} of {options.runs}: "
+                  f"{', '.join(tool.name for tool in group)}", flush=True)
+            Round(group, data, source, options, meter, figures, failures).run()
+    shutil.rmtree(source)
+
+
+class Round:
+    """One round: every step, and in each step every tool."""
+
+    def __init__(self, tools, data, source, options, meter, figures, failures):
+        self.tools, self.data, self.source = list(tools), data, source
+        self.work, self.meter, self.figures, self.failures = options.work, meter, figures, failures
+
+    def run(self):
+        for tool in self.tools:
+            tool.prepare(self.work / "tools" / tool.name)
+            for command in tool.init_commands():
+                self.meter.run([command], tool.environment, self.work)
+        time.sleep(SETTLE_SECONDS)
+        self.step("first")
+        self.stored("first")
+        self.step("unchanged")
+        undo = self.work / "undo"
+        if in_child(lambda: self.data.change(self.source, undo)) != 0:
+            raise SystemExit("the data could not be changed")
+        time.sleep(SETTLE_SECONDS)
+        self.step("changed")
+        self.stored("changed")
+        self.step("restore")
+        for step in ("keyless", "deep", "list", "unlock"):
+            self.step(step)
+        if in_child(lambda: self.data.undo(self.source, undo)) != 0:
+            raise SystemExit("the data could not be changed back")
+        for tool in self.tools:
+            shutil.rmtree(tool.home)
+
+    def step(self, step):
+        for tool in list(self.tools):
+            work = tool.command(step)
+            if work is None:
+                continue
+            target = self.work / "restored"
+            if step == "restore":
+                shutil.rmtree(target, ignore_errors=True)
+                if tool.wants_target:
+                    target.mkdir()
+            try:
+                entry = self.meter.run(work.pipeline, tool.environment, work.cwd or self.work, work.stdout)
+            except StepFailed as error:
+                self.fail(tool, step, str(error))
+                continue
+            if work.is_timed:
+                self.figures.add(self.data.name, tool.name, step, entry)
+            if step == "restore":
+                count = check_restored(tool, self.source, tool.restored_root(target))
+                shutil.rmtree(target)
+                if count:
+                    self.fail(tool, step, f"{count} differences between source and restored tree", False)
+
+    def fail(self, tool, step, reason, drop=True):
+        print(f"  {tool.name}: {step}: {reason}", flush=True)
+        self.failures.append({"data": self.data.name, "tool": tool.name, "step": step, "reason": reason})
+        if drop:
+            self.tools.remove(tool)
+            shutil.rmtree(tool.home, ignore_errors=True)
+
+    def stored(self, step):
+        for tool in self.tools:
+            entry = {"stored_bytes": tree_bytes(tool.store())}
+            self.figures.add(self.data.name, tool.name, f"stored_{step}", entry)
+
+
+def measure_stream(tools, options, meter, figures, failures):
+    """A long stream from standard input: what counts is that memory does not grow."""
+    length = options.stream_bytes
+    for tool in tools:
+        tool.prepare(options.work / "tools" / tool.name)
+        for command in tool.init_commands():
+            meter.run([command], tool.environment, options.work)
+        command = tool.stream_command()
+        if command is None:
+            continue
+        generator = [sys.executable, str(Path(datasets.__file__)), str(length)]
+        # Small and large side by side: flat memory is a statement about two lengths.
+        for part, name in ((length // 50, "stream_short"), (length, "stream")):
+            generator[-1] = str(part)
+            print(f"stream: {tool.name}: {part / 1e9:.1f} GB", flush=True)
+            producer = subprocess.Popen(generator, stdout=subprocess.PIPE)
+            try:
+                entry = meter.run([command], tool.environment, options.work, stdin=f"/proc/self/fd/{producer.stdout.fileno()}")
+                entry["stored_bytes"] = tree_bytes(tool.store())
+                figures.add("stream", tool.name, name, entry)
+            except StepFailed as error:
+                failures.append({"data": "stream", "tool": tool.name, "step": name, "reason": str(error)})
+                print(error)
+                break
+            finally:
+                producer.stdout.close()
+                producer.wait()
+        shutil.rmtree(tool.home)
+
+
+def cell(value, unit, reference, digits):
+    if value is None:
+        return "–"
+    text = f"{value / unit:.{digits}f}"
+    return f"{text} ({value / reference:.2f})" if reference else text
+
+
+def table(figures, tools, data, title, rows, field, unit, digits):
+    """A table with a column for each tool; in brackets the ratio to coffer."""
+    lines = [f"| {title} | " + " | ".join(tool.name for tool in tools) + " |", "|---" * (len(tools) + 1) + "|"]
+    for step, name in rows:
+        reference = figures.median(data, "coffer", step, field)
+        values = [figures.median(data, tool.name, step, field) for tool in tools]
+        if any(value is not None for value in values):
+            cells = [cell(value, unit, reference, digits) for value in values]
+            lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def report(figures, tools, cores):
+    """All tables as Markdown."""
+    parts = []
+    for data in figures.sets:
+        parts.append(f"## {data}\n")
+        if data == "stream":
+            rows = [("stream_short", "2 % of the stream"), ("stream", "the stream")]
+            parts.append(table(figures, tools, data, "seconds", rows, "seconds", 1, 1))
+            parts.append(table(figures, tools, data, "peak memory, MB", rows, "peak_bytes", 1e6, 0))
+            continue
+        parts.append(table(figures, tools, data, "seconds", STEPS, "seconds", 1, 3))
+        stored = [("stored_first", "stored after the first"), ("stored_changed", "stored after all")]
+        parts.append(table(figures, tools, data, "MB", stored, "stored_bytes", 1e6, 1))
+        parts.append(table(figures, tools, data, "CPU seconds", STEPS, "cpu_seconds", 1, 3))
+        parts.append(table(figures, tools, data, "peak memory, MB", STEPS, "peak_bytes", 1e6, 0))
+        busy = []
+        for step, name in STEPS:
+            wall = figures.median(data, "coffer", step, "seconds")
+            cpu = figures.median(data, "coffer", step, "cpu_seconds")
+            if wall:
+                busy.append(f"{name} {100 * cpu / wall / cores:.0f} %")
+        parts.append(f"coffer kept {cores} cores busy: {', '.join(busy)}.\n")
+    return "\n".join(parts)
+
+
+def processor():
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--coffer", type=Path, default=Path("target/release/coffer"), help="the program to measure")
+    parser.add_argument("--peers", type=Path, help="folder with restic/, rustic/, borg/, bupstash/; else they are taken from PATH")
+    parser.add_argument("--tools", default=",".join(ALL_TOOLS), help=f"which of {','.join(ALL_TOOLS)}")
+    parser.add_argument("--data", default="source,random,json,big", help=f"which of {','.join(datasets.NAMES)}")
+    parser.add_argument("--source", type=Path, default=Path.home() / ".cargo/registry/src", help="directory that `source` is a copy of")
+    parser.add_argument("--runs", type=int, default=3, help="rounds; medians are printed")
+    parser.add_argument("--place", type=Path, default=Path("/dev/shm"), help="where to work: a tmpfs")
+    parser.add_argument("--stream-gb", type=float, default=50, help="length of `stream`")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the data and one round, to try the script; never to publish")
+    parser.add_argument("--json", type=Path, default=Path("compare.json"), help="where raw figures go")
+    parser.add_argument("--markdown", type=Path, help="where the tables go too")
+    options = parser.parse_args()
+    wrong = set(options.tools.split(",")) - set(ALL_TOOLS) | set(options.data.split(",")) - set(datasets.NAMES)
+    if wrong:
+        parser.error(f"not known: {', '.join(sorted(wrong))}")
+    if options.quick:
+        options.runs = 1
+    options.stream_bytes = int(options.stream_gb * 1e9 * (0.1 if options.quick else 1))
+    return options
+
+
+def main():
+    options = arguments()
+    cores = len(os.sched_getaffinity(0))
+    load = os.getloadavg()[0]
+    tools, missing = find_tools(options.tools.split(","), options.coffer, options.peers)
+    for name in missing:
+        print(f"{name} is not there. To install it: {HOW_TO_INSTALL[name]}")
+    if "coffer" not in [tool.name for tool in tools]:
+        raise SystemExit("nothing to compare without coffer")
+    if load > 0.3 * cores:
+        print(f"warning: the machine is busy (load {load:.1f} on {cores} cores); these figures are not worth much")
+    options.work = Path(tempfile.mkdtemp(prefix="coffer-compare-", dir=options.place))
+    figures, failures = Figures(), []
+    meter = Meter(options.work / "log")
+    floor = meter.run([["true"]], dict(os.environ), options.work)["peak_bytes"]
+    try:
+        for name in options.data.split(","):
+            if name == "stream":
+                measure_stream(tools, options, meter, figures, failures)
+            else:
+                data = datasets.make(name, options.source, 0.1 if options.quick else 1)
+                measure(tools, data, options, meter, figures, failures)
+    finally:
+        shutil.rmtree(options.work, ignore_errors=True)
+    raw = {
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "machine": {"processor": processor(), "cores": cores, "kernel": platform.release(), "load_before": load,
+                    "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")},
+        "command": sys.argv,
+        "runs": options.runs,
+        "quick": options.quick,
+        "peak_bytes_floor": floor,
+        "versions": {tool.name: tool.version() for tool in tools},
+        "commands": {tool.name: tool.shown for tool in tools},
+        "missing": missing,
+        "failures": failures,
+        "figures": figures.sets,
+    }
+    options.json.write_text(json.dumps(raw, indent=1) + "\n", encoding="utf-8")
+    head = (f"{raw['date'][:10]}, {raw['machine']['processor']}, {cores} cores, Linux {raw['machine']['kernel']}; "
+            f"{options.runs} runs, medians; in brackets the ratio to coffer.\n\n"
+            + "\n".join(f"- {name}: {version}" for name, version in raw["versions"].items()) + "\n")
+    text = f"{head}\n{report(figures, tools, cores)}"
+    print("\n" + text)
+    if options.quick:
+        print("Quick: a tenth of the data, one round. Not for publication.")
+    if options.markdown:
+        options.markdown.write_text(text, encoding="utf-8")
+    for failure in failures:
+        print(f"FAILED {failure['tool']} {failure['data']} {failure['step']}: {failure['reason'].splitlines()[0]}")
+    raise SystemExit(1 if any(failure["tool"].startswith("coffer") for failure in failures) else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+//! Whole operations through the engine, beside the machine's bound: what the primitives alone would take on all cores.
+//!
+//! The bound counts hashing, compression, sealing and copying of the bytes; not system calls, not the tree, not the index. So it cannot be
+//! reached with small files, and says how far away an operation is.
+
+use std::fs;
+use std::hint::black_box;
+use std::path::Path;
+use std::thread::available_parallelism;
+use std::time::Instant;
+
+use anyhow::Result;
+use coffer_benches::data::{Kind, grow_tree};
+use coffer_benches::stopwatch::{Work, medians};
+use coffer_benches::world::World;
+use coffer_store::MemoryStore;
+use tempfile::TempDir;
+
+use super::pack::Frames;
+use super::{Bench, ROUND_COUNT};
+
+/// Rounds of whole operations, which are long.
+const OPERATION_ROUND_COUNT: usize = 5;
+
+pub(crate) fn run(bench: &Bench) -> Result<()> {
+    if !bench.wants("snapshot") {
+        return Ok(());
+    }
+    let cores = available_parallelism()?.get();
+    println!("\nsnapshot: whole operations on {cores} cores, from and to tmpfs, store in memory");
+    println!("{:<52} {:>9} {:>12} {:>10}", "operation", "ms", "bound, ms", "reached");
+    of(Kind::Source, 96 << 20, 16 << 10, cores)?;
+    of(Kind::Json, 32 << 20, 900, cores)?;
+    of(Kind::Random, 256 << 20, 32 << 20, cores)
+}
+
+fn scratch() -> Result<TempDir> {
+    let memory = Path::new("/dev/shm");
+    let parent = if memory.is_dir() { memory.to_path_buf() } else { std::env::temp_dir() };
+    Ok(tempfile::Builder::new().prefix("coffer-bench-").tempdir_in(parent)?)
+}
+
+/// Milliseconds that the primitives take together, on one core.
+fn sum_ms(mut works: Vec<Work<'_>>) -> f64 {
+    medians(&mut works, ROUND_COUNT).iter().sum::<f64>() * 1e3
+}
+
+fn of(kind: Kind, len: usize, file_len: usize, cores: usize) -> Result<()> {
+    let place = scratch()?;
+    let (source, target, cache) = (place.path().join("source"), place.path().join("target"), place.path().join("cache"));
+    fs::create_dir(&source)?;
+    let bytes = grow_tree(&source, kind, 7, len, file_len)?;
+
+    let frames = Frames::of(&bytes, kind)?;
+    let chunk_len = file_len.min(3 << 19);
+    let mut copy = vec![0_u8; 2 << 20];
+    let copying = sum_ms(vec![Box::new(|| {
+        for frame in &frames.plain {
+            black_box(&mut copy[..frame.len()]).copy_from_slice(frame);
+        }
+    })]);
+    let naming = sum_ms(vec![frames.naming(chunk_len)]);
+    let (writing, reading) = (sum_ms(frames.writing()?), sum_ms(frames.reading()?));
+    let stored = sum_ms(vec![Box::new(|| {
+        frames.payload.iter().for_each(|payload| drop(black_box(blake3::hash(payload))));
+    })]);
+    let bounds = [
+        ("backup", copying + naming + writing + reading + naming),
+        ("backup without extra verify", copying + naming + writing),
+        ("restore", reading + copying),
+        ("verify, no key", stored),
+        ("verify all data", stored + reading + naming),
+    ];
+    drop(frames);
+
+    let mut times = vec![Vec::new(); bounds.len() + 1];
+    for round in 0..OPERATION_ROUND_COUNT {
+        // Fingerprints of the round before would let the first backup take files as unchanged.
+        let world = World::new(7, &cache.join(round.to_string()), cores)?;
+        let (store, other) = (MemoryStore::new(), MemoryStore::new());
+        world.init(&store)?;
+        let mut timed = |at: usize, work: &mut dyn FnMut() -> Result<()>| -> Result<()> {
+            let begun = Instant::now();
+            work()?;
+            times[at].push(begun.elapsed().as_secs_f64() * 1e3);
+            Ok(())
+        };
+        timed(0, &mut || Ok(drop(world.backup(&store, &source, true)?)))?;
+        timed(5, &mut || Ok(drop(world.backup(&store, &source, true)?)))?;
+        timed(2, &mut || Ok(drop(world.restore(&store, &target)?)))?;
+        timed(3, &mut || Ok(drop(world.verify(&store)?)))?;
+        timed(4, &mut || Ok(drop(world.verify_deep(&store)?)))?;
+        fs::remove_dir_all(&target)?;
+        let world = World::new(8, &cache.join(format!("{round}-other")), cores)?;
+        world.init(&other)?;
+        timed(1, &mut || Ok(drop(world.backup(&other, &source, false)?)))?;
+    }
+    let median = |times: &mut Vec<f64>| {
+        times.sort_by(f64::total_cmp);
+        times[times.len() / 2]
+    };
+    let mib = len >> 20;
+    for ((name, bound), times) in bounds.iter().zip(&mut times) {
+        let (actual, bound) = (median(times), bound / cores as f64);
+        let title = format!("{}, {mib} MiB: {name}", kind.name());
+        println!("{title:<52} {actual:>9.1} {bound:>12.1} {:>8.0} %", 100.0 * bound / actual);
+    }
+    let title = format!("{}, {mib} MiB: unchanged again", kind.name());
+    println!("{title:<52} {:>9.1}", median(&mut times[bounds.len()]));
+    Ok(())
+}

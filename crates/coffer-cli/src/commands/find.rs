@@ -1,0 +1,139 @@
+//! `coffer find`
+
+use std::ffi::OsString;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use coffer_collect::Patterns;
+use coffer_engine::{EngineError, FindOptions, Finder, Snapshot, Vault};
+use coffer_format::path::display_path;
+use serde_json::json;
+
+use super::backup::time::parse_time;
+use super::{entries, snapshots};
+use crate::command_error::{Failure, chain};
+use crate::exit_code::Exit;
+use crate::output::{Output, time};
+use crate::select_args::{Choice, FilterArgs};
+use crate::wiring::World;
+
+#[derive(Debug, Args)]
+pub(crate) struct FindArgs {
+    /// What is looked for: a name such as "*.txt" or, with a slash in it, a whole path such as "/home/**/*.txt".
+    #[arg(required = true, value_name = "PATTERN")]
+    pattern: Vec<OsString>,
+    /// Take upper and lower case letters for the same.
+    #[arg(short, long)]
+    ignore_case: bool,
+    /// Search this snapshot instead of all; may be given several times.
+    #[arg(short, long, value_name = "SNAPSHOT")]
+    snapshot: Vec<OsString>,
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// Only what was changed at this time or later.
+    #[arg(short = 'O', long, value_name = "TIME", value_parser = parse_time)]
+    oldest: Option<i64>,
+    /// Only what was changed at this time or earlier.
+    #[arg(short = 'N', long, value_name = "TIME", value_parser = parse_time)]
+    newest: Option<i64>,
+    /// Show mode, owner, size and time.
+    #[arg(short, long)]
+    long: bool,
+}
+
+pub(super) fn run(world: &World, args: &FindArgs) -> Result<Exit> {
+    let options = FindOptions { patterns: patterns(args)?, oldest_ns: args.oldest, newest_ns: args.newest };
+    let filter = args.filter.filter(None);
+    let choices = args.snapshot.iter().map(|text| Choice::parse(text, filter.clone()));
+    let choices = choices.collect::<Result<Vec<_>>>()?;
+    if choices.iter().any(|choice| !choice.within.is_empty()) {
+        let hint = "put the path into the pattern: \"/path/**/NAME\"";
+        return Err(Failure::usage("--snapshot takes no path").hint(hint).into());
+    }
+    let store = world.open_store()?;
+    let vault = world.open_vault(&store)?;
+    let output = world.output;
+    let mut search =
+        Search { output, long: args.long, finder: Finder::new(options), found: 0, exit: Exit::Done };
+    if choices.is_empty() {
+        for (state, snapshot) in vault.snapshots() {
+            match snapshot {
+                Ok(snapshot) if filter.admits(&snapshot.manifest) => search.search(&vault, &snapshot)?,
+                Ok(_) => {}
+                Err(error) => {
+                    output.warn(&format!("snapshot {} cannot be read: {}", state.id, chain(&error)));
+                    search.exit = Exit::Corrupt;
+                }
+            }
+        }
+    }
+    for choice in choices {
+        search.search(&vault, &choice.choose(&vault, output)?)?;
+    }
+    if search.found == 0 {
+        output.note("nothing was found");
+    }
+    Ok(search.exit)
+}
+
+fn patterns(args: &FindArgs) -> Result<Patterns> {
+    let mut builder = Patterns::builder();
+    for pattern in &args.pattern {
+        builder
+            .add(pattern.as_encoded_bytes(), args.ignore_case)
+            .map_err(|error| Failure::usage(error.to_string()))?;
+    }
+    builder.build().map_err(|error| Failure::usage(error.to_string()).into())
+}
+
+struct Search {
+    output: Output,
+    long: bool,
+    finder: Finder,
+    found: u64,
+    exit: Exit,
+}
+
+impl Search {
+    fn search(&mut self, vault: &Vault<'_>, snapshot: &Snapshot) -> Result<()> {
+        let Self { output, long, finder, found, exit } = self;
+        let output = *output;
+        let mut is_named = false;
+        let mut failed = None;
+        let searched = finder.find(vault, snapshot, &mut |entry| {
+            let shown = match entry {
+                Ok(entry) => {
+                    *found += 1;
+                    let named =
+                        if std::mem::replace(&mut is_named, true) { Ok(()) } else { name(output, snapshot) };
+                    named.and_then(|()| entries::print(output, &entry, *long))
+                }
+                Err(lost) => {
+                    entries::warn_of_lost(output, &lost);
+                    *exit = Exit::Corrupt;
+                    Ok(())
+                }
+            };
+            shown.map_err(|error| {
+                failed = Some(error);
+                EngineError::Interrupted
+            })
+        });
+        match failed {
+            Some(failed) => Err(failed).context("print what was found"),
+            None => Ok(searched?),
+        }
+    }
+}
+
+/// Says in which snapshot the entries are that follow.
+fn name(output: Output, snapshot: &Snapshot) -> std::io::Result<()> {
+    output.json_line(&json!({"message_type": "snapshot", "snapshot": snapshots::to_json(snapshot)}))?;
+    let manifest = &snapshot.manifest;
+    output.text(&format!(
+        "snapshot {} of {}, {}",
+        snapshot.id().short(),
+        display_path(manifest.host.as_bytes()),
+        time(manifest.end_ns),
+    ))
+}

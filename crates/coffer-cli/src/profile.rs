@@ -1,0 +1,245 @@
+//! What a configuration file says, checked as a whole.
+//!
+//! The file has settings at its top, which are those of every profile, tables for commands (`[backup]`), and profiles
+//! (`[profile.NAME]`) with settings and tables of their own. Every mistake anywhere in the file is refused with its
+//! line; so is a secret. A message never repeats a line of the file, only words that the file uses as names.
+
+use std::collections::BTreeMap;
+
+use clap::builder::ValueRange;
+use clap::{Arg, ArgAction, Command};
+use coffer_format::id::VaultId;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::similar::closest;
+
+/// The settings that the top of the file, and each profile, may have.
+pub(crate) const SETTINGS: [&str; 6] =
+    ["vault", "vault-id", "key-file", "passphrase-file", "passphrase-command", "cache-dir"];
+
+/// Words under which people would write a secret down.
+const SECRETS: [&str; 7] = ["passphrase", "password", "key", "secret", "vault-key", "vault-password", "pass"];
+
+/// The file's content.
+#[derive(Debug, Default)]
+pub(crate) struct File {
+    pub(crate) top: Settings,
+    pub(crate) profiles: BTreeMap<String, Settings>,
+}
+
+/// What the top of the file or one profile says.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Settings {
+    values: BTreeMap<&'static str, String>,
+    pub(crate) vault_id: Option<VaultId>,
+    /// Flags by command.
+    pub(crate) commands: BTreeMap<String, Vec<Flag>>,
+}
+
+impl Settings {
+    pub(crate) fn value(&self, name: &str) -> Option<&String> {
+        self.values.get(name)
+    }
+}
+
+/// A flag or an argument of a command, as the file gives it.
+#[derive(Debug, Clone)]
+pub(crate) struct Flag {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) line: usize,
+    /// Empty if the flag is not set; of a flag without value, one empty text for each time.
+    pub(crate) values: Vec<String>,
+}
+
+/// What is wrong with the file, and where.
+#[derive(Debug)]
+pub(crate) struct Mistake {
+    pub(crate) line: usize,
+    pub(crate) message: String,
+    pub(crate) hint: Option<String>,
+}
+
+impl File {
+    /// Reads the text of a file for the command line that `command` describes.
+    pub(crate) fn parse(text: &str, command: &Command) -> Result<Self, Mistake> {
+        let reader = Reader { text, command };
+        let table = DeTable::parse(text).map_err(|error| {
+            // The error's own display shows the line, which may hold a secret.
+            reader.mistake(error.span().map_or(0, |span| span.start), error.message(), None)
+        })?;
+        let mut file = Self::default();
+        for (key, value) in table.get_ref() {
+            if key.get_ref() != "profile" {
+                reader.setting(&mut file.top, "", key, value)?;
+                continue;
+            }
+            for (name, value) in reader.table("profile", value)? {
+                let label = format!("profile.{}", name.get_ref());
+                let mut settings = Settings::default();
+                for (key, value) in reader.table(&label, value)? {
+                    reader.setting(&mut settings, &format!("{label}."), key, value)?;
+                }
+                file.profiles.insert(name.get_ref().to_string(), settings);
+            }
+        }
+        Ok(file)
+    }
+}
+
+type Key<'i> = Spanned<toml::de::DeString<'i>>;
+type Value<'i> = Spanned<DeValue<'i>>;
+
+struct Reader<'r> {
+    text: &'r str,
+    command: &'r Command,
+}
+
+impl Reader<'_> {
+    fn mistake(&self, offset: usize, message: impl Into<String>, hint: Option<String>) -> Mistake {
+        let before = self.text.get(..offset.min(self.text.len())).unwrap_or_default();
+        Mistake { line: before.matches('\n').count() + 1, message: message.into(), hint }
+    }
+
+    fn wrong_type(&self, name: &str, value: &Value<'_>, expected: &str) -> Mistake {
+        let message = format!("{name} must be {expected}, here it is {}", kind(value.get_ref()));
+        self.mistake(value.span().start, message, None)
+    }
+
+    fn table<'v, 'i>(&self, name: &str, value: &'v Value<'i>) -> Result<&'v DeTable<'i>, Mistake> {
+        value.get_ref().as_table().ok_or_else(|| self.wrong_type(name, value, "a table"))
+    }
+
+    /// One key at the top of the file or of a profile.
+    fn setting(
+        &self,
+        settings: &mut Settings,
+        prefix: &str,
+        key: &Key<'_>,
+        value: &Value<'_>,
+    ) -> Result<(), Mistake> {
+        let name = key.get_ref().as_ref();
+        let at = key.span().start;
+        if let Some(known) = SETTINGS.iter().find(|known| **known == name) {
+            let DeValue::String(text) = value.get_ref() else {
+                return Err(self.wrong_type(name, value, "a string"));
+            };
+            if name == "vault-id" {
+                let id = text.parse().map_err(|error| {
+                    self.mistake(
+                        at,
+                        format!("vault-id: {error}"),
+                        Some("`coffer doctor` shows it".to_owned()),
+                    )
+                })?;
+                settings.vault_id = Some(id);
+            }
+            settings.values.insert(known, text.to_string());
+            return Ok(());
+        }
+        if SECRETS.contains(&name) {
+            let hint = "say where the secret is: passphrase-file = \"FILE\", passphrase-command = \"COMMAND\" or key-file = \"FILE\"";
+            let message = format!(
+                "{name} is refused: a configuration file holds no secret, as it is copied, shown and backed up"
+            );
+            return Err(self.mistake(at, message, Some(hint.to_owned())));
+        }
+        let commands = || self.command.get_subcommands().filter(|command| takes_table(command));
+        if let Some(command) = commands().find(|command| command.get_name() == name) {
+            let label = format!("{prefix}{name}");
+            let mut flags = Vec::new();
+            for (key, value) in self.table(&label, value)? {
+                flags.push(self.flag(command, &label, key, value)?);
+            }
+            settings.commands.insert(name.to_owned(), flags);
+            return Ok(());
+        }
+        let tables = commands().map(Command::get_name).chain((prefix.is_empty()).then_some("profile"));
+        let known: Vec<&str> = SETTINGS.into_iter().chain(tables).collect();
+        let what = if value.get_ref().is_table() { "table" } else { "setting" };
+        let hint = match closest(name, known.iter().copied()) {
+            Some(near) => format!("did you mean {near}?"),
+            None if what == "table" && prefix.is_empty() => {
+                format!("a profile is written [profile.{name}], flags of a command [backup]")
+            }
+            None => format!("settings are {}", SETTINGS.join(", ")),
+        };
+        Err(self.mistake(at, format!("{name} is no {what}"), Some(hint)))
+    }
+
+    /// One key in the table of a command.
+    fn flag(
+        &self,
+        command: &Command,
+        label: &str,
+        key: &Key<'_>,
+        value: &Value<'_>,
+    ) -> Result<Flag, Mistake> {
+        let name = key.get_ref().as_ref();
+        let full = format!("{label}.{name}");
+        let flags = || command.get_arguments().filter(|argument| takes_default(argument));
+        let Some(argument) = flags().find(|argument| name_of(argument) == name) else {
+            let known: Vec<String> = flags().map(name_of).collect();
+            let hint = match closest(name, known.iter().map(String::as_str)) {
+                Some(near) => format!("did you mean {near}?"),
+                None => format!("[{label}] takes {}", known.join(", ")),
+            };
+            let message = format!("{name} is no flag of `coffer {}`", command.get_name());
+            return Err(self.mistake(key.span().start, message, Some(hint)));
+        };
+        let values = match (argument.get_action(), value.get_ref()) {
+            (ArgAction::SetTrue, DeValue::Boolean(set)) => vec![String::new(); usize::from(*set)],
+            (ArgAction::SetTrue, _) => return Err(self.wrong_type(&full, value, "true or false")),
+            (_, DeValue::Array(items)) if takes_many(argument) => {
+                let item = |item| self.scalar(&format!("each of {full}"), item);
+                items.iter().map(item).collect::<Result<_, _>>()?
+            }
+            _ => vec![self.scalar(&full, value)?],
+        };
+        let line = self.mistake(key.span().start, "", None).line;
+        Ok(Flag { id: argument.get_id().to_string(), name: name.to_owned(), line, values })
+    }
+
+    fn scalar(&self, name: &str, value: &Value<'_>) -> Result<String, Mistake> {
+        match value.get_ref() {
+            DeValue::String(text) => Ok(text.to_string()),
+            DeValue::Integer(number) => Ok(number.to_string()),
+            _ => Err(self.wrong_type(name, value, "a string or a number")),
+        }
+    }
+}
+
+/// Whether a command can have a table: it does something itself, and with a vault.
+fn takes_table(command: &Command) -> bool {
+    !command.has_subcommands()
+        && command.get_arguments().any(takes_default)
+        && !["completions", "man", "help"].contains(&command.get_name())
+}
+
+fn takes_default(argument: &Arg) -> bool {
+    !argument.is_global_set()
+        && matches!(argument.get_action(), ArgAction::Set | ArgAction::Append | ArgAction::SetTrue)
+}
+
+fn takes_many(argument: &Arg) -> bool {
+    matches!(argument.get_action(), ArgAction::Append)
+        || argument.get_num_args().is_some_and(|count: ValueRange| count.max_values() > 1)
+}
+
+/// The name of an argument in the file: that of its long flag, or of the field behind a positional argument.
+fn name_of(argument: &Arg) -> String {
+    argument.get_long().map_or_else(|| argument.get_id().as_str().replace('_', "-"), str::to_owned)
+}
+
+const fn kind(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "a whole number",
+        DeValue::Float(_) => "a number with a fraction",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a time",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}

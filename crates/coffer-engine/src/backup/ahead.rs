@@ -1,0 +1,290 @@
+//! Walking and reading ahead: a thread walks, others read small files before their turn comes.
+//!
+//! Entries come out in the order of the walk, in batches whose number is bounded. What is read ahead is only a guess that it will be
+//! wanted, and only what went well: a file that changed meanwhile, that cannot be read, that is long or has holes, is left to its turn, where
+//! it is read as if nothing had been tried.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+use std::thread::Scope;
+
+use coffer_collect::{CollectError, EntryKind, EntryPath, Found, Metadata, Walk};
+use coffer_crypto::DomainKeys;
+use coffer_format::limits::INLINE_LEN_MAX;
+use coffer_format::pack::ChunkKind;
+use coffer_format::tree::ChunkRef;
+use coffer_pipeline::pack_reader::chunk_id;
+use crossbeam_channel::{Receiver, Sender};
+
+use super::run::{Fingerprints, NO_FINGERPRINT};
+use crate::error::EngineError;
+
+/// Entries of a batch. Each may hold a directory open.
+const BATCH_ENTRY_COUNT: usize = 32;
+/// Bytes of small files after which a batch is closed.
+const BATCH_LEN: u64 = 1 << 20;
+/// Longer files are read when their turn comes.
+const AHEAD_LEN_MAX: u64 = 256 << 10;
+
+/// An entry of the walk, in its turn.
+pub(super) struct Item {
+    pub(super) found: Found,
+    /// What its stat fields amount to.
+    pub(super) fingerprint: u64,
+    /// What was read of it already.
+    pub(super) ahead: Option<Ahead>,
+}
+
+/// A small file that was read as the walk found it.
+pub(super) struct Ahead {
+    pub(super) metadata: Metadata,
+    /// Where its bytes are among those of its batch.
+    range: Range<usize>,
+    /// Its one chunk, unless it is short enough to stand in its entry.
+    pub(super) chunk: Option<ChunkRef>,
+}
+
+/// Entries that follow each other.
+struct Batch {
+    number: u64,
+    items: Vec<Result<Item, CollectError>>,
+    /// Positions of the items to be read.
+    wanted: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+/// Which files will be read.
+pub(super) struct Guess {
+    /// Fingerprints of files that will not be; `None` if nothing can be told, and nothing is read ahead.
+    unchanged: Option<HashSet<u64>>,
+    len_max: u64,
+}
+
+impl Guess {
+    /// From the fingerprints of the parent, if there is one and it has them. Files of at most `single_len_max` bytes are one chunk.
+    pub(super) fn new(parent: Option<Option<&[u64]>>, single_len_max: usize) -> Self {
+        let unchanged = match parent {
+            None => Some(HashSet::new()),
+            Some(fingerprints) => fingerprints.map(|known| known.iter().copied().collect()),
+        };
+        Self { unchanged, len_max: AHEAD_LEN_MAX.min(single_len_max as u64) }
+    }
+
+    /// Whether a file is likely to be read, and fit to be read ahead. Of hard links only the first is read, so they wait.
+    fn wants(&self, found: &Found, fingerprint: u64) -> bool {
+        let is_changed =
+            |unchanged: &HashSet<u64>| fingerprint == NO_FINGERPRINT || !unchanged.contains(&fingerprint);
+        found.kind() == EntryKind::File
+            && found.link_count() < 2
+            && found.size() <= self.len_max
+            && !found.may_have_holes()
+            && self.unchanged.as_ref().is_some_and(is_changed)
+    }
+}
+
+/// What is left of a walk at its end.
+pub(super) struct Walked {
+    pub(super) skipped: Vec<EntryPath>,
+    pub(super) excluded_count: u64,
+    batch_count: u64,
+}
+
+impl Walked {
+    fn of(walk: &Walk, batch_count: u64) -> Self {
+        Self { skipped: walk.skipped().to_vec(), excluded_count: walk.excluded_count(), batch_count }
+    }
+}
+
+/// The entries of a walk, one after the other.
+pub(super) enum Entries {
+    /// As the walk gives them.
+    Direct(Box<Walk>, Fingerprints),
+    /// Read ahead by other threads.
+    Ahead(ReadAhead),
+}
+
+/// The receiving end of threads that walk and read.
+pub(super) struct ReadAhead {
+    done: Receiver<Batch>,
+    walked: Receiver<Walked>,
+    /// Buffers that were used go back, which lets the walk go on.
+    buffers: Sender<Vec<u8>>,
+    /// Batches that came before their turn.
+    early: HashMap<u64, Batch>,
+    next_number: u64,
+    items: std::vec::IntoIter<Result<Item, CollectError>>,
+    bytes: Vec<u8>,
+}
+
+impl Entries {
+    /// Entries that `reader_count` threads read ahead, and one walks; with 0, nothing is done before its turn. `guess` tells
+    /// which files to read.
+    pub(super) fn new<'scope, 'env>(
+        scope: &'scope Scope<'scope, 'env>,
+        walk: Walk,
+        fingerprints: Fingerprints,
+        guess: Guess,
+        keys: &'env DomainKeys,
+        reader_count: usize,
+    ) -> Self {
+        if reader_count == 0 {
+            return Self::Direct(Box::new(walk), fingerprints);
+        }
+        let batch_count = 2 * reader_count + 2;
+        let (jobs_in, jobs) = crossbeam_channel::bounded(batch_count);
+        let (done_in, done) = crossbeam_channel::bounded(batch_count);
+        let (walked_in, walked) = crossbeam_channel::bounded(1);
+        let (buffers, free) = crossbeam_channel::bounded(batch_count);
+        (0..batch_count).for_each(|_| drop(buffers.try_send(Vec::new())));
+        scope.spawn(move || {
+            let mut walk = walk;
+            let walker = Walker { jobs: jobs_in, free, fingerprints, guess };
+            let batch_count = walker.run(&mut walk);
+            // Nobody listens only when the backup has already failed.
+            drop(walked_in.send(Walked::of(&walk, batch_count)));
+        });
+        for _ in 0..reader_count {
+            let (jobs, done) = (jobs.clone(), done_in.clone());
+            scope.spawn(move || {
+                for mut batch in jobs {
+                    batch.read(keys);
+                    if done.send(batch).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        let (early, items) = (HashMap::new(), Vec::new().into_iter());
+        Self::Ahead(ReadAhead { done, walked, buffers, early, next_number: 0, items, bytes: Vec::new() })
+    }
+
+    /// The next entry; `None` at the end.
+    pub(super) fn next(&mut self) -> Option<Result<Item, CollectError>> {
+        match self {
+            Self::Direct(walk, fingerprints) => {
+                let found = walk.next()?;
+                Some(found.map(|found| {
+                    let fingerprint = fingerprints.of(&found);
+                    Item { found, fingerprint, ahead: None }
+                }))
+            }
+            Self::Ahead(ahead) => ahead.next(),
+        }
+    }
+
+    /// The bytes of a file that was read ahead: that of the item which came last.
+    pub(super) fn bytes_of(&self, ahead: &Ahead) -> &[u8] {
+        match self {
+            Self::Direct(..) => &[],
+            Self::Ahead(reading) => &reading.bytes[ahead.range.clone()],
+        }
+    }
+
+    /// What the walk tells at its end.
+    pub(super) fn finish(self) -> Result<Walked, EngineError> {
+        match self {
+            Self::Direct(walk, _) => Ok(Walked::of(&walk, 0)),
+            Self::Ahead(ahead) => {
+                let walked = ahead.walked.recv().map_err(|_| EngineError::WorkerGone)?;
+                if walked.batch_count == ahead.next_number {
+                    Ok(walked)
+                } else {
+                    Err(EngineError::WorkerGone)
+                }
+            }
+        }
+    }
+}
+
+impl ReadAhead {
+    fn next(&mut self) -> Option<Result<Item, CollectError>> {
+        loop {
+            if let Some(item) = self.items.next() {
+                return Some(item);
+            }
+            let batch = loop {
+                if let Some(batch) = self.early.remove(&self.next_number) {
+                    break batch;
+                }
+                // Ends when walker and readers have ended: all batches came, or a thread is gone, which `finish` tells.
+                let batch = self.done.recv().ok()?;
+                self.early.insert(batch.number, batch);
+            };
+            self.next_number += 1;
+            self.items = batch.items.into_iter();
+            let mut used = std::mem::replace(&mut self.bytes, batch.bytes);
+            used.clear();
+            // In the place of the first batch, which is in use now, one more may be on its way.
+            drop(self.buffers.try_send(used));
+        }
+    }
+}
+
+struct Walker {
+    jobs: Sender<Batch>,
+    free: Receiver<Vec<u8>>,
+    fingerprints: Fingerprints,
+    guess: Guess,
+}
+
+impl Walker {
+    /// Walks to the end, or until nobody listens, and returns the number of batches.
+    fn run(&self, walk: &mut Walk) -> u64 {
+        let mut number = 0;
+        loop {
+            let Ok(bytes) = self.free.recv() else { return number };
+            let mut batch = Batch { number, items: Vec::new(), wanted: Vec::new(), bytes };
+            let mut len = 0;
+            let mut is_last = true;
+            for found in walk.by_ref() {
+                let item = found.map(|found| {
+                    let fingerprint = self.fingerprints.of(&found);
+                    if self.guess.wants(&found, fingerprint) {
+                        len += found.size();
+                        batch.wanted.push(batch.items.len());
+                    }
+                    Item { found, fingerprint, ahead: None }
+                });
+                batch.items.push(item);
+                if batch.items.len() >= BATCH_ENTRY_COUNT || len >= BATCH_LEN {
+                    is_last = false;
+                    break;
+                }
+            }
+            number += 1;
+            if self.jobs.send(batch).is_err() || is_last {
+                return number;
+            }
+        }
+    }
+}
+
+impl Batch {
+    fn read(&mut self, keys: &DomainKeys) {
+        for position in std::mem::take(&mut self.wanted) {
+            if let Some(Ok(item)) = self.items.get_mut(position) {
+                item.ahead = read(&item.found, keys, &mut self.bytes);
+            }
+        }
+    }
+}
+
+/// Reads a small file whole, behind what is in `bytes`; `None` if anything about it is not as the walk found it.
+fn read(found: &Found, keys: &DomainKeys, bytes: &mut Vec<u8>) -> Option<Ahead> {
+    let start = bytes.len();
+    match found.read_whole(bytes) {
+        Ok(Some(metadata)) => {
+            let range = start..bytes.len();
+            let content = &bytes[range.clone()];
+            let chunk = (content.len() as u64 > INLINE_LEN_MAX).then(|| {
+                let len = u32::try_from(content.len()).unwrap_or(u32::MAX);
+                ChunkRef { id: chunk_id(keys, ChunkKind::Data, content), len }
+            });
+            Some(Ahead { metadata, range, chunk })
+        }
+        Ok(None) | Err(_) => {
+            bytes.truncate(start);
+            None
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! What a backup did, and who hears of it meanwhile.
+
+use coffer_format::id::{Head, SnapshotId};
+use coffer_format::manifest::Manifest;
+
+/// What a backup did.
+#[derive(Debug, Clone)]
+pub struct BackupReport {
+    /// The snapshot that holds what was backed up. The backup is acknowledged.
+    pub snapshot: SnapshotId,
+    /// The head of the log after it.
+    pub head: Head,
+    /// Whether the snapshot is new. It is not if everything was as in the parent, and that was to make no snapshot.
+    pub is_new: bool,
+    /// The manifest: of the new snapshot or, if there is none, what it would have been.
+    pub manifest: Manifest,
+    /// Progress records committed on the way.
+    pub progress_count: u64,
+    /// Files that kept changing while they were read.
+    pub changed_count: u64,
+    /// What was left out on purpose: entries, and directories of which the content was left out.
+    pub excluded_count: u64,
+    /// What could not be taken: path and message. The first of them.
+    pub errors: Vec<(Vec<u8>, String)>,
+    /// Number of such errors.
+    pub error_count: u64,
+    /// Directories that were skipped because they hold the vault.
+    pub skipped: Vec<Vec<u8>>,
+    /// What went wrong beside it, in the local memory.
+    pub warnings: Vec<String>,
+}
+
+/// What a backup would do. The fields are those of [`BackupReport`].
+#[derive(Debug, Clone)]
+pub struct DryRunReport {
+    /// What the manifest would be. How many bytes packs would have is not known: nothing was compressed.
+    pub manifest: Manifest,
+    /// Files that kept changing while they were read.
+    pub changed_count: u64,
+    /// What would be left out on purpose.
+    pub excluded_count: u64,
+    /// What could not be taken.
+    pub errors: Vec<(Vec<u8>, String)>,
+    /// Number of such errors.
+    pub error_count: u64,
+    /// Directories that were skipped because they hold the vault.
+    pub skipped: Vec<Vec<u8>>,
+}
+
+/// Hears how a backup goes. Called from one thread.
+pub trait BackupObserver {
+    /// An entry was taken; `size` is its length if it is a file.
+    fn entry(&mut self, path: &[u8], size: u64);
+    /// Something could not be taken.
+    fn error(&mut self, path: &[u8], message: &str);
+}
