@@ -283,7 +283,8 @@ def measure_stream(tools, options, meter, figures, failures):
             print(f"stream: {tool.name}: {part / 1e9:.1f} GB", flush=True)
             producer = subprocess.Popen(generator, stdout=subprocess.PIPE)
             try:
-                entry = meter.run([command], tool.environment, options.work, stdin=f"/proc/self/fd/{producer.stdout.fileno()}")
+                source = f"/proc/self/fd/{producer.stdout.fileno()}"
+                entry = meter.run([command], tool.environment, options.work, stdin=source)
                 entry["stored_bytes"] = tree_bytes(tool.store())
                 figures.add("stream", tool.name, name, entry)
             except StepFailed as error:
@@ -296,26 +297,29 @@ def measure_stream(tools, options, meter, figures, failures):
         shutil.rmtree(tool.home)
 
 
-def cell(value, unit, reference, digits):
+def cell(value, unit, reference, digits, floor):
     if value is None:
         return "–"
+    if value <= floor:
+        return f"≤ {floor / unit:.{digits}f}"
     text = f"{value / unit:.{digits}f}"
     return f"{text} ({value / reference:.2f})" if reference else text
 
 
-def table(figures, tools, data, title, rows, field, unit, digits):
-    """A table with a column for each tool; in brackets the ratio to coffer."""
+def table(figures, tools, data, title, rows, field, unit, digits, floor=0):
+    """A table with a column for each tool; in brackets the ratio to coffer. What is at the floor is not known any better."""
     lines = [f"| {title} | " + " | ".join(tool.name for tool in tools) + " |", "|---" * (len(tools) + 1) + "|"]
     for step, name in rows:
         reference = figures.median(data, "coffer", step, field)
+        reference = None if reference is not None and reference <= floor else reference
         values = [figures.median(data, tool.name, step, field) for tool in tools]
         if any(value is not None for value in values):
-            cells = [cell(value, unit, reference, digits) for value in values]
+            cells = [cell(value, unit, reference, digits, floor) for value in values]
             lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
-def report(figures, tools, cores):
+def report(figures, tools, cores, floor):
     """All tables as Markdown."""
     parts = []
     for data in figures.sets:
@@ -323,13 +327,13 @@ def report(figures, tools, cores):
         if data == "stream":
             rows = [("stream_short", "2 % of the stream"), ("stream", "the stream")]
             parts.append(table(figures, tools, data, "seconds", rows, "seconds", 1, 1))
-            parts.append(table(figures, tools, data, "peak memory, MB", rows, "peak_bytes", 1e6, 0))
+            parts.append(table(figures, tools, data, "peak memory, MB", rows, "peak_bytes", 1e6, 0, floor))
             continue
         parts.append(table(figures, tools, data, "seconds", STEPS, "seconds", 1, 3))
         stored = [("stored_first", "stored after the first"), ("stored_changed", "stored after all")]
         parts.append(table(figures, tools, data, "MB", stored, "stored_bytes", 1e6, 1))
         parts.append(table(figures, tools, data, "CPU seconds", STEPS, "cpu_seconds", 1, 3))
-        parts.append(table(figures, tools, data, "peak memory, MB", STEPS, "peak_bytes", 1e6, 0))
+        parts.append(table(figures, tools, data, "peak memory, MB", STEPS, "peak_bytes", 1e6, 0, floor))
         busy = []
         for step, name in STEPS:
             wall = figures.median(data, "coffer", step, "seconds")
@@ -413,7 +417,7 @@ def main():
     head = (f"{raw['date'][:10]}, {raw['machine']['processor']}, {cores} cores, Linux {raw['machine']['kernel']}; "
             f"{options.runs} runs, medians; in brackets the ratio to coffer.\n\n"
             + "\n".join(f"- {name}: {version}" for name, version in raw["versions"].items()) + "\n")
-    text = f"{head}\n{report(figures, tools, cores)}"
+    text = f"{head}\n{report(figures, tools, cores, floor * 1.03)}"
     print("\n" + text)
     if options.quick:
         print("Quick: a tenth of the data, one round. Not for publication.")

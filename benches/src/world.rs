@@ -151,7 +151,10 @@ impl World {
     pub fn restore(&self, store: &dyn ObjectStore, target: &Path) -> Result<RestoreReport, EngineError> {
         let vault = Vault::open(self.access(store), &self.key, None)?;
         let snapshot = vault.select("latest")?;
-        let options = RestoreOptions { worker_count: self.worker_count, ..RestoreOptions::default() };
+        // As many as Linux lets a process have that asks for more; frames are opened again and again if it is few.
+        let open_file_count_max = 1 << 16;
+        let options =
+            RestoreOptions { worker_count: self.worker_count, open_file_count_max, ..RestoreOptions::default() };
         restore(&vault, &snapshot, target, &options, &mut Quiet)
     }
 

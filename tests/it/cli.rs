@@ -10,6 +10,7 @@ mod interrupts;
 mod keys;
 mod messages;
 mod profiles;
+mod reading;
 mod recording;
 mod settings;
 mod snapshots;

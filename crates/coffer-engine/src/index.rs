@@ -5,16 +5,17 @@
 //! cache says.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use coffer_crypto::DomainKeys;
-use coffer_format::id::{ChunkId, DomainId, SegmentId, VaultId, hex};
+use coffer_format::id::{ChunkId, DomainId, PackId, SegmentId, VaultId, hex};
 use coffer_format::index::{ChunkRow, PackRow, SEGMENT_HEAD_LEN, SegmentHead, read_frame_row};
 use coffer_format::limits::INDEX_LEN_MAX;
-use coffer_format::object::ObjectName;
+use coffer_format::object::{ObjectName, PACKS_PREFIX};
 use coffer_format::pack::{Directory, FramePlace};
 use coffer_pipeline::segment::{PageAnswer, SegmentReader, SegmentTable, find_in_page};
-use coffer_store::ObjectStore;
+use coffer_store::{ListItem, ObjectStore};
 
 use crate::access::key_of;
 use crate::cache::Cache;
@@ -70,6 +71,8 @@ pub(crate) struct Index<'a> {
     /// The segment of each place in the lookup table.
     places_of: Vec<Option<usize>>,
     cache: Option<&'a Cache>,
+    /// The packs that the store lists, with their lengths, where that was asked for: rows that lead to others do not count.
+    present: Option<HashMap<PackId, u64>>,
     /// Places found in pack directories, for chunks whose segments are damaged.
     recovered: HashMap<[u8; 20], Vec<Place>>,
 }
@@ -95,6 +98,7 @@ impl<'a> Index<'a> {
             lookup_count: 0,
             places_of: Vec::new(),
             cache,
+            present: None,
             recovered,
         };
         for (id, len) in segments {
@@ -265,12 +269,32 @@ impl<'a> Index<'a> {
         self.lookup.take().is_some()
     }
 
+    /// Lists the packs of the store: a chunk whose packs are all lost, or of another length than the index says, is contained no more.
+    pub(crate) fn check_packs(&mut self) -> Result<(), EngineError> {
+        let mut present = HashMap::new();
+        self.store.list(PACKS_PREFIX, None, &mut |item: ListItem| {
+            if let Some(ObjectName::Pack(id)) = ObjectName::parse(&item.name) {
+                present.insert(id, item.len);
+            }
+            ControlFlow::Continue(())
+        })?;
+        self.present = Some(present);
+        Ok(())
+    }
+
+    /// Whether the pack that a row leads to is there, as far as that was looked at.
+    fn is_present(&self, segment: usize, row: &ChunkRow) -> bool {
+        self.present.as_ref().is_none_or(|present| {
+            self.place_of(segment, row).is_some_and(|place| present.get(&place.pack.id) == Some(&place.pack.len))
+        })
+    }
+
     /// Whether a live segment gives a place for the chunk.
     pub(crate) fn contains(&mut self, id: &ChunkId) -> Result<bool, EngineError> {
         for segment in self.candidates(id) {
             match self.find_row(segment, id) {
-                Ok(Some(_)) => return Ok(true),
-                Ok(None) => {}
+                Ok(Some(row)) if self.is_present(segment, &row) => return Ok(true),
+                Ok(_) => {}
                 Err(error) => return Err(unusable(self.segments[segment].id, error)),
             }
         }

@@ -4,6 +4,7 @@
 //! A filter narrows what a selector may name: `latest` is the latest of the snapshots that it admits, and an id that it does not admit
 //! names nothing. As of a time, the latest is meaningful only within one origin (host and sources), so more than one is refused.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::str::FromStr;
 
@@ -241,7 +242,15 @@ impl Vault<'_> {
     ) -> Result<Selection, EngineError> {
         let live = self.state().snapshots.iter().filter(|snapshot| !snapshot.forgotten);
         let states: Vec<_> = live.copied().collect();
-        choose(&states, selector, filter, &mut |state| self.snapshot(state))
+        if filter.at_ns.is_none() {
+            return choose(&states, selector, filter, &mut |state| self.snapshot(state));
+        }
+        // All of them are asked for: together they come at the price of a few objects.
+        let mut loaded: HashMap<_, _> =
+            self.snapshots().into_iter().map(|(state, snapshot)| (state.id, snapshot)).collect();
+        choose(&states, selector, filter, &mut |state| {
+            loaded.remove(&state.id).unwrap_or_else(|| self.snapshot(state))
+        })
     }
 }
 

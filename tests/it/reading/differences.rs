@@ -497,28 +497,6 @@ fn of_what_cannot_be_read_nothing_is_claimed() {
     assert!(partial > 10 && nothing > 0, "{partial} with a leaf lost, {nothing} with a root");
 }
 
-#[test]
-fn what_cannot_be_read_in_a_directory_is_neither_gone_nor_the_same() {
-    if rustix::process::geteuid().is_root() {
-        // Permissions do not keep root out, but a directory of another kind of trouble is hard to come by: what is tested below
-        // is tested where tests run as somebody else.
-        println!("skipped: root may read everything");
-        return;
-    }
-    let vaulted = Vaulted::new();
-    let path = |name: &str| vaulted.source().join(name);
-    fs::create_dir(path("d")).unwrap();
-    fs::write(path("d/a"), "a").unwrap();
-    fs::write(path("e"), "e").unwrap();
-    vaulted.save();
-    fs::remove_file(path("e")).unwrap();
-    fs::set_permissions(path("d"), PermissionsExt::from_mode(0)).unwrap();
-    let (found, report) = vaulted.diff_directory(vaulted.place.path(), &DirectoryOptions::default());
-    fs::set_permissions(path("d"), PermissionsExt::from_mode(0o755)).unwrap();
-    assert_eq!(found, shown(&[("src/d", '!'), ("src/e", '-')]));
-    assert_eq!((report.uncompared_count, report.lost), (1, false));
-}
-
 /// The store is only read.
 #[test]
 fn nothing_is_written() {

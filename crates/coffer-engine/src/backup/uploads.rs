@@ -133,13 +133,17 @@ impl<'v, 'a, 'scope, 'env> Uploads<'v, 'a, 'scope, 'env> {
         let trusted = |(id, _): &(SegmentId, u64)| !distrusted.contains(id);
         let segments: Vec<_> = Index::segments_of(vault.state(), domain).filter(trusted).collect();
         let relied_upon = segments.iter().map(|(id, _)| *id).collect();
-        let index = Index::open(
+        let mut index = Index::open(
             vault.access.store,
             vault.id(),
             vault.domain_keys(&domain)?,
             segments,
             vault.access.cache,
         );
+        if options.force {
+            // Whoever reads everything again wants what was lost to be there again.
+            index.check_packs()?;
+        }
         let keys = vault.domain_keys(&domain)?;
         let now = vault.access.clock.monotonic_ns();
         Ok(Self {
