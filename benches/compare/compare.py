@@ -285,6 +285,9 @@ def measure_stream(tools, options, meter, figures, failures):
             try:
                 source = f"/proc/self/fd/{producer.stdout.fileno()}"
                 entry = meter.run([command], tool.environment, options.work, stdin=source)
+                producer.stdout.close()
+                if producer.wait() != 0:
+                    raise StepFailed("the stream was not read to its end")
                 entry["stored_bytes"] = tree_bytes(tool.store())
                 figures.add("stream", tool.name, name, entry)
             except StepFailed as error:

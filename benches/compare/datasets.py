@@ -221,5 +221,6 @@ if __name__ == "__main__":
     try:
         stream(int(sys.argv[1]), sys.stdout.buffer)
     except BrokenPipeError:
-        # Whoever reads has ended, and says why itself.
+        # Whoever reads has ended before the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

@@ -185,7 +185,8 @@ class Rustic(Tool):
         return Work([*self.base(), "cat", "config"])
 
     def stream_command(self):
-        return [*self.base(), "backup", "-"]
+        # Without this a stream of the same name would be taken for unchanged, and not be read.
+        return [*self.base(), "backup", "--force", "-"]
 
 
 class Borg(Tool):

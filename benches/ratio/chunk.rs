@@ -25,8 +25,12 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
     Bench::rate("memcpy", LEN, Box::new(|| black_box(&mut copy).copy_from_slice(black_box(&bytes))));
     for chunk_len in [1 << 20, 16 << 10, 900] {
         let key = [5; 32];
-        let id = |part: &[u8]| drop(black_box(keys.domain.data_id(part)));
-        let raw = |part: &[u8]| drop(black_box(blake3::keyed_hash(&key, part)));
+        let id = |part: &[u8]| {
+            black_box(keys.domain.data_id(part));
+        };
+        let raw = |part: &[u8]| {
+            black_box(blake3::keyed_hash(&key, part));
+        };
         Bench::compare(
             &format!("id of chunks of {chunk_len} bytes : keyed BLAKE3"),
             LEN,
@@ -36,15 +40,25 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
     }
     for path in Path::available() {
         let chunker = Chunker::with_path(ChunkerParams::default(), &[6; 16], path)?;
-        Bench::rate(&format!("pcc over a slice, {path}"), LEN, Box::new(|| drop(black_box(cut_slice(&chunker, &bytes)))));
+        Bench::rate(
+            &format!("pcc over a slice, {path}"),
+            LEN,
+            Box::new(|| {
+                black_box(cut_slice(&chunker, &bytes));
+            }),
+        );
     }
     let chunker = Chunker::new(ChunkerParams::default(), &[6; 16]);
     let mut buffer = Vec::new();
     Bench::compare(
         "pcc over a stream read 1 MiB at a time : a slice",
         LEN,
-        Box::new(|| drop(black_box(cut_stream(&chunker, &bytes, &mut buffer)))),
-        vec![Box::new(|| drop(black_box(cut_slice(&chunker, &bytes))))],
+        Box::new(|| {
+            black_box(cut_stream(&chunker, &bytes, &mut buffer));
+        }),
+        vec![Box::new(|| {
+            black_box(cut_slice(&chunker, &bytes));
+        })],
     );
     Ok(())
 }

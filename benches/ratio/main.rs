@@ -31,10 +31,7 @@ impl Bench {
 
     fn heading(title: &str) {
         println!("\n{title}");
-        println!(
-            "{:<52} {:>9} {:>12} {:>10}",
-            "stage", "GB/s", "primitives", "time ratio"
-        );
+        println!("{:<52} {:>9} {:>12} {:>10}", "stage", "GB/s", "primitives", "time ratio");
     }
 
     /// Measures `stage` beside `parts`, which do together what it has to do at least, over `bytes` bytes.

@@ -64,7 +64,11 @@ impl Frames {
                 let mut scratch = self.payload.clone();
                 move || scratch.iter_mut().for_each(|payload| drop(black_box(gcm.seal(payload))))
             }),
-            Box::new(|| self.payload.iter().for_each(|payload| drop(black_box(blake3::hash(payload))))),
+            Box::new(|| {
+                self.payload.iter().for_each(|payload| {
+                    black_box(blake3::hash(payload));
+                })
+            }),
         ];
         works.push(if self.is_compressed {
             Box::new(move || {
@@ -75,7 +79,9 @@ impl Frames {
         } else {
             // What is stored as it is has to get into the pack all the same.
             let mut out = vec![0; FRAME_LEN];
-            Box::new(move || self.plain.iter().for_each(|frame| black_box(&mut out[..frame.len()]).copy_from_slice(frame)))
+            Box::new(move || {
+                self.plain.iter().for_each(|frame| black_box(&mut out[..frame.len()]).copy_from_slice(frame))
+            })
         });
         Ok(works)
     }
@@ -105,7 +111,11 @@ impl Frames {
     /// The primitive that names chunks of about `chunk_len` bytes.
     pub(crate) fn naming(&self, chunk_len: usize) -> Work<'_> {
         let chunks = move || self.plain.iter().flat_map(move |frame| frame.chunks(chunk_len));
-        Box::new(move || chunks().for_each(|chunk| drop(black_box(blake3::keyed_hash(&[5; 32], chunk)))))
+        Box::new(move || {
+            chunks().for_each(|chunk| {
+                black_box(blake3::keyed_hash(&[5; 32], chunk));
+            })
+        })
     }
 }
 
@@ -113,7 +123,8 @@ fn of_kind(kind: Kind) -> Result<()> {
     let keys = Keys::new(4)?;
     let bytes = kind.bytes(4, LEN);
     let frames = Frames::of(&bytes, kind)?;
-    let rows: Vec<Vec<ChunkRef>> = bytes.chunks(FRAME_LEN).map(|frame| keys.chunks(frame, CHUNK_LEN)).collect();
+    let rows: Vec<Vec<ChunkRef>> =
+        bytes.chunks(FRAME_LEN).map(|frame| keys.chunks(frame, CHUNK_LEN)).collect();
     let compressor = RefCell::new(Compressor::new(Compression::Auto)?);
     let reader = RefCell::new(FrameReader::new()?);
     let buffer = RefCell::new(Vec::new());

@@ -40,7 +40,8 @@ pub(crate) struct RawZstd {
 
 impl RawZstd {
     pub(crate) fn new(level: i32) -> Result<Self> {
-        let (compressor, decompressor) = (zstd::bulk::Compressor::new(level)?, zstd::bulk::Decompressor::new()?);
+        let (compressor, decompressor) =
+            (zstd::bulk::Compressor::new(level)?, zstd::bulk::Decompressor::new()?);
         Ok(Self { compressor, decompressor, out: Vec::new() })
     }
 

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::thread::available_parallelism;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use coffer_benches::data::{Kind, grow_tree};
 use coffer_benches::stopwatch::{Work, medians};
 use coffer_benches::world::World;
@@ -47,7 +47,8 @@ fn sum_ms(mut works: Vec<Work<'_>>) -> f64 {
 
 fn of(kind: Kind, len: usize, file_len: usize, cores: usize) -> Result<()> {
     let place = scratch()?;
-    let (source, target, cache) = (place.path().join("source"), place.path().join("target"), place.path().join("cache"));
+    let (source, target, cache) =
+        (place.path().join("source"), place.path().join("target"), place.path().join("cache"));
     fs::create_dir(&source)?;
     let bytes = grow_tree(&source, kind, 7, len, file_len)?;
 
@@ -62,7 +63,9 @@ fn of(kind: Kind, len: usize, file_len: usize, cores: usize) -> Result<()> {
     let naming = sum_ms(vec![frames.naming(chunk_len)]);
     let (writing, reading) = (sum_ms(frames.writing()?), sum_ms(frames.reading()?));
     let stored = sum_ms(vec![Box::new(|| {
-        frames.payload.iter().for_each(|payload| drop(black_box(blake3::hash(payload))));
+        frames.payload.iter().for_each(|payload| {
+            black_box(blake3::hash(payload));
+        });
     })]);
     let bounds = [
         ("backup", copying + naming + writing + reading + naming),
@@ -79,21 +82,21 @@ fn of(kind: Kind, len: usize, file_len: usize, cores: usize) -> Result<()> {
         let world = World::new(7, &cache.join(round.to_string()), cores)?;
         let (store, other) = (MemoryStore::new(), MemoryStore::new());
         world.init(&store)?;
-        let mut timed = |at: usize, work: &mut dyn FnMut() -> Result<()>| -> Result<()> {
+        let mut timed = |at: usize, work: &mut dyn FnMut() -> Result<bool>| -> Result<()> {
             let begun = Instant::now();
-            work()?;
+            ensure!(work()?, "an operation did not do all that it should");
             times[at].push(begun.elapsed().as_secs_f64() * 1e3);
             Ok(())
         };
-        timed(0, &mut || Ok(drop(world.backup(&store, &source, true)?)))?;
-        timed(5, &mut || Ok(drop(world.backup(&store, &source, true)?)))?;
-        timed(2, &mut || Ok(drop(world.restore(&store, &target)?)))?;
-        timed(3, &mut || Ok(drop(world.verify(&store)?)))?;
-        timed(4, &mut || Ok(drop(world.verify_deep(&store)?)))?;
+        timed(0, &mut || Ok(world.backup(&store, &source, true)?.error_count == 0))?;
+        timed(5, &mut || Ok(world.backup(&store, &source, true)?.error_count == 0))?;
+        timed(2, &mut || Ok(world.restore(&store, &target)?.error_count == 0))?;
+        timed(3, &mut || Ok(world.verify(&store)?.is_clean()))?;
+        timed(4, &mut || Ok(world.verify_deep(&store)?.is_clean()))?;
         fs::remove_dir_all(&target)?;
         let world = World::new(8, &cache.join(format!("{round}-other")), cores)?;
         world.init(&other)?;
-        timed(1, &mut || Ok(drop(world.backup(&other, &source, false)?)))?;
+        timed(1, &mut || Ok(world.backup(&other, &source, false)?.error_count == 0))?;
     }
     let median = |times: &mut Vec<f64>| {
         times.sort_by(f64::total_cmp);

@@ -6,8 +6,8 @@ use std::sync::atomic::AtomicBool;
 use coffer_crypto::rng::{SeededRng, array};
 use coffer_crypto::{DomainKeys, SealingKeyPair, VaultKey};
 use coffer_engine::{
-    Access, BackupObserver, BackupOptions, BackupReport, Cache, Clock, EngineError, InitOptions, RestoreObserver,
-    RestoreOptions, RestoreReport, Vault, backup, init, restore,
+    Access, BackupObserver, BackupOptions, BackupReport, Cache, Clock, EngineError, InitOptions,
+    RestoreObserver, RestoreOptions, RestoreReport, Vault, backup, init, restore,
 };
 use coffer_format::header::{ChunkerSpec, StoreMode};
 use coffer_format::id::{DomainId, VaultId};
@@ -108,7 +108,13 @@ impl World {
     }
 
     fn access<'a>(&'a self, store: &'a dyn ObjectStore) -> Access<'a> {
-        Access { store, clock: &StillClock, rng: &self.rng, cache: Some(&self.cache), interrupt: &self.interrupt }
+        Access {
+            store,
+            clock: &StillClock,
+            rng: &self.rng,
+            cache: Some(&self.cache),
+            interrupt: &self.interrupt,
+        }
     }
 
     /// Makes a vault with the default chunker.
@@ -153,8 +159,11 @@ impl World {
         let snapshot = vault.select("latest")?;
         // As many as Linux lets a process have that asks for more; frames are opened again and again if it is few.
         let open_file_count_max = 1 << 16;
-        let options =
-            RestoreOptions { worker_count: self.worker_count, open_file_count_max, ..RestoreOptions::default() };
+        let options = RestoreOptions {
+            worker_count: self.worker_count,
+            open_file_count_max,
+            ..RestoreOptions::default()
+        };
         restore(&vault, &snapshot, target, &options, &mut Quiet)
     }
 

@@ -85,7 +85,9 @@ mod allocations {
     }
 }
 
-const STAGES: &[(&str, fn(&Session) -> Result<()>)] = &[
+type Stage = fn(&Session) -> Result<()>;
+
+const STAGES: &[(&str, Stage)] = &[
     ("chunker", chunker),
     ("chunk-ids", chunk_ids),
     ("compress", compress),
@@ -109,7 +111,11 @@ struct Session {
 
 impl Session {
     /// Does the work that counts.
-    fn measure<R>(&self, requests: &dyn Fn() -> RequestCounts, work: impl FnOnce() -> Result<R>) -> Result<()> {
+    fn measure<R>(
+        &self,
+        requests: &dyn Fn() -> RequestCounts,
+        work: impl FnOnce() -> Result<R>,
+    ) -> Result<()> {
         if !self.is_real {
             return Ok(());
         }

@@ -1,6 +1,6 @@
 //! Where chunks are: lookups in the live index segments of one dedup domain.
 //!
-//! Segments are never loaded whole. Their pack and frame tables are (12 bytes for every 2 MiB of data); of their chunk tables only pages
+//! Segments are never loaded whole. Their pack and frame tables are (12 bytes for every 4 MiB of data); of their chunk tables only pages
 //! that a lookup needs, kept in a cache of bounded size. Which segments to ask at all, and that a chunk is in none, a table in the local
 //! cache says.
 
@@ -285,7 +285,8 @@ impl<'a> Index<'a> {
     /// Whether the pack that a row leads to is there, as far as that was looked at.
     fn is_present(&self, segment: usize, row: &ChunkRow) -> bool {
         self.present.as_ref().is_none_or(|present| {
-            self.place_of(segment, row).is_some_and(|place| present.get(&place.pack.id) == Some(&place.pack.len))
+            self.place_of(segment, row)
+                .is_some_and(|place| present.get(&place.pack.id) == Some(&place.pack.len))
         })
     }
 

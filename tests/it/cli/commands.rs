@@ -128,7 +128,21 @@ fn help_and_version_are_printed_for_every_command() {
     desk.bare("--version").expect(0).says(concat!("coffer ", env!("CARGO_PKG_VERSION")));
     desk.bare("--help").expect(0).says("Exit codes").says("Usage: coffer ");
     desk.bare("help").expect(0);
-    for command in ["init", "backup", "snapshots", "ls", "find", "cat", "dump", "diff", "restore", "verify", "stats", "keys", "doctor"] {
+    for command in [
+        "init",
+        "backup",
+        "snapshots",
+        "ls",
+        "find",
+        "cat",
+        "dump",
+        "diff",
+        "restore",
+        "verify",
+        "stats",
+        "keys",
+        "doctor",
+    ] {
         desk.bare(&format!("{command} --help")).expect(0).says(&format!("Usage: coffer {command}"));
         desk.bare(&format!("help {command}")).expect(0);
     }

@@ -63,7 +63,7 @@ pub(crate) struct BackupArgs {
     /// Snapshot to compare with, instead of the newest one of the same host and paths.
     #[arg(long, value_name = "SNAPSHOT", conflicts_with = "force")]
     parent: Option<String>,
-    /// Read every file, whatever the last snapshot says.
+    /// Read every file, whatever the last snapshot says, and store again what lies in packs that are gone.
     #[arg(short, long)]
     pub(crate) force: bool,
     /// Files may be unchanged though their device or inode number is another.
@@ -72,7 +72,7 @@ pub(crate) struct BackupArgs {
     /// Files may be unchanged though the time of their last inode change is another.
     #[arg(long)]
     ignore_ctime: bool,
-    /// zstd level 1 to 19, "auto" (3, and incompressible data stored as it is), or "off".
+    /// zstd level 1 to 19, "auto" (2, and incompressible data stored as it is), or "off".
     #[arg(long, value_name = "LEVEL", default_value = "auto", value_parser = parse_compression)]
     pub(crate) compression: coffer_pipeline::compress::Compression,
     /// Do not open, decompress and rehash what was sealed before it is stored.

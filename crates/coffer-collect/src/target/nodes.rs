@@ -17,7 +17,7 @@ impl DirectoryTarget {
     /// what could not be applied.
     ///
     /// # Errors
-    /// As [`DirectoryTarget::file`] and [`FileWriter::finish`]; [`CollectError::Unfit`] without a link target.
+    /// As [`DirectoryTarget::file`] and [`FileWriter::finish`](crate::FileWriter::finish); [`CollectError::Unfit`] without a link target.
     pub fn symlink(&mut self, path: &EntryPath, metadata: &Metadata) -> Result<Vec<Warning>, CollectError> {
         let Some(target) = &metadata.link_target else {
             return Err(CollectError::Unfit { path: path.clone(), reason: "no link target is recorded" });
@@ -35,7 +35,7 @@ impl DirectoryTarget {
     /// Makes `path` another name of the entry `first`, in place of what has the name. `first` must be finished.
     ///
     /// # Errors
-    /// As [`DirectoryTarget::file`] and [`FileWriter::finish`]; [`CollectError::Io`] also when the file system has no
+    /// As [`DirectoryTarget::file`] and [`FileWriter::finish`](crate::FileWriter::finish); [`CollectError::Io`] also when the file system has no
     /// hard links or no more of them, and when `first` is not there.
     pub fn hard_link(&mut self, path: &EntryPath, first: &EntryPath) -> Result<(), CollectError> {
         let place = self.enter_parent(path)?;
@@ -60,7 +60,7 @@ impl DirectoryTarget {
     /// Makes the fifo, socket or device `path`, in place of what has the name.
     ///
     /// # Errors
-    /// As [`DirectoryTarget::file`] and [`FileWriter::finish`]; [`CollectError::Unfit`] for another kind, or when
+    /// As [`DirectoryTarget::file`] and [`FileWriter::finish`](crate::FileWriter::finish); [`CollectError::Unfit`] for another kind, or when
     /// `metadata` lacks the number of a device.
     pub fn special(
         &mut self,

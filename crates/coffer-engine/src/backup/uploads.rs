@@ -25,7 +25,7 @@ use crate::index::Index;
 use crate::vault::Vault;
 
 /// A frame is closed when its chunks have this many bytes.
-const DATA_FRAME_LEN: usize = 2 << 20;
+const DATA_FRAME_LEN: usize = 4 << 20;
 /// As [`DATA_FRAME_LEN`], for leaves, nodes and lists, which are read one at a time.
 const META_FRAME_LEN: usize = 512 << 10;
 /// A chunk of this length or more is a frame of its own.

@@ -13,9 +13,8 @@ use coffer_format::path::{compare_paths, is_within};
 use coffer_format::tree::{Content, Hole, Kind, TreeEntry};
 use coffer_pipeline::pack_reader::chunk_id;
 
-use super::{
-    Change, Cursor, DiffItem, DiffReport, DiffVisit, Difference, Head, check_part, counted_size, is_loss,
-};
+use super::cursor::{Cursor, Head};
+use super::{Change, DiffItem, DiffReport, DiffVisit, Difference, check_part, counted_size, is_loss};
 use crate::content::{carrier, metadata};
 use crate::error::EngineError;
 use crate::read::ChunkReader;

@@ -27,7 +27,7 @@ pub(super) enum Role {
 /// Sees the entries of a snapshot.
 pub(super) trait Visitor<'a> {
     fn chunks(&mut self) -> &mut ChunkReader<'a>;
-    /// Called between leaves; an error ends the walk.
+    /// Called between leaves and at the end; an error ends the walk.
     fn check(&mut self) -> Result<(), EngineError>;
     fn entry(&mut self, entry: &TreeEntry, role: Role);
     fn lost(&mut self, subtree: &LostSubtree);
@@ -80,6 +80,8 @@ pub(super) fn walk<'a>(
             }
         }
     }
+    // Whoever stops it at the last entry is told so, and nothing is removed.
+    visitor.check()?;
     if found { Ok(()) } else { Err(EngineError::NoPath { path: path_text(&options.within) }) }
 }
 
