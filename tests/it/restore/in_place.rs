@@ -13,9 +13,9 @@ use crate::support::{assert_same, noise, restore_options, scratch, tree_of};
 const LEN: usize = 6_000_000;
 
 /// A frame of this backup, sealed: what is fetched at the least.
-const FRAME: u64 = (2 << 20) + 4096;
+const FRAME: u64 = (4 << 20) + 4096;
 
-/// One file of several thousand chunks, in three frames.
+/// One file of several thousand chunks, in two frames.
 fn large() -> Backup {
     Backup::of(|src| fs::write(src.join("file"), noise(7, LEN)).unwrap())
 }
