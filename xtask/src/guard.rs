@@ -30,6 +30,11 @@ const LIMITS: &[(&str, u64, u64)] = &[
 /// What depends on compilers and libraries that are not this repository's.
 const OF_THE_SYSTEM: &[&str] = &["copy_instructions", "foreign_instructions"];
 
+/// Copying without the instructions that count as one however much they copy; and long blocks from the system each time, so that it does not
+/// depend on the threads' timing which of them are zero already.
+const TUNABLES: &str = "glibc.cpu.x86_rep_movsb_threshold=1073741824:glibc.cpu.x86_rep_stosb_threshold=1073741824:\
+glibc.malloc.mmap_threshold=65536:glibc.malloc.mmap_max=65536:glibc.malloc.arena_max=1";
+
 type Counts = BTreeMap<String, u64>;
 
 pub(crate) fn run(bless: bool) -> Result<()> {
@@ -114,6 +119,7 @@ fn callgrind(program: &Path, action: &str, stage: &str) -> Result<(Counts, Strin
     let place = std::env::temp_dir().join(format!("coffer-guard-{}.{action}", std::process::id()));
     let mut command = Command::new("valgrind");
     command
+        .env("GLIBC_TUNABLES", TUNABLES)
         .args(["--tool=callgrind", "--quiet", "--compress-strings=no", "--compress-pos=no"])
         .arg(format!("--callgrind-out-file={}", place.display()))
         .arg(program)
