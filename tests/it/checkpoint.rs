@@ -339,3 +339,19 @@ fn others_may_commit_while_a_checkpoint_is_made() {
         assert_clean(&host(), &store.inner, "");
     }
 }
+
+#[test]
+fn an_oversize_object_under_a_remembered_number_locks_nobody_out() {
+    let site = Site::new(40);
+    let store = store_from(site.objects.clone());
+    let cache = scratch();
+    // Junk takes the next number; whoever opens the vault remembers it as the head.
+    let number = replayed(&store).next;
+    store.insert_raw(&format!("log/{number:012}"), vec![1; (8 << 20) + 5]);
+    let remembering = || World { rng: host().rng, ..World::with_cache(SEED, cache.path()) };
+    remembering().open(&store).unwrap();
+    // A stranger goes on and adds a checkpoint.
+    host().backup_with(&store, &site.options()).unwrap();
+    assert!(replayed(&store).last_checkpoint.is_some());
+    same(&remembering().open(&store).unwrap(), &replayed(&store));
+}

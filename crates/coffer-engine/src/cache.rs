@@ -61,20 +61,26 @@ impl Cache {
     pub(crate) fn head(&self, vault: &VaultId) -> Result<Option<Head>, EngineError> {
         let path = self.vault_path(vault, "head");
         let Some(text) = self.read_text(&path)? else { return Ok(None) };
-        let parsed = text.trim().parse().map(Some);
+        let parsed = text.lines().next().unwrap_or_default().trim().parse().map(Some);
         parsed.map_err(|error: coffer_format::FormatError| {
             fail("understand", &path, io::Error::new(io::ErrorKind::InvalidData, error))
         })
     }
 
-    pub(crate) fn set_head(&self, vault: &VaultId, head: &Head) -> Result<(), EngineError> {
+    /// The epoch that the vault was in at that head; 0 if that is not known.
+    pub(crate) fn epoch(&self, vault: &VaultId) -> u32 {
+        let text = self.read_text(&self.vault_path(vault, "head")).ok().flatten().unwrap_or_default();
+        text.lines().nth(1).and_then(|line| line.strip_prefix("epoch ")?.parse().ok()).unwrap_or_default()
+    }
+
+    pub(crate) fn set_head(&self, vault: &VaultId, head: &Head, epoch: u32) -> Result<(), EngineError> {
         // Another process of this machine may have seen more.
         if let Ok(Some(known)) = self.head(vault)
             && known.number >= head.number
         {
             return Ok(());
         }
-        self.replace(&self.vault_path(vault, "head"), format!("{head}\n").as_bytes())
+        self.replace(&self.vault_path(vault, "head"), format!("{head}\nepoch {epoch}\n").as_bytes())
     }
 
     /// Fingerprints of the entries of a snapshot in their order, if they are remembered.

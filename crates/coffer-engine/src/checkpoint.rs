@@ -75,7 +75,7 @@ impl EarlyKey {
             if read.is_ok()
                 && Slot::id(&bytes) == id
                 && let Ok(slot) = Slot::decode(&bytes)
-                && !matches!(slot.kind, SlotKind::Other { .. })
+                && is_cheap(&slot.kind)
             {
                 slots.push((id, slot));
             }
@@ -87,6 +87,15 @@ impl EarlyKey {
 
     fn copy(&self) -> VaultKey {
         VaultKey::from_secret(Secret::new(*self.key.expose()))
+    }
+}
+
+/// Whether a slot that the log has not confirmed is worth trying: anybody who can write to the store may have put it there.
+const fn is_cheap(kind: &SlotKind) -> bool {
+    match kind {
+        SlotKind::KeyFile { .. } => true,
+        SlotKind::Passphrase { memory_kib, passes, .. } => *memory_kib <= 1 << 20 && *passes <= 4,
+        _ => false,
     }
 }
 
@@ -113,6 +122,10 @@ pub(crate) fn short_cut(
             *early = Some(EarlyKey::open(access, vault, root)?);
         }
         let opened = early.as_ref()?;
+        // Whoever knows of a newer epoch does not believe the key of an older one, which may have leaked.
+        if access.cache.is_some_and(|cache| cache.epoch(&vault) > opened.epoch) {
+            return None;
+        }
         let keyring = Arc::new(Keyring::of_newest(opened.epoch, opened.copy()));
         if let Ok(state) = state_of(access, vault, number, &record, keyring) {
             return Some(state);
@@ -221,7 +234,12 @@ impl Vault<'_> {
             for snapshot in state.snapshots.iter().filter(|snapshot| !snapshot.forgotten) {
                 let manifest = match known.get(&snapshot.id) {
                     Some(manifest) => manifest.clone(),
-                    None => self.snapshot(snapshot)?.manifest.encode(),
+                    None => match self.snapshot(snapshot) {
+                        Ok(read) => read.manifest.encode(),
+                        Err(error @ EngineError::Store(_)) => return Err(error),
+                        // What cannot be opened now is not worth a place, and keeps nothing else out.
+                        Err(_) => continue,
+                    },
                 };
                 manifests.push((snapshot.id, manifest));
             }

@@ -124,10 +124,11 @@ impl<'a> Index<'a> {
         if let Some(mut lookup) = self.lookup.take() {
             let place = lookup.begin_segment(id);
             self.fingerprints_of(position, &mut |fingerprints| {
-                lookup.add(place, fingerprints.iter().copied())
+                lookup.extend(place, fingerprints.iter().copied());
             })?;
+            lookup.end_segment();
             self.places_of.push(Some(position));
-            self.lookup = Some(lookup);
+            self.lookup = Some(self.spilled(lookup));
         }
         Ok(())
     }
@@ -216,18 +217,32 @@ impl<'a> Index<'a> {
                 self.fingerprints_of(position, &mut |fingerprints| {
                     lookup.extend(place, fingerprints.iter().copied());
                 })?;
+                lookup.end_segment();
             }
         }
-        lookup.sort();
-        if let Some(cache) = self.cache
-            && lookup.is_worth_writing()
-        {
-            // Without the file the table is made again next time.
-            drop(cache.write_file(&self.vault, &name, &mut |out| lookup.write(out)));
-        }
+        let lookup = self.spilled(lookup);
         self.places_of = lookup.segments().iter().map(|id| positions.get(id).copied()).collect();
         self.lookup = Some(lookup);
         Ok(())
+    }
+
+    /// The same table, written to the local cache if that is worth it, so that its rows need not be in memory.
+    fn spilled(&self, lookup: Lookup) -> Lookup {
+        let Some(cache) = self.cache.filter(|_| lookup.is_worth_writing()) else { return lookup };
+        let name = lookup_name(self.domain.domain());
+        // Without the file the table stays in memory, and is made again next time.
+        if cache.write_file(&self.vault, &name, &mut |out| lookup.write(out)).is_err() {
+            return lookup;
+        }
+        let written = Lookup::open(cache.open_file(&self.vault, &name), |segment| segment.0 != [0; 32]);
+        // Places stay what they were; another process may have written a table of its own meanwhile.
+        let is_same = written.segments().len() == lookup.segments().len()
+            && written
+                .segments()
+                .iter()
+                .zip(lookup.segments())
+                .all(|(now, then)| now == then || now.0 == [0; 32]);
+        if is_same { written } else { lookup }
     }
 
     /// Gives the fingerprints of all chunks that a segment lists, a page at a time.

@@ -7,7 +7,7 @@ use coffer_format::id::{Head, VaultId};
 use coffer_format::limits::{HEADER_LEN_MAX, RECORD_LEN_MAX};
 use coffer_format::log::{LogState, Outcome, StoredRecord};
 use coffer_format::object::{LOG_PREFIX, ObjectName};
-use coffer_format::record::{Details, Record, RecordKind, chain_value};
+use coffer_format::record::{Details, Record, RecordKind, chain_value, chain_value_oversize};
 use coffer_pipeline::record::signature_is_good;
 use coffer_store::{ListItem, ObjectStore, PutOutcome, StoreError};
 
@@ -37,6 +37,8 @@ pub struct Log {
     pub ineffective: Vec<(u64, Outcome)>,
     /// Why this machine could not remember, or recall, what it saw; nothing else suffers from that.
     pub memory_warning: Option<String>,
+    /// The first record that was read: 0, or that of a checkpoint.
+    pub(crate) begins_at: u64,
     /// The number whose chain value is compared with the one remembered, and that value once it was met.
     watched: (Option<u64>, Option<[u8; 32]>),
 }
@@ -76,8 +78,16 @@ impl Log {
         let from = state.next;
         let watched = (remembered.map(|head| head.number), None);
         let ineffective = Vec::new();
-        let mut log =
-            Self { vault, header, header_recovered, state, ineffective, memory_warning: None, watched };
+        let mut log = Self {
+            vault,
+            header,
+            header_recovered,
+            state,
+            ineffective,
+            memory_warning: None,
+            begins_at: from,
+            watched,
+        };
         log.extend(store)?;
         log.look_at(store, &listed)?;
         if log.state.next == 0 {
@@ -182,7 +192,7 @@ impl Log {
         let (Some(cache), Some(head)) = (access.cache, self.head()) else { return };
         let done = cache
             .set_location(&access.store.url(), &self.vault)
-            .and_then(|()| cache.set_head(&self.vault, &head));
+            .and_then(|()| cache.set_head(&self.vault, &head, self.state.epoch()));
         if let Err(error) = done {
             self.memory_warning = Some(format!("the head cannot be remembered: {}", explain(&error)));
         }
@@ -268,6 +278,11 @@ fn chain_value_of(store: &dyn ObjectStore, number: u64) -> Result<Option<[u8; 32
     match store.read(&key_of(ObjectName::Record(number))?, RECORD_LEN_MAX, &mut bytes) {
         Ok(()) => Ok(Some(chain_value(&bytes))),
         Err(error) if error.is_not_found() => Ok(None),
+        Err(StoreError::TooLong { len, .. }) => {
+            bytes.resize(usize::try_from(RECORD_LEN_MAX).unwrap_or(usize::MAX), 0);
+            store.read_range(&key_of(ObjectName::Record(number))?, 0, &mut bytes)?;
+            Ok(Some(chain_value_oversize(&bytes, len)))
+        }
         Err(error) => Err(error.into()),
     }
 }

@@ -23,6 +23,8 @@ const BLOCK_ROW_COUNT: usize = 340;
 const BLOCK_CACHE_COUNT_MAX: usize = 256;
 /// A table of fewer rows is not worth a file.
 const FILE_ROW_COUNT_MIN: usize = 4096;
+/// Longer runs are not merged any more: that would need twice their memory.
+const MERGED_ROW_COUNT_MAX: usize = 1 << 20;
 /// Segments that a table may name: more than any vault has, and a bound before memory is taken.
 const SEGMENT_COUNT_MAX: u64 = 1 << 24;
 /// Rows that a table may have.
@@ -36,6 +38,55 @@ pub(crate) fn fingerprint(prefix: &[u8]) -> u64 {
 /// A row: fingerprint, and the segment's place in the list of segments.
 type Row = (u64, u32);
 
+/// Rows in memory in ascending order, 12 bytes each.
+#[derive(Debug, Default)]
+struct Run {
+    fingerprints: Vec<u64>,
+    segments: Vec<u32>,
+}
+
+impl Run {
+    const fn len(&self) -> usize {
+        self.fingerprints.len()
+    }
+
+    fn push(&mut self, row: Row) {
+        self.fingerprints.push(row.0);
+        self.segments.push(row.1);
+    }
+
+    fn row(&self, position: usize) -> Option<Row> {
+        Some((*self.fingerprints.get(position)?, *self.segments.get(position)?))
+    }
+
+    fn find(&self, fingerprint: u64, found: &mut Vec<u32>) {
+        let from = self.fingerprints.partition_point(|known| *known < fingerprint);
+        let count = self.fingerprints[from..].iter().take_while(|known| **known == fingerprint).count();
+        found.extend_from_slice(&self.segments[from..from + count]);
+    }
+
+    fn merge(one: &Self, other: &Self) -> Self {
+        let mut merged = Self {
+            fingerprints: Vec::with_capacity(one.len() + other.len()),
+            segments: Vec::with_capacity(one.len() + other.len()),
+        };
+        let (mut a, mut b) = (0, 0);
+        loop {
+            match (one.row(a), other.row(b)) {
+                (Some(first), second) if second.is_none_or(|second| first <= second) => {
+                    merged.push(first);
+                    a += 1;
+                }
+                (_, Some(second)) => {
+                    merged.push(second);
+                    b += 1;
+                }
+                _ => return merged,
+            }
+        }
+    }
+}
+
 /// The table: what is in the file, and what was added since.
 #[derive(Debug, Default)]
 pub(crate) struct Lookup {
@@ -43,10 +94,8 @@ pub(crate) struct Lookup {
     /// Rows of each segment.
     row_counts: Vec<u64>,
     file: Option<Table>,
-    /// Rows that are not in the file, sorted.
-    recent: Vec<Row>,
-    /// Rows that were added while others were looked up.
-    added: BTreeMap<u64, Vec<u32>>,
+    /// Rows that are not in the file. Runs of like length are merged, so they are few.
+    runs: Vec<Run>,
 }
 
 impl Lookup {
@@ -70,26 +119,35 @@ impl Lookup {
     pub(crate) fn begin_segment(&mut self, segment: SegmentId) -> u32 {
         self.segments.push(segment);
         self.row_counts.push(0);
+        self.runs.push(Run::default());
         u32::try_from(self.segments.len() - 1).unwrap_or(u32::MAX)
     }
 
-    /// Takes rows; [`Self::sort`] comes after the last.
+    /// Takes rows of the segment that was begun last. [`Self::end_segment`] comes after the last of them.
     pub(crate) fn extend(&mut self, segment: u32, fingerprints: impl Iterator<Item = u64>) {
-        let before = self.recent.len();
-        self.recent.extend(fingerprints.map(|fingerprint| (fingerprint, segment)));
+        let Some(run) = self.runs.last_mut() else { return };
+        let before = run.len();
+        fingerprints.for_each(|fingerprint| run.push((fingerprint, segment)));
         if let Some(count) = self.row_counts.get_mut(segment as usize) {
-            *count += (self.recent.len() - before) as u64;
+            *count += (run.len() - before) as u64;
         }
     }
 
-    /// Makes what was taken ready to be looked up.
-    pub(crate) fn sort(&mut self) {
-        self.recent.sort_unstable();
-    }
-
-    /// Takes the rows of a segment that was added while the table is in use.
-    pub(crate) fn add(&mut self, segment: u32, fingerprints: impl Iterator<Item = u64>) {
-        fingerprints.for_each(|fingerprint| self.added.entry(fingerprint).or_default().push(segment));
+    /// Makes the rows of the segment that was begun last ready to be looked up.
+    pub(crate) fn end_segment(&mut self) {
+        if let Some(run) = self.runs.last_mut() {
+            // All of one segment; they come ascending, unless somebody's segment is not what it should be.
+            run.fingerprints.sort_unstable();
+        }
+        while let [.., before, last] = self.runs.as_slice()
+            && before.len() + last.len() <= MERGED_ROW_COUNT_MAX
+            && before.len() <= 2 * last.len()
+        {
+            let merged = Run::merge(before, last);
+            self.runs.truncate(self.runs.len() - 2);
+            self.runs.push(merged);
+        }
+        self.runs.retain(|run| run.len() > 0);
     }
 
     /// The places of the segments that may list a chunk, ascending, none twice.
@@ -99,28 +157,30 @@ impl Lookup {
             // A file that cannot be read any more answers nothing.
             drop(table.find(fingerprint, &mut found));
         }
-        let from = self.recent.partition_point(|row| row.0 < fingerprint);
-        found.extend(self.recent[from..].iter().take_while(|row| row.0 == fingerprint).map(|row| row.1));
-        found.extend(self.added.get(&fingerprint).into_iter().flatten());
+        self.runs.iter().for_each(|run| run.find(fingerprint, &mut found));
         found.sort_unstable();
         found.dedup();
         found.retain(|segment| (*segment as usize) < self.segments.len());
         found
     }
 
-    /// Whether writing the table out now spares the next ones more than it costs.
+    fn in_memory(&self) -> usize {
+        self.runs.iter().map(Run::len).sum()
+    }
+
+    /// Whether writing the table out now spares the next ones, or memory, more than it costs.
     pub(crate) fn is_worth_writing(&self) -> bool {
         let in_file = self.file.as_ref().map_or(0, |table| table.row_count);
-        self.recent.len() >= FILE_ROW_COUNT_MIN.max(in_file / 8)
+        self.in_memory() >= FILE_ROW_COUNT_MIN.max(in_file / 8)
             || self.file.as_ref().is_some_and(|table| table.dead_count * 4 > in_file)
     }
 
-    /// Writes the whole table out, but for rows of segments that are not live any more and rows that came by [`Self::add`].
+    /// Writes the whole table out, but for rows of segments that are not live any more.
     pub(crate) fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         let mut out = BufWriter::with_capacity(1 << 20, out);
         let is_dead = |segment: u32| self.file.as_ref().is_some_and(|table| table.dead.contains(&segment));
         let in_file = self.file.as_ref().map_or(0, |table| table.row_count - table.dead_count);
-        let row_count = in_file + self.recent.len();
+        let row_count = in_file + self.in_memory();
         out.write_all(MAGIC)?;
         out.write_all(&(self.segments.len() as u64).to_le_bytes())?;
         out.write_all(&(row_count as u64).to_le_bytes())?;
@@ -133,30 +193,33 @@ impl Lookup {
         }
         let mut fences = Vec::with_capacity(row_count.div_ceil(BLOCK_ROW_COUNT));
         let mut written = 0_usize;
-        let mut write = |row: Row| {
-            if written.is_multiple_of(BLOCK_ROW_COUNT) {
-                fences.push(row.0);
-            }
-            written += 1;
-            out.write_all(&row.0.to_le_bytes())?;
-            out.write_all(&row.1.to_le_bytes())
-        };
         let mut old = self.file.as_ref().map(Rows::new);
         let mut next_old = || match &mut old {
             Some(rows) => rows.next_where(|row| !is_dead(row.1)),
             None => Ok(None),
         };
-        let mut before = next_old()?;
-        for &row in &self.recent {
-            while let Some(smaller) = before.filter(|before| *before <= row) {
-                write(smaller)?;
-                before = next_old()?;
+        let mut from_file = next_old()?;
+        let mut positions = vec![0; self.runs.len()];
+        loop {
+            let heads = self.runs.iter().zip(&positions).enumerate();
+            let heads = heads.filter_map(|(number, (run, position))| Some((run.row(*position)?, number)));
+            let row = match (heads.min(), from_file) {
+                (Some((row, number)), old) if old.is_none_or(|old| row < old) => {
+                    positions[number] += 1;
+                    row
+                }
+                (_, Some(row)) => {
+                    from_file = next_old()?;
+                    row
+                }
+                _ => break,
+            };
+            if written.is_multiple_of(BLOCK_ROW_COUNT) {
+                fences.push(row.0);
             }
-            write(row)?;
-        }
-        while let Some(row) = before {
-            write(row)?;
-            before = next_old()?;
+            written += 1;
+            out.write_all(&row.0.to_le_bytes())?;
+            out.write_all(&row.1.to_le_bytes())?;
         }
         if written != row_count {
             return Err(io::Error::other("the table has other rows than it says"));

@@ -248,9 +248,11 @@ impl Vault<'_> {
         // All of them are asked for: together they come at the price of a few objects.
         let mut loaded: HashMap<_, _> =
             self.snapshots().into_iter().map(|(state, snapshot)| (state.id, snapshot)).collect();
-        choose(&states, selector, filter, &mut |state| {
+        let chosen = choose(&states, selector, filter, &mut |state| {
             loaded.remove(&state.id).unwrap_or_else(|| self.snapshot(state))
-        })
+        })?;
+        // The one that is used is read from its own record, so that damage to that shows.
+        Ok(Selection { snapshot: self.snapshot(&chosen.snapshot.state)?, ..chosen })
     }
 }
 

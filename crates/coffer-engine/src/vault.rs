@@ -73,6 +73,13 @@ impl<'a> Vault<'a> {
         let log = Log::read_from(&access, expected, &mut |vault, listed| {
             short_cut(&access, vault, root, listed, &mut early)
         })?;
+        // A key from a slot that is not current says nothing about the state that it vouched for.
+        let log = match &early {
+            Some(key) if log.begins_at > 0 && !log.state.slots.contains(&key.slot) => {
+                Log::read(&access, expected)?
+            }
+            _ => log,
+        };
         let read = log.vault;
         // A damaged header may still read as one, of a vault that is not there. Where nothing else tells which vault is meant, the copy
         // in record 0 is tried, and the key decides.
