@@ -1,10 +1,12 @@
 //! Backup: what is left out, what is compared, what is only tried, streams, and sources that are hard to copy.
 
+mod again;
 mod compare;
 mod dry_run;
 mod excludes;
 mod faithful;
 mod long_paths;
+mod moving;
 mod sparse;
 mod streams;
 mod unchanged;

@@ -2,6 +2,7 @@
 //! mean harm.
 
 pub(crate) mod by_hand;
+mod deleting;
 mod hostile;
 mod in_place;
 mod oddities;
@@ -10,5 +11,6 @@ mod parts;
 mod stopped;
 mod stored;
 mod swapped;
+mod troubles;
 mod typed;
 mod written;

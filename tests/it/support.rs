@@ -168,3 +168,17 @@ pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
     SeededRng::new(seed).fill(&mut bytes).unwrap();
     bytes
 }
+
+/// Whether a program that a test needs is on the path; if not, that is said. In continuous integration none is missing.
+pub(crate) fn has_program(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).any(|folder| folder.join(name).is_file());
+    if !found {
+        assert!(
+            std::env::var_os("COFFER_TESTS_REQUIRE_ALL").is_none(),
+            "tests/install-extras.sh was not run"
+        );
+        println!("SKIPPED: there is no program named {name}; tests/install-extras.sh installs it");
+    }
+    found
+}

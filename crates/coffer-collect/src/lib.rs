@@ -51,6 +51,6 @@ pub use patterns::{Patterns, PatternsBuilder, Verdict};
 pub use stream::Stream;
 #[cfg(target_os = "linux")]
 pub use target::{
-    DirectoryTarget, Existing, FilePlace, FileWriter, Lost, OldFile, OwnerRule, Removal, SkipReason,
+    DirectoryTarget, Existing, FilePlace, FileWriter, Listing, Lost, OldFile, OwnerRule, Removal, SkipReason,
     SpecialOutcome, TargetOptions, Warning,
 };

@@ -12,5 +12,5 @@ mod writer;
 pub use directory::DirectoryTarget;
 pub use existing::{Existing, OldFile};
 pub use options::{Lost, OwnerRule, SkipReason, SpecialOutcome, TargetOptions, Warning};
-pub use remove::Removal;
+pub use remove::{Listing, Removal};
 pub use writer::{FilePlace, FileWriter};

@@ -94,6 +94,15 @@ impl<'a> Subject<'a> {
         Ok(names)
     }
 
+    /// The value of an attribute; `None` if it is not there, or cannot be on this file system.
+    pub(crate) fn get(&self, name: &[u8]) -> Result<Option<Vec<u8>>> {
+        match with_buffer(|buffer| self.value(name, buffer), <[u8]>::to_vec) {
+            Ok(value) => Ok(Some(value)),
+            Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// All attributes, sorted by name. One that is removed between listing and reading is left out.
     pub(crate) fn read_all(&self) -> Result<Vec<Xattr>> {
         let names = self.names()?;

@@ -252,9 +252,15 @@ fn a_file_that_changes_is_told_from_one_that_does_not() {
     fs::write(at("other"), "y").unwrap();
     fs::rename(at("other"), at("replaced")).unwrap();
     assert!(matches!(by_name("replaced").open(), Err(CollectError::Changed { .. })));
+    content.clear();
+    let again = by_name("replaced").find_again().unwrap();
+    again.open().unwrap().read_to_string(&mut content).unwrap();
+    assert_eq!((again.path(), content.as_str()), (by_name("replaced").path(), "y"));
+    assert_ne!(again.identity(), by_name("replaced").identity());
 
     fs::remove_file(at("removed")).unwrap();
     assert!(matches!(by_name("removed").open(), Err(CollectError::Vanished { .. })));
+    assert!(matches!(by_name("removed").find_again(), Err(CollectError::Vanished { .. })));
 
     fs::remove_file(at("fifo")).unwrap();
     rustix::fs::mknodat(rustix::fs::CWD, at("fifo"), rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
@@ -262,7 +268,9 @@ fn a_file_that_changes_is_told_from_one_that_does_not() {
     fs::remove_file(at("fifo")).unwrap();
     symlink("still", at("fifo")).unwrap();
     assert!(matches!(by_name("fifo").open(), Err(CollectError::Changed { .. })));
+    assert!(matches!(by_name("fifo").find_again(), Err(CollectError::Changed { .. })));
     assert!(matches!(by_name("").open(), Err(CollectError::Unfit { .. })));
+    assert!(matches!(by_name("").find_again(), Err(CollectError::Unfit { .. })));
 }
 
 #[test]

@@ -225,7 +225,7 @@ fn attempt(
         };
         let tree = TreeWriter::new(&tree_keys);
         let files = FileReader::new(chunker, Arc::clone(&options.read_counter));
-        let mut parts = Parts { run, uploads, parent, tree, files };
+        let mut parts = Parts { run, uploads, parent, tree, files, source_count: 0 };
         let outcome = match stream {
             Some(stream) => parts.take_stream(stream, options),
             None => parts.take_all(scope, &sealer.domain, options),

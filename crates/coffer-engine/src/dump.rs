@@ -16,7 +16,7 @@ use crate::content::{FileReader, Piece, carrier, metadata};
 use crate::error::EngineError;
 use crate::read::ChunkReader;
 use crate::restore::chain;
-use crate::tree_reader::{TreeReader, holes, lookup, path_text};
+use crate::tree_reader::{Leaves, TreeReader, holes, lookup, path_text};
 use crate::vault::{Snapshot, Vault};
 
 /// How much of a file is read before it is begun.
@@ -121,7 +121,7 @@ pub fn dump(
         chunks: ChunkReader::new(vault, &snapshot.state.body.domain)?,
         archive,
         report: DumpReport::default(),
-        leaf_path: None,
+        leaves: Leaves::default(),
         left_out: HashMap::new(),
         stand_ins: HashMap::new(),
     };
@@ -139,8 +139,8 @@ struct Dump<'d, 'v> {
     chunks: ChunkReader<'v>,
     archive: Box<dyn ArchiveWriter + 'd>,
     report: DumpReport,
-    /// The last entry that is no directory: nothing can be below it.
-    leaf_path: Option<Vec<u8>>,
+    /// What nothing can be below.
+    leaves: Leaves,
     /// Entries that are not in the archive, and whether that is an error: nothing is linked to them.
     left_out: HashMap<Vec<u8>, bool>,
     /// First paths of hard links that lie outside the part, and the path that stands for each of them.
@@ -181,7 +181,13 @@ impl Dump<'_, '_> {
         for end in ends {
             let found = lookup(root, &self.within[..end], &mut self.chunks);
             // One that cannot be read is left out: whoever unpacks makes it.
-            above.extend(found.ok().flatten().filter(|entry| entry.kind == Kind::Directory));
+            let Some(found) = found.ok().flatten() else { continue };
+            if found.kind == Kind::Directory {
+                above.push(found);
+            } else {
+                // What stands below it is refused.
+                let _ = self.leaves.check(&found);
+            }
         }
         let mut found = self.within.is_empty();
         let mut tree = TreeReader::within(root, self.within.to_vec());
@@ -221,8 +227,7 @@ impl Dump<'_, '_> {
             }
             Err(Stop::Entry(error)) => {
                 self.left_out.insert(entry.path.clone(), true);
-                self.report.degraded |=
-                    matches!(error, EngineError::ChunkLost { .. } | EngineError::Damaged { .. });
+                self.report.degraded |= error.is_damage();
                 self.add_error(path_text(&entry.path), chain(&error));
                 Ok(())
             }
@@ -231,12 +236,7 @@ impl Dump<'_, '_> {
     }
 
     fn add(&mut self, entry: &TreeEntry) -> Result<Archived, Stop> {
-        if self.leaf_path.as_ref().is_some_and(|above| is_within(&entry.path, above)) {
-            return Err(Stop::Entry(EngineError::invalid("it stands below something that is no directory")));
-        }
-        if entry.kind != Kind::Directory {
-            self.leaf_path = Some(entry.path.clone());
-        }
+        self.leaves.check(entry).map_err(Stop::Entry)?;
         let path = EntryPath::new(entry.path.clone())?;
         let Some(first) = &entry.hard_link else { return self.add_own(entry, &path) };
         let is_outside = !is_within(first, self.within);
@@ -253,6 +253,10 @@ impl Dump<'_, '_> {
                     let reason = format!("{target}, which it is a hard link to, is left out");
                     return Err(Stop::Entry(EngineError::invalid(reason)));
                 }
+            }
+            // The first entry may lie in a part of the tree that was lost.
+            if !is_outside {
+                carrier(&self.snapshot.manifest.root, entry, &mut self.chunks)?;
             }
             let metadata = metadata(entry, &mut self.chunks)?;
             if self.archive.hard_link(&path, &target, &metadata)? == Archived::Yes {

@@ -181,6 +181,20 @@ impl EngineError {
         }
     }
 
+    /// Whether it says that the vault is not as it should be, and not only that the store could not be asked.
+    pub(crate) fn is_damage(&self) -> bool {
+        match self {
+            Self::Damaged { .. } | Self::Format(_) | Self::Pipeline(_) => true,
+            Self::ChunkLost { source, .. } => source.as_ref().is_none_or(|source| !source.is_unasked()),
+            _ => false,
+        }
+    }
+
+    /// Whether it says nothing of what is stored.
+    pub(crate) const fn is_unasked(&self) -> bool {
+        matches!(self, Self::Store(_) | Self::Interrupted | Self::WorkerGone)
+    }
+
     pub(crate) fn damaged(
         object: impl ToString,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,

@@ -1,7 +1,7 @@
 //! Where chunks are: lookups in the live index segments of one dedup domain.
 //!
-//! Segments are never loaded whole. Their pack and frame tables are (12 bytes for every 4 MiB of data); of their chunk tables only pages
-//! that a lookup needs, kept in a cache of bounded size. Which segments to ask at all, and that a chunk is in none, a table in the local
+//! Segments are never loaded whole. Their pack tables are (44 bytes for every pack); of their chunk and frame tables only pages that a
+//! lookup needs, kept in a cache of bounded size. Which segments to ask at all, and that a chunk is in none, a table in the local
 //! cache says.
 
 use std::collections::{HashMap, HashSet};
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use coffer_crypto::DomainKeys;
 use coffer_format::id::{ChunkId, DomainId, PackId, SegmentId, VaultId, hex};
 use coffer_format::index::{ChunkRow, PackRow, SEGMENT_HEAD_LEN, SegmentHead, read_frame_row};
-use coffer_format::limits::INDEX_LEN_MAX;
+use coffer_format::limits::{INDEX_LEN_MAX, PAGE_LEN};
 use coffer_format::object::{ObjectName, PACKS_PREFIX};
 use coffer_format::pack::{Directory, FramePlace};
 use coffer_pipeline::segment::{PageAnswer, SegmentReader, SegmentTable, find_in_page};
@@ -22,8 +22,8 @@ use crate::cache::Cache;
 use crate::error::EngineError;
 use crate::lookup::{Lookup, fingerprint};
 
-/// Pages of chunk tables kept opened: 32 MiB.
-const PAGE_CACHE_COUNT_MAX: usize = 2048;
+/// Pages of chunk and frame tables kept opened: 16 MiB.
+const PAGE_CACHE_COUNT_MAX: usize = 1024;
 /// So many questions are put to all segments before a table is made that says which to ask.
 const LOOKUPS_BEFORE_TABLE: u32 = 64;
 /// With fewer segments a reader does without the table.
@@ -51,8 +51,8 @@ struct Segment {
     id: SegmentId,
     reader: SegmentReader,
     packs: Vec<PackRow>,
+    /// Number of frames in the packs before each pack.
     frame_starts: Vec<u32>,
-    frames: Vec<FramePlace>,
 }
 
 /// Lookups in the index segments of one dedup domain.
@@ -64,7 +64,7 @@ pub(crate) struct Index<'a> {
     segments: Vec<Segment>,
     /// Segments that could not be read, and why.
     unreadable: Vec<(SegmentId, EngineError)>,
-    pages: HashMap<(usize, u64), Arc<Vec<u8>>>,
+    pages: HashMap<(usize, SegmentTable, u64), Arc<Vec<u8>>>,
     lookup: Option<Lookup>,
     /// Questions that were answered without a lookup table.
     lookup_count: u32,
@@ -119,6 +119,10 @@ impl<'a> Index<'a> {
     pub(crate) fn add_segment(&mut self, id: SegmentId, len: u64) -> Result<(), EngineError> {
         let name = ObjectName::Segment(id);
         let segment = self.read_segment(id, len).map_err(|error| EngineError::of_object(name, error))?;
+        if let Some(present) = &mut self.present {
+            // Those of a backup's own progress record came after the store was listed.
+            present.extend(segment.packs.iter().map(|pack| (pack.id, pack.len)));
+        }
         self.segments.push(segment);
         let position = self.segments.len() - 1;
         if let Some(mut lookup) = self.lookup.take() {
@@ -149,22 +153,22 @@ impl<'a> Index<'a> {
         self.store.read_range(&key, SEGMENT_HEAD_LEN, &mut table)?;
         let packs = head.decode_packs(&table)?;
         let reader = SegmentReader::open(self.vault, &self.domain, head)?;
-        let mut plain = Vec::new();
-        for page in 0..reader.head().frame_table().page_count() {
-            plain.extend_from_slice(&self.read_page(id, &reader, SegmentTable::Frames, page)?);
+        // The frame table begins with a number for each pack.
+        let mut starts = Vec::new();
+        for page in 0..(packs.len() as u64 * 4).div_ceil(PAGE_LEN) {
+            starts.extend_from_slice(&self.read_page(id, &reader, SegmentTable::Frames, page)?);
         }
-        let malformed = || EngineError::invalid("its frame table does not fit its packs");
-        let (starts, rows) = plain.split_at_checked(packs.len() * 4).ok_or_else(malformed)?;
+        let starts = starts.get(..packs.len() * 4).unwrap_or_default();
         let frame_starts: Vec<u32> =
             starts.as_chunks::<4>().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect();
-        let frames: Vec<_> = rows.as_chunks::<12>().0.iter().map(read_frame_row).collect();
-        if frames.len() as u64 != u64::from(reader.head().frame_count)
+        let frame_count = reader.head().frame_count;
+        if frame_starts.len() != packs.len()
             || !frame_starts.is_sorted()
-            || frame_starts.iter().any(|start| *start as usize > frames.len())
+            || frame_starts.iter().any(|start| *start > frame_count)
         {
-            return Err(malformed());
+            return Err(EngineError::invalid("its frame table does not fit its packs"));
         }
-        Ok(Segment { id, reader, packs, frame_starts, frames })
+        Ok(Segment { id, reader, packs, frame_starts })
     }
 
     fn read_page(
@@ -186,17 +190,39 @@ impl<'a> Index<'a> {
         Ok(plain)
     }
 
-    fn chunk_page(&mut self, segment: usize, page: u64) -> Result<Arc<Vec<u8>>, EngineError> {
-        if let Some(plain) = self.pages.get(&(segment, page)) {
+    fn page(
+        &mut self,
+        segment: usize,
+        table: SegmentTable,
+        page: u64,
+    ) -> Result<Arc<Vec<u8>>, EngineError> {
+        if let Some(plain) = self.pages.get(&(segment, table, page)) {
             return Ok(Arc::clone(plain));
         }
         let found = &self.segments[segment];
-        let plain = Arc::new(self.read_page(found.id, &found.reader, SegmentTable::Chunks, page)?);
+        let plain = Arc::new(self.read_page(found.id, &found.reader, table, page)?);
         if self.pages.len() >= PAGE_CACHE_COUNT_MAX {
             self.pages.clear();
         }
-        self.pages.insert((segment, page), Arc::clone(&plain));
+        self.pages.insert((segment, table, page), Arc::clone(&plain));
         Ok(plain)
+    }
+
+    /// The row of a frame, which may lie on two pages.
+    fn frame(&mut self, segment: usize, number: u64) -> Option<FramePlace> {
+        let offset = self.segments[segment].frame_starts.len() as u64 * 4 + number * 12;
+        let from = usize::try_from(offset % PAGE_LEN).ok()?;
+        let page = self.page(segment, SegmentTable::Frames, offset / PAGE_LEN).ok()?;
+        if let Some(row) = page.get(from..).and_then(|rest| rest.first_chunk()) {
+            return Some(read_frame_row(row));
+        }
+        let next = self.page(segment, SegmentTable::Frames, offset / PAGE_LEN + 1).ok()?;
+        let mut bytes = page.get(from..)?.iter().chain(next.iter());
+        let mut row = [0; 12];
+        for byte in &mut row {
+            *byte = *bytes.next()?;
+        }
+        Some(read_frame_row(&row))
     }
 
     /// Makes the table that says which segments to ask, from the local cache and from what segments it does not know yet.
@@ -298,11 +324,12 @@ impl<'a> Index<'a> {
     }
 
     /// Whether the pack that a row leads to is there, as far as that was looked at.
-    fn is_present(&self, segment: usize, row: &ChunkRow) -> bool {
-        self.present.as_ref().is_none_or(|present| {
-            self.place_of(segment, row)
-                .is_some_and(|place| present.get(&place.pack.id) == Some(&place.pack.len))
-        })
+    fn is_present(&mut self, segment: usize, row: &ChunkRow) -> bool {
+        if self.present.is_none() {
+            return true;
+        }
+        let Some(pack) = self.place_of(segment, row).map(|place| place.pack) else { return false };
+        self.present.as_ref().is_some_and(|present| present.get(&pack.id) == Some(&pack.len))
     }
 
     /// Whether a live segment gives a place for the chunk.
@@ -331,17 +358,16 @@ impl<'a> Index<'a> {
         places
     }
 
-    fn place_of(&self, segment: usize, row: &ChunkRow) -> Option<Place> {
-        let segment = &self.segments[segment];
-        let pack = *segment.packs.get(usize::from(row.pack))?;
-        let start = *segment.frame_starts.get(usize::from(row.pack))? as usize;
-        let end = segment
-            .frame_starts
-            .get(usize::from(row.pack) + 1)
-            .map_or(segment.frames.len(), |end| *end as usize);
-        let frame = *segment.frames.get(start..end)?.get(usize::from(row.frame))?;
+    fn place_of(&mut self, segment: usize, row: &ChunkRow) -> Option<Place> {
+        let found = &self.segments[segment];
+        let pack = *found.packs.get(usize::from(row.pack))?;
+        let start = u64::from(*found.frame_starts.get(usize::from(row.pack))?);
+        let end = found.frame_starts.get(usize::from(row.pack) + 1);
+        let end = end.map_or(u64::from(found.reader.head().frame_count), |end| u64::from(*end));
+        let number = Some(start + u64::from(row.frame)).filter(|number| *number < end)?;
+        let frame = self.frame(segment, number)?;
         frame.check(pack.len).ok()?;
-        row.check(segment.reader.head(), &frame).ok()?;
+        row.check(self.segments[segment].reader.head(), &frame).ok()?;
         Some(Place { pack, frame_number: row.frame, frame, offset: row.offset, len: row.len })
     }
 
@@ -354,7 +380,7 @@ impl<'a> Index<'a> {
         let mut page = reader.guess_page(id).min(page_count - 1);
         let mut last = None;
         for _ in 0..PAGE_STEP_COUNT_MAX {
-            let plain = self.chunk_page(segment, page)?;
+            let plain = self.page(segment, SegmentTable::Chunks, page)?;
             let answer = find_in_page(&plain, id)?;
             let next = match answer {
                 PageAnswer::Found(row) => return Ok(Some(row)),

@@ -213,7 +213,7 @@ impl<'v> ChunkReader<'v> {
             return Err(first);
         }
         let bytes = self.read_places(kind, chunk)?;
-        self.degraded = true;
+        self.degraded |= first.is_damage();
         Ok(bytes)
     }
 
@@ -222,7 +222,7 @@ impl<'v> ChunkReader<'v> {
         for place in self.index.places(&chunk.id) {
             match self.read_place(kind, chunk, &place) {
                 Ok(bytes) => {
-                    self.degraded |= failure.is_some();
+                    self.degraded |= failure.is_some_and(|failure: Box<EngineError>| !failure.is_unasked());
                     return Ok(bytes);
                 }
                 Err(error) => failure = Some(Box::new(error)),

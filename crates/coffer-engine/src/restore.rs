@@ -158,9 +158,10 @@ fn write<'a>(
         plan.jobs = None;
         Ok::<_, EngineError>(plan)
     })?;
-    let Plan { mut chunks, links, observer, skipped, .. } = plan;
+    let Plan { mut chunks, links, observer, skipped, surplus, .. } = plan;
     shared.read_elsewhere(&mut chunks);
-    make_links(&links, snapshot, &mut chunks, &shared, &mut target, (options, observer));
+    make_links(&links, snapshot, &mut chunks, &shared, &mut target, &surplus, (options, observer));
+    shared.note(|report| report.warnings.extend(surplus.into_warnings()));
     if options.verify {
         target.revisit()?;
         let mut read_back: ReadBack<'_, '_, '_, 'a> = ReadBack {

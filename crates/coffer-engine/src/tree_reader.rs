@@ -3,7 +3,7 @@
 use coffer_format::pack::ChunkKind;
 use coffer_format::path::{compare_paths, display_path, is_within};
 use coffer_format::tree::{
-    Blob, ChunkRef, Content, Hole, NodeChild, TreeEntry, TreeRoot, Xattr, decode_holes, decode_leaf,
+    Blob, ChunkRef, Content, Hole, Kind, NodeChild, TreeEntry, TreeRoot, Xattr, decode_holes, decode_leaf,
     decode_node, decode_xattrs,
 };
 
@@ -155,6 +155,24 @@ impl TreeReader {
         child.entry_count = entries.len() as u64;
         child.content_bytes = entries.iter().fold(0, |sum: u64, entry| sum.saturating_add(entry.size));
         Ok(Leaf { child, entries })
+    }
+}
+
+/// Refuses entries below one that is no directory. Entries come in path order, so that the last such entry is enough to know.
+#[derive(Debug, Default)]
+pub(crate) struct Leaves {
+    last: Option<Vec<u8>>,
+}
+
+impl Leaves {
+    pub(crate) fn check(&mut self, entry: &TreeEntry) -> Result<(), EngineError> {
+        if self.last.as_ref().is_some_and(|above| is_within(&entry.path, above)) {
+            return Err(EngineError::invalid("it stands below something that is not a directory"));
+        }
+        if entry.kind != Kind::Directory {
+            self.last = Some(entry.path.clone());
+        }
+        Ok(())
     }
 }
 

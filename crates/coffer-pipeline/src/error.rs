@@ -59,6 +59,14 @@ pub enum PipelineError {
         #[source]
         source: Box<Self>,
     },
+    /// Chunks do not fill the frame that they are to make.
+    #[error("chunks of {chunks_len} bytes were to make a frame of {plain_len}")]
+    Unfilled {
+        /// Bytes of the frame.
+        plain_len: u64,
+        /// Bytes of the chunks.
+        chunks_len: u64,
+    },
     /// A pack or index segment is full.
     #[error("{object} cannot take {count} more")]
     Full {

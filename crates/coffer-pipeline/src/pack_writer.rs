@@ -96,7 +96,7 @@ impl PackWriter {
     /// Compresses and seals `plain`, which `chunks` fill in their order, as the next frame.
     ///
     /// # Errors
-    /// [`PipelineError::Full`] when [`Self::has_room`] would say no; else what compressor or seal say. The pack is then as before.
+    /// [`PipelineError::Full`] when [`Self::has_room`] would say no, [`PipelineError::Unfilled`] when the chunks do not fill `plain`; else what compressor or seal say. The pack is then as before.
     pub fn add_frame(
         &mut self,
         kind: ChunkKind,
@@ -104,11 +104,11 @@ impl PackWriter {
         chunks: Vec<ChunkRef>,
         compressor: &mut Compressor,
     ) -> Result<(), PipelineError> {
-        debug_assert_eq!(
-            chunks.iter().map(|chunk| chunk.len as usize).sum::<usize>(),
-            plain.len(),
-            "chunks fill their frame"
-        );
+        // Nothing is sealed that no reader could take apart.
+        let chunks_len: u64 = chunks.iter().map(|chunk| u64::from(chunk.len)).sum();
+        if chunks_len != plain.len() as u64 {
+            return Err(PipelineError::Unfilled { plain_len: plain.len() as u64, chunks_len });
+        }
         let full = |_| PipelineError::Full { object: "pack", count: plain.len() as u64 };
         let plain_len = u32::try_from(plain.len()).map_err(full)?;
         if !self.has_room(plain.len(), chunks.len())

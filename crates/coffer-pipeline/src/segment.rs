@@ -142,7 +142,7 @@ pub struct SegmentReader {
 }
 
 /// The two sealed tables of a segment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SegmentTable {
     /// Frame starts by pack, then frame places.
     Frames,

@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use super::desk::{Desk, text_of};
-use crate::support::{assert_same, noise, scratch, tree_of};
+use crate::support::{assert_same, has_program, noise, scratch, tree_of};
 
 /// Snapshots of two hosts and two directories, of different days, each with a file that only it has.
 fn desk() -> Desk {
@@ -201,6 +201,9 @@ fn dump_writes_a_file_as_it_is_and_a_directory_as_an_archive() {
         assert_same(&source, &tree_of(&target.path().join("src")), archive);
     }
     desk.run("dump latest:/src/d -a zip -o ../d.zip").expect(0);
+    if !has_program("unzip") {
+        return;
+    }
     let listed = Command::new("unzip").arg("-Z1").arg(desk.path("d.zip")).output().unwrap();
     assert_eq!(String::from_utf8(listed.stdout).unwrap(), "src/\nsrc/d/\nsrc/d/b\nsrc/d/large\n");
 

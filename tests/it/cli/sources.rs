@@ -97,7 +97,18 @@ fn sources_of_which_none_can_be_read_make_no_snapshot() {
     let desk = Desk::with_snapshot();
     let head = desk.head();
     desk.run("backup absent missing").expect(1).says("no snapshot was made");
+    // The directories above an absolute source are entries too, and no reason to make one.
+    let work = desk.path("work").canonicalize().unwrap();
+    let [absent, there] = ["absent/disk", "src"].map(|name| work.join(name).display().to_string());
+    desk.run(&format!("backup {absent}")).expect(1).says("none of the sources can be read");
+    desk.run("backup ../work/absent src/absent").expect(1).says("none of the sources can be read");
+    desk.run(&format!("backup -e {there} {there}")).expect(1).says("all of the sources are excluded");
+    desk.run(&format!("backup -n {absent}")).expect(1).says("no snapshot was made");
+    desk.run(&format!("backup {}", desk.path("vault").display())).expect(1).says("but the vault itself");
     assert_eq!(desk.head(), head);
+    // One that can be read is enough.
+    desk.run(&format!("backup {absent} src/a")).expect(3);
+    desk.run(&format!("backup {there} {absent}")).expect(3);
 }
 
 #[test]

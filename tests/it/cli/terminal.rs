@@ -5,7 +5,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use super::desk::{Desk, Ran};
-use crate::support::noise;
+use crate::support::{has_program, noise};
 
 const RED: &str = "\u{1b}[1m\u{1b}[31m";
 
@@ -18,13 +18,7 @@ fn on_a_terminal(desk: &Desk, line: &str, variables: &[(&str, &str)]) -> Option<
     command.env("COFFER_VAULT", desk.path("vault")).env("COFFER_KEY_FILE", desk.path("key"));
     command.env("COFFER_CACHE_DIR", desk.path("cache")).env("TERM", "xterm-256color");
     command.envs(variables.iter().copied());
-    match command.output() {
-        Ok(output) => Some(String::from_utf8_lossy(&output.stdout).into_owned()),
-        Err(_) => {
-            println!("skipped: there is no program named script, which lends a terminal");
-            None
-        }
-    }
+    has_program("script").then(|| String::from_utf8_lossy(&command.output().unwrap().stdout).into_owned())
 }
 
 fn with(desk: &Desk, line: &[&str], variables: &[(&str, &str)]) -> Ran {

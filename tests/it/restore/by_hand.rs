@@ -194,9 +194,22 @@ impl Writer {
 
     /// Stores everything and commits a snapshot of the tree.
     pub(crate) fn snapshot(self, vault: &mut Vault<'_>, signing: &SigningKey, root: TreeRoot) -> SnapshotId {
+        self.snapshot_of(vault, signing, root, |_| {})
+    }
+
+    /// As [`Self::snapshot`], with a manifest that `change` has changed.
+    pub(crate) fn snapshot_of(
+        self,
+        vault: &mut Vault<'_>,
+        signing: &SigningKey,
+        root: TreeRoot,
+        change: impl FnOnce(&mut Manifest),
+    ) -> SnapshotId {
         let domain = self.domain;
         let (_, segment) = self.store(vault);
-        let body = Manifest::new("files", root).encode();
+        let mut manifest = Manifest::new("files", root);
+        change(&mut manifest);
+        let body = manifest.encode();
         let bytes =
             record(vault, vault.state(), RecordKind::Snapshot, signing, Some((&body, domain)), |public| {
                 public.segments_added = vec![segment];

@@ -176,6 +176,41 @@ fn nothing_is_written_through_a_symlink_of_the_snapshot() {
 }
 
 #[test]
+fn nothing_is_restored_below_what_is_no_directory() {
+    let link = |path: &str, first: &str| {
+        let mut link = entry(path, Kind::File);
+        link.hard_link = Some(first.as_bytes().to_vec());
+        link
+    };
+    // Neither is written yet when what claims to be below it comes.
+    let dry = RestoreOptions { dry_run: true, ..restore_options() };
+    let part = RestoreOptions { within: b"file/sub".to_vec(), ..restore_options() };
+    for (options, made) in [(restore_options(), true), (dry, false), (part, false)] {
+        let outcome = restore_as(Place::new(), &options, |writer| {
+            let rows = [writer.data(b"content")];
+            let entries = [
+                file("file", &rows),
+                entry("file/sub", Kind::Directory),
+                inline("file/sub/x", b"x"),
+                inline("file/x", b"x"),
+                link("link", "file"),
+                inline("link/x", b"x"),
+            ];
+            TreeRoot { chunk: writer.leaf(&entries).chunk, height: 0 }
+        });
+        let names: Vec<_> = outcome.report.errors.iter().map(|(path, _)| path.as_str()).collect();
+        let refused = ["file/sub", "file/sub/x", "file/x", "link/x"];
+        let expected = if options.within.is_empty() { &refused[..] } else { &refused[..2] };
+        assert_eq!(names, expected, "{:?}", outcome.report.errors);
+        assert!(outcome.error("file/sub").contains("below something that is not a directory"));
+        for path in ["file", "link"] {
+            assert_eq!(outcome.read(path).as_deref(), made.then_some(&b"content"[..]), "{path}");
+        }
+        assert!(made || fs::read_dir(outcome.place.target()).unwrap().next().is_none());
+    }
+}
+
+#[test]
 fn a_hard_link_follows_no_symlink() {
     let outcome = restore_entries(|_| {
         let link = |path: &str, first: &str| {

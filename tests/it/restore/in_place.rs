@@ -180,6 +180,45 @@ fn a_file_that_others_have_a_hold_on_is_made_anew() {
 }
 
 #[test]
+fn a_file_that_an_acl_opens_to_others_is_made_anew() {
+    // As Linux keeps it: the owner, user 12345, the group, the mask, others.
+    let acl = [
+        (1_u16, 6_u16, u32::MAX),
+        (2, 6, 12_345),
+        (4, 6, u32::MAX),
+        (0x10, 6, u32::MAX),
+        (0x20, 0, u32::MAX),
+    ];
+    let entries = acl.iter().flat_map(|(tag, bits, id)| {
+        [&tag.to_le_bytes()[..], &bits.to_le_bytes(), &id.to_le_bytes()].concat()
+    });
+    let acl: Vec<u8> = 2_u32.to_le_bytes().into_iter().chain(entries).collect();
+    let backup = Backup::of(|src| {
+        fs::write(src.join("file"), noise(7, 9_000)).unwrap();
+        // The group may write: in a file with an ACL this stands for the mask.
+        fs::set_permissions(src.join("file"), fs::Permissions::from_mode(0o660)).unwrap();
+    });
+    for options in [restore_options(), in_place()] {
+        let target = scratch();
+        backup.watch(target.path(), &options);
+        let file = target.path().join("src/file");
+        let inode = fs::metadata(&file).unwrap().ino();
+        let flags = rustix::fs::XattrFlags::empty();
+        if rustix::fs::setxattr(&file, "system.posix_acl_access", &acl, flags).is_err() {
+            println!("skipped: there are no ACLs here");
+            return;
+        }
+        assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o660);
+        let (report, actions) = backup.watch(target.path(), &options);
+        assert_eq!(actions.of(RestoreAction::Update), ["src/file"]);
+        assert_eq!(report.fetched_bytes, 0);
+        assert_ne!(fs::metadata(&file).unwrap().ino(), inode, "whoever has it open writes to another file");
+        assert!(rustix::fs::getxattr(&file, "system.posix_acl_access", &mut [0; 256][..]).is_err());
+        assert_same(&tree_of(&backup.source()), &tree_of(&target.path().join("src")), "restored");
+    }
+}
+
+#[test]
 fn metadata_alone_is_corrected_without_writing() {
     let backup = large();
     let target = scratch();

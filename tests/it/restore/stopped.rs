@@ -2,13 +2,12 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::typed::{Bench, files_below};
+use super::typed::{Bench, Small, files_below};
 use crate::support::{assert_same, noise, tree_of};
 
 /// Some hundred files, small and large, in directories that the restore makes.
@@ -131,38 +130,11 @@ fn a_file_left_in_part_under_its_name_is_found_out() {
     }
 }
 
-/// A small file system in memory, until it is dropped.
-struct Small(PathBuf);
-
-impl Small {
-    /// `None`, said aloud, where this process may not mount.
-    fn mount(bench: &Bench, size: &str) -> Option<Self> {
-        let small = Self(bench.work("small"));
-        fs::create_dir(&small.0).unwrap();
-        if small.run("mount", &["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]) {
-            return Some(small);
-        }
-        println!("skipped: this process may not mount a small file system");
-        None
-    }
-
-    fn run(&self, program: &str, arguments: &[&str]) -> bool {
-        let output = Command::new(program).args(arguments).arg(&self.0).output();
-        output.is_ok_and(|output| output.status.success())
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        self.run("umount", &["-l"]);
-    }
-}
-
 #[test]
 fn a_disk_that_fills_up_leaves_no_file_in_part() {
     let bench = filled();
     let expected = tree_of(&bench.work("src"));
-    let Some(small) = Small::mount(&bench, "16m") else { return };
+    let Some(small) = Small::mount_at(&bench, "small", "16m") else { return };
     let report = bench.restore(&["--target", "small/out"], 3);
     assert!(report["error_count"].as_u64().unwrap() > 0);
     let errors = report["errors"].as_array().unwrap();
@@ -189,14 +161,8 @@ fn what_is_mounted_below_the_target_is_not_deleted() {
     fs::write(bench.work("src/a"), "a").unwrap();
     bench.run(["backup", "src"]).expect(0);
     bench.restore(&["--target", "out"], 0);
-    let Some(small) = Small::mount(&bench, "1m") else { return };
+    let Some(_small) = Small::mount_at(&bench, "out/src/mounted", "1m") else { return };
     let mounted = bench.work("out/src/mounted");
-    fs::create_dir(&mounted).unwrap();
-    let small = {
-        drop(small);
-        Small(mounted.clone())
-    };
-    assert!(small.run("mount", &["-t", "tmpfs", "-o", "size=1m", "tmpfs"]));
     fs::write(mounted.join("precious"), "precious").unwrap();
     let report = bench.restore(&["--target", "out", "--delete"], 3);
     assert_eq!(report["errors"][0]["path"], "src/mounted", "{report}");

@@ -148,3 +148,30 @@ pub(super) fn files_below(root: &Path) -> Vec<(PathBuf, u64)> {
     files.sort();
     files
 }
+
+/// A small file system in memory, until it is dropped.
+pub(super) struct Small(PathBuf);
+
+impl Small {
+    /// Mounted at a directory of the bench, which is made if it is not there. `None`, said aloud, where this process may not mount.
+    pub(super) fn mount_at(bench: &Bench, path: &str, size: &str) -> Option<Self> {
+        let small = Self(bench.work(path));
+        fs::create_dir_all(&small.0).unwrap();
+        if small.run("mount", &["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]) {
+            return Some(small);
+        }
+        println!("skipped: this process may not mount a small file system");
+        None
+    }
+
+    pub(super) fn run(&self, program: &str, arguments: &[&str]) -> bool {
+        let output = Command::new(program).args(arguments).arg(&self.0).output();
+        output.is_ok_and(|output| output.status.success())
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        self.run("umount", &["-l"]);
+    }
+}

@@ -23,6 +23,7 @@ pub struct Found {
     fingerprint: StatFingerprint,
     link_count: u64,
     may_have_holes: bool,
+    is_source: bool,
     parent: Arc<Dir>,
     /// The directory itself, where the entry is one and could be opened.
     own: Option<Arc<Dir>>,
@@ -39,7 +40,13 @@ impl Found {
         #[allow(clippy::useless_conversion, reason = "the field differs in width between targets")]
         let link_count = u64::from(stat.st_nlink);
         let may_have_holes = kind == EntryKind::File && may_have_holes(stat);
-        Self { path, kind, fingerprint: fingerprint_of(stat), link_count, may_have_holes, parent, own }
+        let fingerprint = fingerprint_of(stat);
+        Self { path, kind, fingerprint, link_count, may_have_holes, is_source: false, parent, own }
+    }
+
+    /// The same entry, marked as a source or not.
+    pub(crate) fn as_source(self, is_source: bool) -> Self {
+        Self { is_source, ..self }
     }
 
     /// The path in the snapshot.
@@ -58,6 +65,12 @@ impl Found {
     #[must_use]
     pub fn kind(&self) -> EntryKind {
         self.kind
+    }
+
+    /// Whether the entry is itself a source, and not only on the way to one or below one. A directory that could not be opened is none.
+    #[must_use]
+    pub fn is_source(&self) -> bool {
+        self.is_source
     }
 
     /// The stat fields at the time of the walk.
@@ -111,6 +124,24 @@ impl Found {
             return Err(CollectError::Changed { path: self.path.clone() });
         }
         Ok(File::from(fd))
+    }
+
+    /// The regular file that has the name of this one now: programs save by renaming a new file over the old one, and then
+    /// [`Found::open`] says that it changed. Stat fields are those of this moment.
+    ///
+    /// # Errors
+    /// [`CollectError::Changed`] when something has the name that is no regular file; [`CollectError::Vanished`] when nothing has it;
+    /// [`CollectError::Unfit`] when the entry was no regular file in the first place.
+    pub fn find_again(&self) -> Result<Self, CollectError> {
+        if self.kind != EntryKind::File {
+            return Err(CollectError::Unfit { path: self.path.clone(), reason: "it is not a regular file" });
+        }
+        let stat = self.parent.stat_child(self.name()).map_err(|error| self.failed(Action::Stat, error))?;
+        if kind_of(&stat) != Some(EntryKind::File) {
+            return Err(CollectError::Changed { path: self.path.clone() });
+        }
+        let found = Self::new(self.path.clone(), EntryKind::File, &stat, Arc::clone(&self.parent), None);
+        Ok(found.as_source(self.is_source))
     }
 
     /// Reads a regular file whole, behind what is in `out`, and everything [`Found::metadata`] gives. `None` if it cannot be

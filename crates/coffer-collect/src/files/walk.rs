@@ -187,7 +187,10 @@ impl Walk {
                 self.excluded_count += 1;
                 None
             }
-            Ok(stat) => self.found(path, &stat, parent, None),
+            Ok(stat) => {
+                let is_source = self.is_source(node);
+                self.found(path, &stat, parent, None).map(|found| found.as_source(is_source))
+            }
             Err(error) => {
                 self.fail(Action::Stat, path, node, error);
                 None
@@ -237,7 +240,9 @@ impl Walk {
             self.skipped.push(path);
             return None;
         }
-        let is_source = node.is_some_and(|id| self.sources.node(id).full);
+        let is_source = self.is_source(node);
+        // One that is excluded is only passed on the way to others.
+        let is_taken = is_source && full;
         let of_source = self.frames.last().and_then(|frame| frame.device).filter(|_| !is_source);
         let device = full.then(|| of_source.unwrap_or(identity.dev));
         let elsewhere = device.is_some_and(|device| device != identity.dev);
@@ -249,7 +254,7 @@ impl Walk {
         let dir = Arc::new(dir);
         self.entering =
             Some(Entering { path: path.clone(), dir: Arc::clone(&dir), identity, node, full, device });
-        self.found(path, &stat, parent, Some(dir))
+        self.found(path, &stat, parent, Some(dir)).map(|found| found.as_source(is_taken))
     }
 
     /// A directory that cannot be opened is still an entry, followed by the error. What turned out to be no
@@ -280,7 +285,12 @@ impl Walk {
             self.fail(Action::ReadDirectory, path, node, error);
             return None;
         }
-        self.found(path, &stat, parent, None)
+        let is_source = self.is_source(node) && !is_directory(&stat);
+        self.found(path, &stat, parent, None).map(|found| found.as_source(is_source))
+    }
+
+    fn is_source(&self, node: Option<NodeId>) -> bool {
+        node.is_some_and(|id| self.sources.node(id).full)
     }
 
     fn found(

@@ -208,6 +208,15 @@ pub(crate) fn same_xattrs(subject: &Subject<'_>, shared: &Shared, metadata: &Met
     !missing && !surplus
 }
 
+/// Whether the entry has an ACL that `metadata` does not record like this. What cannot be read counts as one.
+pub(crate) fn has_other_acl(subject: &Subject<'_>, metadata: &Metadata) -> bool {
+    match subject.get(ACL_ACCESS) {
+        Ok(Some(acl)) => metadata.xattrs.iter().all(|(name, value)| name != ACL_ACCESS || *value != acl),
+        Ok(None) => false,
+        Err(_) => true,
+    }
+}
+
 /// Whether an attribute that is not recorded is removed: labels that the system maintains are left alone.
 fn is_ours(name: &[u8]) -> bool {
     name.starts_with(b"user.") || name == ACL_ACCESS || name == ACL_DEFAULT

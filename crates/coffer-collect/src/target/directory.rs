@@ -227,6 +227,11 @@ impl DirectoryTarget {
         self.top().identity
     }
 
+    /// The current directory and those above it, up to the target itself.
+    pub(super) fn identities(&self) -> impl Iterator<Item = Identity> + '_ {
+        self.levels.iter().rev().chain([&self.root]).map(|level| level.identity)
+    }
+
     fn root_place(&self) -> Arc<Place> {
         Arc::clone(self.root.place.as_ref().expect("the root is open"))
     }

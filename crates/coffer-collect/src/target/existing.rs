@@ -1,7 +1,8 @@
 //! What stands at a path of the target already, and how far it is what the snapshot holds.
 //!
 //! Looking changes nothing. An inode that is there is kept only where that gives nobody more than they had: it has one
-//! name, the owner it is to have, and nobody else could write to it who may not do so afterwards.
+//! name, the owner it is to have and no ACL that it is not to have, and nobody else could write to it who may not do so
+//! afterwards.
 
 use std::fs::File;
 use std::io;
@@ -13,7 +14,7 @@ use rustix::fs::{AtFlags, OFlags, Stat, major, minor};
 use rustix::io::Errno;
 
 use super::DirectoryTarget;
-use super::apply::{Handle, Surplus, apply, same_xattrs, wanted_owner};
+use super::apply::{Handle, Surplus, apply, has_other_acl, same_xattrs, wanted_owner};
 use super::options::Warning;
 use super::place::Place;
 use super::writer::FileWriter;
@@ -181,7 +182,17 @@ impl Existing {
         let (before, after) = (self.mode(), self.wanted_mode(EntryKind::File, metadata));
         let shut_out = before & 0o022 & !after != 0;
         let writable = shared.is_root || before & 0o200 != 0;
-        self.stat.st_nlink == 1 && ours && !shut_out && (writable || self.has_xattrs(metadata))
+        self.stat.st_nlink == 1
+            && ours
+            && !shut_out
+            && (writable || self.has_xattrs(metadata))
+            && self.has_no_other_acl(metadata)
+    }
+
+    /// Whether nobody has a right by an ACL that the snapshot does not have as well. What cannot be read counts as one.
+    fn has_no_other_acl(&self, metadata: &Metadata) -> bool {
+        let subject = Subject::below(self.place.as_fd(), self.name());
+        subject.is_ok_and(|subject| !has_other_acl(&subject, metadata))
     }
 }
 

@@ -37,16 +37,30 @@ enum Met {
     Directory(Vec<Vec<u8>>),
 }
 
+/// A directory of the target that was there before, and what is in it.
+#[derive(Debug)]
+pub struct Listing {
+    /// Which directory it is, and which ones lie above it in the target.
+    pub identities: Vec<Identity>,
+    /// Whether it is on another file system than the directory above it in the target.
+    pub is_mounted: bool,
+    /// The names in it, without `.` and `..`, ascending.
+    pub names: Vec<Vec<u8>>,
+}
+
 impl DirectoryTarget {
-    /// The names in the directory `path`, without `.` and `..`; `None` if there is no such directory, or if this run made
-    /// it.
+    /// What is in the directory `path`; `None` if there is no such directory, or if this run made it.
     ///
     /// # Errors
     /// [`CollectError::Io`] when it cannot be listed.
-    pub fn names(&mut self, path: &EntryPath) -> Result<Option<Vec<Vec<u8>>>, CollectError> {
+    pub fn listing(&mut self, path: &EntryPath) -> Result<Option<Listing>, CollectError> {
         match self.enter(path, false) {
             Ok(place) if place.traits.fresh => Ok(None),
-            Ok(_) => self.list_current().map(Some),
+            Ok(_) => {
+                let identities: Vec<_> = self.identities().collect();
+                let is_mounted = identities.get(1).is_some_and(|above| above.dev != identities[0].dev);
+                Ok(Some(Listing { identities, is_mounted, names: self.list_current()? }))
+            }
             Err(CollectError::NotADirectory { .. }) => Ok(None),
             Err(error) if error.io_kind() == Some(std::io::ErrorKind::NotFound) => Ok(None),
             Err(error) => Err(error),
@@ -88,6 +102,9 @@ impl DirectoryTarget {
     fn remove_one(&mut self, path: &EntryPath, removal: &mut dyn Removal) -> Met {
         let mut attempt = || -> Result<Met, CollectError> {
             let place = self.enter(&path.parent().unwrap_or_default(), false)?;
+            if self.identities().any(|directory| removal.is_kept(directory)) {
+                return Ok(Met::Kept);
+            }
             let name = path.file_name().unwrap_or_default();
             let failed = |error| CollectError::io(Action::Remove, path, error);
             let stat = match rustix::fs::statat(&*place, name, AtFlags::SYMLINK_NOFOLLOW) {

@@ -105,7 +105,7 @@ pub(super) enum Entries {
 
 /// The receiving end of threads that walk and read.
 pub(super) struct ReadAhead {
-    done: Receiver<Batch>,
+    done: Receiver<Result<Batch, ReaderGone>>,
     walked: Receiver<Walked>,
     /// Buffers that were used go back, which lets the walk go on.
     buffers: Sender<Vec<u8>>,
@@ -114,7 +114,12 @@ pub(super) struct ReadAhead {
     next_number: u64,
     items: std::vec::IntoIter<Result<Item, CollectError>>,
     bytes: Vec<u8>,
+    /// A reader is gone, and its batch will not come.
+    is_broken: bool,
 }
+
+/// What a reader that panics sends in the place of its batch.
+struct ReaderGone;
 
 impl Entries {
     /// Entries that `reader_count` threads read ahead, and one walks; with 0, nothing is done before its turn. `guess` tells
@@ -130,32 +135,9 @@ impl Entries {
         if reader_count == 0 {
             return Self::Direct(Box::new(walk), fingerprints);
         }
-        let batch_count = 2 * reader_count + 2;
-        let (jobs_in, jobs) = crossbeam_channel::bounded(batch_count);
-        let (done_in, done) = crossbeam_channel::bounded(batch_count);
-        let (walked_in, walked) = crossbeam_channel::bounded(1);
-        let (buffers, free) = crossbeam_channel::bounded(batch_count);
-        (0..batch_count).for_each(|_| drop(buffers.try_send(Vec::new())));
-        scope.spawn(move || {
-            let mut walk = walk;
-            let walker = Walker { jobs: jobs_in, free, fingerprints, guess };
-            let batch_count = walker.run(&mut walk);
-            // Nobody listens only when the backup has already failed.
-            drop(walked_in.send(Walked::of(&walk, batch_count)));
-        });
-        for _ in 0..reader_count {
-            let (jobs, done) = (jobs.clone(), done_in.clone());
-            scope.spawn(move || {
-                for mut batch in jobs {
-                    batch.read(keys);
-                    if done.send(batch).is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-        let (early, items) = (HashMap::new(), Vec::new().into_iter());
-        Self::Ahead(ReadAhead { done, walked, buffers, early, next_number: 0, items, bytes: Vec::new() })
+        Self::Ahead(ReadAhead::start(scope, walk, fingerprints, guess, reader_count, |batch| {
+            batch.read(keys)
+        }))
     }
 
     /// The next entry; `None` at the end.
@@ -184,19 +166,52 @@ impl Entries {
     pub(super) fn finish(self) -> Result<Walked, EngineError> {
         match self {
             Self::Direct(walk, _) => Ok(Walked::of(&walk, 0)),
-            Self::Ahead(ahead) => {
-                let walked = ahead.walked.recv().map_err(|_| EngineError::WorkerGone)?;
-                if walked.batch_count == ahead.next_number {
-                    Ok(walked)
-                } else {
-                    Err(EngineError::WorkerGone)
-                }
-            }
+            Self::Ahead(ahead) => ahead.finish(),
         }
     }
 }
 
 impl ReadAhead {
+    /// Starts a thread that walks, and `reader_count` that do `read` with each batch.
+    fn start<'scope, 'env>(
+        scope: &'scope Scope<'scope, 'env>,
+        walk: Walk,
+        fingerprints: Fingerprints,
+        guess: Guess,
+        reader_count: usize,
+        read: impl Fn(&mut Batch) + Copy + Send + 'scope,
+    ) -> Self {
+        let batch_count = 2 * reader_count + 2;
+        let (jobs_in, jobs) = crossbeam_channel::bounded(batch_count);
+        let (done_in, done) = crossbeam_channel::bounded(batch_count);
+        let (walked_in, walked) = crossbeam_channel::bounded(1);
+        let (buffers, free) = crossbeam_channel::bounded(batch_count);
+        (0..batch_count).for_each(|_| drop(buffers.try_send(Vec::new())));
+        scope.spawn(move || {
+            let mut walk = walk;
+            let walker = Walker { jobs: jobs_in, free, fingerprints, guess };
+            let batch_count = walker.run(&mut walk);
+            // Nobody listens only when the backup has already failed.
+            drop(walked_in.send(Walked::of(&walk, batch_count)));
+        });
+        for _ in 0..reader_count {
+            let (jobs, done) = (jobs.clone(), done_in.clone());
+            scope.spawn(move || {
+                let alarm = Alarm(done.clone());
+                for mut batch in jobs {
+                    read(&mut batch);
+                    if done.send(Ok(batch)).is_err() {
+                        return;
+                    }
+                }
+                drop(alarm);
+            });
+        }
+        let (early, items) = (HashMap::new(), Vec::new().into_iter());
+        let (next_number, bytes, is_broken) = (0, Vec::new(), false);
+        Self { done, walked, buffers, early, next_number, items, bytes, is_broken }
+    }
+
     fn next(&mut self) -> Option<Result<Item, CollectError>> {
         loop {
             if let Some(item) = self.items.next() {
@@ -206,9 +221,15 @@ impl ReadAhead {
                 if let Some(batch) = self.early.remove(&self.next_number) {
                     break batch;
                 }
-                // Ends when walker and readers have ended: all batches came, or a thread is gone, which `finish` tells.
-                let batch = self.done.recv().ok()?;
-                self.early.insert(batch.number, batch);
+                if self.is_broken {
+                    return None;
+                }
+                // Ends when walker and readers have ended: all batches came, or the walker is gone, which `finish` tells. A reader that is
+                // gone has to say so: the others wait for the walker, and it for the buffer that was lost.
+                match self.done.recv().ok()? {
+                    Ok(batch) => drop(self.early.insert(batch.number, batch)),
+                    Err(ReaderGone) => self.is_broken = true,
+                }
             };
             self.next_number += 1;
             self.items = batch.items.into_iter();
@@ -216,6 +237,26 @@ impl ReadAhead {
             used.clear();
             // In the place of the first batch, which is in use now, one more may be on its way.
             drop(self.buffers.try_send(used));
+        }
+    }
+
+    fn finish(self) -> Result<Walked, EngineError> {
+        if self.is_broken {
+            // Whoever still waits for buffers or to hand something over ends as `self` goes.
+            return Err(EngineError::WorkerGone);
+        }
+        let walked = self.walked.recv().map_err(|_| EngineError::WorkerGone)?;
+        if walked.batch_count == self.next_number { Ok(walked) } else { Err(EngineError::WorkerGone) }
+    }
+}
+
+/// Tells the main thread when a reader panics, which would otherwise wait for its batch.
+struct Alarm(Sender<Result<Batch, ReaderGone>>);
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            drop(self.0.send(Err(ReaderGone)));
         }
     }
 }
@@ -285,6 +326,54 @@ fn read(found: &Found, keys: &DomainKeys, bytes: &mut Vec<u8>) -> Option<Ahead> 
         Ok(None) | Err(_) => {
             bytes.truncate(start);
             None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::path::PathBuf;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Walks 400 files with `reader_count` readers that do `read`; the number of entries that came, and whether that was all.
+    fn run(reader_count: usize, read: impl Fn(&mut Batch) + Copy + Send + 'static) -> (usize, bool) {
+        let (result_in, result) = crossbeam_channel::bounded(1);
+        // In a thread of its own, so that a run which waits for ever fails.
+        std::thread::spawn(move || {
+            let place = tempfile::tempdir().unwrap();
+            for number in 0..400 {
+                std::fs::write(place.path().join(number.to_string()), "x").unwrap();
+            }
+            let walk = Walk::new(&[PathBuf::from(".")], place.path()).unwrap();
+            let fingerprints = Fingerprints { start_ns: i64::MAX, ignore_inode: false, ignore_ctime: false };
+            // A scope hands the panic of a thread on.
+            let outcome = catch_unwind(AssertUnwindSafe(|| {
+                std::thread::scope(|scope| {
+                    let guess = Guess::new(None, 1000);
+                    let mut reading = ReadAhead::start(scope, walk, fingerprints, guess, reader_count, read);
+                    let count = std::iter::from_fn(|| reading.next()).filter(Result::is_ok).count();
+                    let finished = reading.finish();
+                    result_in.send((count, finished.is_ok())).unwrap();
+                });
+            }));
+            drop(outcome);
+        });
+        result.recv_timeout(Duration::from_secs(60)).expect("nobody waits for ever")
+    }
+
+    #[test]
+    fn a_reader_that_panics_ends_the_walk() {
+        for reader_count in 1..4 {
+            assert_eq!(run(reader_count, |_| ()), (401, true));
+            for lost in [0, 3, 12] {
+                let (count, is_whole) =
+                    run(reader_count, move |batch| assert!(batch.number != lost, "a panic that is meant"));
+                assert!(!is_whole && count < 401, "{reader_count} readers, batch {lost}: {count}");
+            }
+            assert!(!run(reader_count, |_| panic!("a panic that is meant")).1);
         }
     }
 }

@@ -5,7 +5,9 @@ use std::thread::Scope;
 use coffer_collect::{CollectError, EntryKind, Found, Metadata, Walk, WalkOptions};
 use coffer_crypto::DomainKeys;
 use coffer_format::limits::{BLOB_INLINE_MAX, CHUNK_LEN_MAX, LINK_LEN_MAX};
-use coffer_format::tree::{Blob, Content, Kind, TreeEntry, TreeRoot, encode_holes, encode_xattrs};
+use coffer_format::tree::{
+    Blob, Content, Hole, Kind, TreeEntry, TreeRoot, decode_holes, encode_holes, encode_xattrs,
+};
 use coffer_pipeline::tree_writer::{MetaSink, TreeWriter};
 
 use super::ahead::{Ahead, Entries, Guess, Item};
@@ -18,6 +20,8 @@ use crate::error::EngineError;
 
 /// Threads that read small files ahead: with more, the one that takes them is the bottleneck.
 const READER_COUNT_MAX: usize = 4;
+/// A file that is replaced by another one between walk and reading is looked for again this often.
+const FIND_ATTEMPT_COUNT: usize = 3;
 
 /// The parts that take an entry together.
 pub(super) struct Parts<'p, 'o, 'v, 'a, 'scope, 'env> {
@@ -26,6 +30,8 @@ pub(super) struct Parts<'p, 'o, 'v, 'a, 'scope, 'env> {
     pub(super) parent: Option<Parent<'a>>,
     pub(super) tree: TreeWriter<'p>,
     pub(super) files: FileReader,
+    /// Sources that were taken: without one there is no snapshot, though directories above them may have been taken.
+    pub(super) source_count: u64,
 }
 
 impl Parts<'_, '_, '_, '_, '_, '_> {
@@ -55,28 +61,36 @@ impl Parts<'_, '_, '_, '_, '_, '_> {
         if let Some(parent) = &mut self.parent {
             parent.give_up_leaf(&mut self.tree, &mut self.uploads)?;
         }
-        if self.run.statistics.entry_count == 0 && self.run.error_count > 0 {
-            return Err(EngineError::invalid("none of the sources can be read; no snapshot was made"));
-        }
-        if self.run.statistics.entry_count == 0 && self.run.excluded_count > 0 {
-            return Err(EngineError::invalid("all of the sources are excluded; no snapshot was made"));
+        if self.source_count == 0 {
+            return Err(EngineError::invalid(self.reason_for_nothing()));
         }
         let tree = self.tree.take();
         tree.finish(&mut self.uploads)
     }
 
+    /// Why no source was taken.
+    fn reason_for_nothing(&self) -> &'static str {
+        if self.run.error_count > 0 {
+            "none of the sources can be read; no snapshot was made"
+        } else if self.run.excluded_count > 0 {
+            "all of the sources are excluded; no snapshot was made"
+        } else {
+            "there is nothing to back up but the vault itself; no snapshot was made"
+        }
+    }
+
     fn take(&mut self, item: Item, entries: &Entries) -> Result<(), EngineError> {
-        let Item { found, fingerprint, ahead } = item;
-        let found = &found;
-        let path = found.path().as_bytes();
-        let link = self.run.hard_link(found);
+        let Item { found, mut fingerprint, ahead } = item;
+        let mut found = found;
+        let link = self.run.hard_link(&found);
         let known = match &mut self.parent {
-            Some(parent) => parent.seek(path, &mut self.tree, &mut self.uploads)?,
+            Some(parent) => parent.seek(found.path().as_bytes(), &mut self.tree, &mut self.uploads)?,
             None => Known::Nothing,
         };
-        let reuse = match self.decide(found, known, fingerprint, link.as_ref()) {
+        let reuse = match self.decide(&found, known, fingerprint, link.as_ref()) {
             Decision::Keep { size } => {
-                self.run.set_link_size(found, size);
+                self.run.set_link_size(&found, size);
+                self.source_count += u64::from(found.is_source());
                 return self.keep(fingerprint);
             }
             Decision::Reuse(body) => Some(body),
@@ -86,16 +100,34 @@ impl Parts<'_, '_, '_, '_, '_, '_> {
             let bytes = entries.bytes_of(&ahead);
             (ahead, bytes)
         });
-        let entry = match self.entry_of(found, ahead, link, reuse) {
+        let mut taken = self.entry_of(&found, ahead, link, reuse);
+        for _ in 0..FIND_ATTEMPT_COUNT {
+            if !matches!(taken, Err(Lost::Entry(EngineError::Collect(CollectError::Changed { .. })))) {
+                break;
+            }
+            // Another file has the name, as after programs that save by renaming. It is taken as it is now; as it was not there when the
+            // walk came by, it is not remembered.
+            self.run.drop_link_group(&found);
+            taken = match found.find_again() {
+                Ok(again) => {
+                    (found, fingerprint) = (again, NO_FINGERPRINT);
+                    let link = self.run.hard_link(&found);
+                    self.entry_of(&found, None, link, None)
+                }
+                Err(error) => Err(error.into()),
+            };
+        }
+        let entry = match taken {
             Ok(entry) => entry,
             Err(Lost::Entry(error)) => {
-                self.run.drop_link_group(found);
-                self.run.error(path, &error);
+                self.run.drop_link_group(&found);
+                self.run.error(found.path().as_bytes(), &error);
                 return Ok(());
             }
             Err(Lost::Backup(error)) => return Err(error),
         };
-        self.run.set_link_size(found, entry.size);
+        self.source_count += u64::from(found.is_source());
+        self.run.set_link_size(&found, entry.size);
         let unchanged = self.parent.as_ref().and_then(Parent::entry).is_some_and(|old| *old == entry);
         if known != Known::Nothing && unchanged {
             return self.keep(fingerprint);
@@ -117,7 +149,8 @@ impl Parts<'_, '_, '_, '_, '_, '_> {
         let Some(old) = parent.and_then(Parent::entry) else { return Decision::Read };
         let same_kind =
             old.kind == kind_of(found.kind()) && old.hard_link.as_ref() == link.map(|group| &group.first);
-        if !same_kind || fingerprint == NO_FINGERPRINT {
+        // What was stored while it changed may be of no single moment: nothing says that it is what the file came to be.
+        if !same_kind || fingerprint == NO_FINGERPRINT || old.changed_while_read {
             return Decision::Read;
         }
         let same_fingerprint = known == Known::Fingerprint(fingerprint);
@@ -134,7 +167,7 @@ impl Parts<'_, '_, '_, '_, '_, '_> {
                 content: old.content.clone(),
                 holes: old.holes.clone(),
                 size: old.size,
-                changed: old.changed_while_read,
+                changed: false,
             });
         }
         Decision::Read
@@ -169,7 +202,7 @@ impl Parts<'_, '_, '_, '_, '_, '_> {
             self.run.changed_count += u64::from(taken.changed);
             let holes = match taken.holes.as_slice() {
                 [] => None,
-                holes => Some(self.blob(encode_holes(holes))?),
+                holes => Some(self.holes(holes, taken.size)?),
             };
             let (content, size, changed) = (taken.content, taken.size, taken.changed);
             set_body(&mut entry, Body { content, holes, size, changed });
@@ -207,6 +240,13 @@ impl Parts<'_, '_, '_, '_, '_, '_> {
             entry.xattrs = Some(self.blob(bytes)?);
         }
         Ok(())
+    }
+
+    /// A list of holes that a reader would refuse makes the content worthless.
+    fn holes(&mut self, holes: &[Hole], size: u64) -> Result<Blob, Lost> {
+        let bytes = encode_holes(holes);
+        decode_holes(&bytes, size).map_err(|error| Lost::Entry(error.into()))?;
+        Ok(self.blob(bytes)?)
     }
 
     fn blob(&mut self, bytes: Vec<u8>) -> Result<Blob, EngineError> {

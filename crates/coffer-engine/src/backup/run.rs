@@ -34,7 +34,7 @@ pub(super) struct Run<'o> {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Fingerprints {
     /// When the backup began.
-    start_ns: i64,
+    pub(super) start_ns: i64,
     pub(super) ignore_inode: bool,
     pub(super) ignore_ctime: bool,
 }
@@ -46,8 +46,19 @@ pub(super) struct LinkGroup {
     pub(super) first: Vec<u8>,
     /// Its size.
     pub(super) size: u64,
+    /// What the walk found of it.
+    state: LinkState,
     /// Members still to come.
     left: u64,
+}
+
+/// What all members of a group have in common besides their inode. The time of its last change is not among it: that is another one as
+/// soon as one of the names goes away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct LinkState {
+    kind: EntryKind,
+    size: u64,
+    mtime_ns: i64,
 }
 
 /// A file whose inode changed this shortly before the backup began, or later, may change again without its stat fields showing it.
@@ -121,13 +132,16 @@ impl<'o> Run<'o> {
         }
     }
 
-    /// The group of hard links that this is a later member of. The first one begins its group.
+    /// The group of hard links that this is a later member of. The first one begins its group. Another state of the inode begins a group
+    /// as well: the file was changed meanwhile, or is gone and another one was given its number.
     pub(super) fn hard_link(&mut self, found: &Found) -> Option<LinkGroup> {
         if found.link_count() < 2 || found.kind() == EntryKind::Directory {
             return None;
         }
         let identity = found.identity();
-        if let Some(group) = self.links.get_mut(&identity) {
+        let state =
+            LinkState { kind: found.kind(), size: found.size(), mtime_ns: found.fingerprint().mtime_ns };
+        if let Some(group) = self.links.get_mut(&identity).filter(|group| group.state == state) {
             group.left = group.left.saturating_sub(1);
             let known = group.clone();
             if known.left == 0 {
@@ -135,8 +149,8 @@ impl<'o> Run<'o> {
             }
             return Some(known);
         }
-        let group =
-            LinkGroup { first: found.path().as_bytes().to_vec(), size: 0, left: found.link_count() - 1 };
+        let first = found.path().as_bytes().to_vec();
+        let group = LinkGroup { first, size: 0, state, left: found.link_count() - 1 };
         self.links.insert(identity, group);
         None
     }

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Result, Seek};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 use coffer_collect::{Found, next_data};
@@ -18,6 +19,12 @@ const HOLE_COUNT_MAX: usize = 65_536;
 pub(super) struct Spread<'f> {
     file: &'f File,
     found: &'f Found,
+    place: Place,
+}
+
+/// How far a file with holes was read, and what is next in it.
+#[derive(Debug, Default)]
+struct Place {
     /// Everything before this was read, or is in a hole.
     position: u64,
     /// Up to here there is data.
@@ -35,29 +42,29 @@ impl<'f> Spread<'f> {
             file.rewind()?;
             return Ok(None);
         }
-        Ok(Some(Self { file, found, position: 0, data_end: 0, is_done: false, holes: Vec::new() }))
+        Ok(Some(Self { file, found, place: Place::default() }))
     }
 
     /// The holes, and the length of the file.
     pub(super) fn finish(self) -> (Vec<Hole>, u64) {
-        (self.holes, self.position)
+        (self.place.holes, self.place.position)
     }
 
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
         let mut filled = 0;
-        while filled < buffer.len() && !self.is_done {
-            if self.position == self.data_end {
+        while filled < buffer.len() && !self.place.is_done {
+            if self.place.position == self.place.data_end {
                 self.pass_hole()?;
                 continue;
             }
-            let left = usize::try_from(self.data_end - self.position).unwrap_or(usize::MAX);
+            let left = usize::try_from(self.place.data_end - self.place.position).unwrap_or(usize::MAX);
             let end = buffer.len().min(filled.saturating_add(left));
-            match self.file.read_at(&mut buffer[filled..end], self.position) {
+            match self.file.read_at(&mut buffer[filled..end], self.place.position) {
                 // It became shorter, or this was the last part of it.
-                Ok(0) => self.is_done = true,
+                Ok(0) => self.place.is_done = true,
                 Ok(len) => {
                     filled += len;
-                    self.position += len as u64;
+                    self.place.position += len as u64;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
@@ -67,24 +74,32 @@ impl<'f> Spread<'f> {
     }
 
     fn pass_hole(&mut self) -> Result<()> {
-        let data = if self.holes.len() < HOLE_COUNT_MAX {
-            next_data(self.file, self.position)?
+        let position = self.place.position;
+        if self.place.holes.len() >= HOLE_COUNT_MAX {
+            self.place.pass_hole(position..u64::MAX);
+        } else if let Some(data) = next_data(self.file, position)? {
+            self.place.pass_hole(data);
         } else {
-            Some(self.position..u64::MAX)
-        };
-        let end = match &data {
-            Some(data) => data.start,
-            None => self.file.metadata()?.len(),
-        };
-        if end > self.position {
-            self.holes.push(Hole { offset: self.position, len: end - self.position });
-            self.position = end;
-        }
-        match data {
-            Some(data) => self.data_end = data.end,
-            None => self.is_done = true,
+            let len = self.file.metadata()?.len();
+            self.place.pass_hole(len..len);
+            self.place.is_done = true;
         }
         Ok(())
+    }
+}
+
+impl Place {
+    /// Goes on to where `data` begins. It is empty where a hole was made while the system was asked for its end.
+    fn pass_hole(&mut self, data: Range<u64>) {
+        if let Some(len) = data.start.checked_sub(self.position).filter(|len| *len > 0) {
+            match self.holes.last_mut() {
+                // Holes that touch each other are one.
+                Some(last) if last.offset + last.len == self.position => last.len += len,
+                _ => self.holes.push(Hole { offset: self.position, len }),
+            }
+            self.position = data.start;
+        }
+        self.data_end = data.end.max(self.position);
     }
 }
 
@@ -95,5 +110,36 @@ impl Source for Spread<'_> {
         _: &mut dyn FnMut() -> std::result::Result<(), EngineError>,
     ) -> std::result::Result<usize, Lost> {
         self.read(buffer).map_err(|error| unreadable(self.found, error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use coffer_format::tree::{decode_holes, encode_holes};
+
+    use super::*;
+
+    /// Where data was found, one answer after the other, and the holes that this comes to in a file of 100 bytes.
+    #[track_caller]
+    fn check(data: &[Range<u64>], expected: &[(u64, u64)]) {
+        let mut place = Place::default();
+        for data in data {
+            place.pass_hole(data.clone());
+            // What there is is read.
+            place.position = place.data_end;
+        }
+        let expected: Vec<_> =
+            expected.iter().map(|(offset, len)| Hole { offset: *offset, len: *len }).collect();
+        assert_eq!(place.holes, expected);
+        assert_eq!(decode_holes(&encode_holes(&place.holes), 100).unwrap(), expected);
+    }
+
+    #[test]
+    fn holes_that_touch_are_one() {
+        check(&[8..16, 32..100], &[(0, 8), (16, 16)]);
+        check(&[8..8, 12..12, 12..20, 24..100], &[(0, 12), (20, 4)]);
+        check(&[0..4, 8..8, 100..100], &[(4, 96)]);
+        // What was shortened meanwhile ends before.
+        check(&[8..16, 10..10], &[(0, 8)]);
     }
 }

@@ -262,7 +262,14 @@ impl<'v, 'a, 'scope, 'env> Uploads<'v, 'a, 'scope, 'env> {
         let plain = std::mem::take(&mut self.data.plain);
         let met = self.meet(ChunkKind::Data, &plain[start..]);
         self.data.plain = plain;
-        let (chunk, is_new) = met?;
+        let (chunk, is_new) = match met {
+            Ok(met) => met,
+            Err(error) => {
+                // What was gathered before may still be stored, and bytes of no chunk would be in its frame.
+                self.data.plain.truncate(start);
+                return Err(error);
+            }
+        };
         if is_new && self.data.plain.len() - start < LONE_CHUNK_LEN {
             self.data.chunks.push(chunk);
             self.flush_data_if_full()?;
@@ -273,6 +280,7 @@ impl<'v, 'a, 'scope, 'env> Uploads<'v, 'a, 'scope, 'env> {
             let mut frame = self.stage.empty_frame();
             frame.plain.extend_from_slice(&self.data.plain[start..]);
             frame.chunks.push(chunk);
+            self.data.plain.truncate(start);
             self.submit(ChunkKind::Data, frame)?;
         }
         self.data.plain.truncate(start);

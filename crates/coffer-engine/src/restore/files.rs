@@ -78,7 +78,8 @@ impl Plan<'_, '_, '_> {
                 .ok_or_else(|| EngineError::invalid("its content is not as long as its size says"))
         });
         if let Err(error) = planned {
-            open.fail(self.shared, &error, true);
+            let damage = error.is_damage() || matches!(error, EngineError::Invalid { .. });
+            open.fail(self.shared, &error, damage);
         }
         open.piece_done(self.shared);
         Ok(action)
@@ -134,6 +135,10 @@ impl Plan<'_, '_, '_> {
     fn place_of(&mut self, chunk: &ChunkRef) -> Result<Place, EngineError> {
         let fits = |place: &Place| place.len == chunk.len;
         let mut place = self.chunks.index.places(&chunk.id).into_iter().find(fits);
+        // The local table of segments may be wrong; that is no damage.
+        if place.is_none() && self.chunks.index.distrust_lookup() {
+            place = self.chunks.index.places(&chunk.id).into_iter().find(fits);
+        }
         if place.is_none() {
             self.chunks.recover()?;
             place = self.chunks.index.places(&chunk.id).into_iter().find(fits);
@@ -189,8 +194,7 @@ impl Plan<'_, '_, '_> {
         }
         if let Some((begun, _)) = open {
             if let Err(error) = outcome {
-                let damage = matches!(error, EngineError::ChunkLost { .. } | EngineError::Damaged { .. });
-                begun.fail(self.shared, &error, damage);
+                begun.fail(self.shared, &error, error.is_damage());
             }
             begun.piece_done(self.shared);
         }

@@ -1,10 +1,12 @@
 //! Hard links, made when every file is there.
 
-use coffer_collect::{DirectoryTarget, EntryPath};
+use coffer_collect::{DirectoryTarget, EntryKind, EntryPath};
 use coffer_format::tree::Kind;
 
 use super::lookup;
+use super::plan::clear;
 use super::report::{Overwrite, RestoreAction, RestoreObserver, RestoreOptions};
+use super::surplus::Surplus;
 use super::writing::Shared;
 use crate::error::EngineError;
 use crate::read::ChunkReader;
@@ -26,6 +28,7 @@ pub(super) fn make_links(
     chunks: &mut ChunkReader<'_>,
     shared: &Shared<'_>,
     target: &mut DirectoryTarget,
+    surplus: &Surplus<'_>,
     (options, observer): (&RestoreOptions, &mut dyn RestoreObserver),
 ) {
     for link in links {
@@ -33,7 +36,10 @@ pub(super) fn make_links(
         let made = shared.is_restored(&link.first)
             && (link.is_stand_in || has_content(snapshot, &link.first, chunks));
         let linked = if made {
-            make(link, options, target)
+            let mut clear = |target: &mut DirectoryTarget| {
+                clear(surplus, &link.path, target, shared, &mut *observer);
+            };
+            make(link, options, target, &mut clear)
         } else {
             let reason = format!("{}, which it is a hard link to, was not restored", link.first);
             Err(EngineError::invalid(reason))
@@ -52,31 +58,36 @@ fn make(
     link: &Link,
     options: &RestoreOptions,
     target: &mut DirectoryTarget,
+    clear: &mut dyn FnMut(&mut DirectoryTarget),
 ) -> Result<RestoreAction, EngineError> {
-    let action = link_action(link, options, target)?;
+    let (action, is_directory) = link_action(link, options, target)?;
     if matches!(action, RestoreAction::Create | RestoreAction::Update) {
+        if is_directory {
+            clear(target);
+        }
         target.hard_link(&link.path, &link.first)?;
     }
     Ok(action)
 }
 
-/// What becomes of the path of a link.
+/// What becomes of the path of a link, and whether a directory stands there.
 pub(super) fn link_action(
     link: &Link,
     options: &RestoreOptions,
     target: &mut DirectoryTarget,
-) -> Result<RestoreAction, EngineError> {
-    let Some(existing) = target.look(&link.path)? else { return Ok(RestoreAction::Create) };
+) -> Result<(RestoreAction, bool), EngineError> {
+    let Some(existing) = target.look(&link.path)? else { return Ok((RestoreAction::Create, false)) };
     let first = target.look(&link.first)?;
     if first.is_some_and(|first| first.identity() == existing.identity()) {
-        return Ok(RestoreAction::Unchanged);
+        return Ok((RestoreAction::Unchanged, false));
     }
     let stays = match options.overwrite {
         Overwrite::Always | Overwrite::IfChanged => false,
         Overwrite::IfNewer => link.mtime_ns <= existing.mtime_ns(),
         Overwrite::Never => true,
     };
-    Ok(if stays { RestoreAction::Skip } else { RestoreAction::Update })
+    let action = if stays { RestoreAction::Skip } else { RestoreAction::Update };
+    Ok((action, existing.kind() == Some(EntryKind::Directory)))
 }
 
 /// Whether the snapshot has an entry at `path` that hard links can lead to.

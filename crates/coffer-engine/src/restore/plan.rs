@@ -104,6 +104,10 @@ impl<'a> Visitor<'a> for Writing<'_, '_, '_, 'a> {
         }
     }
 
+    fn refused(&mut self, entry: &TreeEntry, error: &EngineError) {
+        self.plan.shared.failed_entry(entry, error);
+    }
+
     fn lost(&mut self, subtree: &LostSubtree) {
         self.plan.surplus.lost();
         self.plan.shared.note(|report| report.add_lost(subtree));
@@ -118,6 +122,17 @@ impl Writing<'_, '_, '_, '_> {
         plan.surplus.finish(self.target, &mut |path, outcome| removed(shared, observer, path, outcome));
         plan.flush();
     }
+}
+
+/// Empties and removes a directory that stands where something else belongs, if that was asked for.
+pub(super) fn clear(
+    surplus: &Surplus<'_>,
+    path: &EntryPath,
+    target: &mut DirectoryTarget,
+    shared: &Shared<'_>,
+    observer: &mut dyn RestoreObserver,
+) {
+    surplus.clear(path, target, &mut |path, outcome| removed(shared, observer, path, outcome));
 }
 
 fn removed(
@@ -170,15 +185,7 @@ impl Plan<'_, '_, '_> {
             Ok(Some(action)) => self.observer.action(&entry.path, action, entry.size),
             // A link, which is made in the end.
             Ok(None) => {}
-            Err(error) => {
-                let damage = matches!(error, EngineError::ChunkLost { .. } | EngineError::Damaged { .. });
-                match EntryPath::new(entry.path.clone()) {
-                    Ok(path) => self.shared.failed(&path, &error, damage),
-                    Err(_) => {
-                        self.shared.note(|report| report.add_error(path_text(&entry.path), chain(&error)));
-                    }
-                }
-            }
+            Err(error) => self.shared.failed_entry(entry, &error),
         }
     }
 
@@ -245,14 +252,21 @@ impl Plan<'_, '_, '_> {
         if action == RestoreAction::Unchanged {
             return Ok(self.placed(action, &[]));
         }
-        if found.is_some_and(|found| found.kind() == Some(EntryKind::Directory)) {
+        let in_the_way = found.is_some_and(|found| found.kind() == Some(EntryKind::Directory));
+        // What stands where a device belongs stays if the device cannot be made, and only trying shows that.
+        if in_the_way && !kind.is_device() {
             self.clear(&path, target);
         }
         if kind == EntryKind::Symlink {
             let warnings = target.symlink(&path, &metadata)?;
             return Ok(self.placed(action, &warnings));
         }
-        match target.special(&path, kind, &metadata)? {
+        let mut made = target.special(&path, kind, &metadata);
+        if in_the_way && matches!(made, Err(CollectError::DirectoryInTheWay { .. })) {
+            self.clear(&path, target);
+            made = target.special(&path, kind, &metadata);
+        }
+        match made? {
             SpecialOutcome::Created(warnings) => Ok(self.placed(action, &warnings)),
             SpecialOutcome::Skipped(reason) => {
                 // Nothing is linked to what may stand there.
@@ -277,10 +291,7 @@ impl Plan<'_, '_, '_> {
 
     /// With [`RestoreOptions::delete`], a directory that stands where something else belongs goes with what is in it.
     pub(super) fn clear(&mut self, path: &EntryPath, target: &mut DirectoryTarget) {
-        if self.options.delete {
-            let (shared, observer) = (self.shared, &mut *self.observer);
-            self.surplus.clear(path, target, &mut |path, outcome| removed(shared, observer, path, outcome));
-        }
+        clear(&self.surplus, path, target, self.shared, &mut *self.observer);
     }
 
     /// Puts a piece with the others of its frame. A few frames are gathered at once: files that were changed lie in newer

@@ -1,6 +1,6 @@
 //! What a restore would do, found out without changing anything.
 
-use coffer_collect::{DirectoryTarget, EntryKind, EntryPath, OldFile};
+use coffer_collect::{DirectoryTarget, EntryKind, EntryPath, OldFile, SkipReason};
 use coffer_format::tree::TreeEntry;
 
 use super::chain;
@@ -58,6 +58,10 @@ impl<'a> Visitor<'a> for Rehearsal<'_, 'a> {
         }
     }
 
+    fn refused(&mut self, entry: &TreeEntry, error: &EngineError) {
+        self.report.add_error(path_text(&entry.path), chain(error));
+    }
+
     fn lost(&mut self, subtree: &LostSubtree) {
         self.surplus.lost();
         self.report.add_lost(subtree);
@@ -71,6 +75,7 @@ impl Rehearsal<'_, '_> {
             self.surplus.finish(target, &mut |path, outcome| report.add_removed(path, outcome, observer));
         }
         self.report.degraded |= self.chunks.is_degraded();
+        self.report.warnings.extend(self.surplus.into_warnings());
         self.report
     }
 
@@ -82,10 +87,11 @@ impl Rehearsal<'_, '_> {
         {
             let first = EntryPath::new(first.clone())?;
             let link = Link { path, first, mtime_ns: entry.mtime_ns, is_stand_in: false };
-            let action = match &mut self.target {
-                Some(target) => link_action(&link, self.options, target)?,
-                None => RestoreAction::Create,
-            };
+            let Some(target) = &mut self.target else { return Ok((RestoreAction::Create, None)) };
+            let (action, is_directory) = link_action(&link, self.options, target)?;
+            if is_directory && action == RestoreAction::Update {
+                self.clear(&link.path);
+            }
             return Ok((action, None));
         }
         let own;
@@ -101,12 +107,13 @@ impl Rehearsal<'_, '_> {
             Some(target) => target.look(&path)?,
             None => None,
         };
-        if kind.is_device() && !self.options.target.devices {
-            let reason = coffer_collect::SkipReason::DevicesNotAsked;
-            self.report.warnings.push(format!("{path}: skipped: {reason}"));
-            return Ok((RestoreAction::Skip, None));
-        }
+        let is_not_asked = kind.is_device() && !self.options.target.devices;
+        let not_asked = format!("{path}: skipped: {}", SkipReason::DevicesNotAsked);
         let Some(existing) = existing else {
+            if is_not_asked {
+                self.report.warnings.push(not_asked);
+                return Ok((RestoreAction::Skip, None));
+            }
             self.report.written_bytes += data_len(entry, size, &mut self.chunks)?;
             return Ok((RestoreAction::Create, size));
         };
@@ -116,6 +123,10 @@ impl Rehearsal<'_, '_> {
         }
         let metadata = metadata(entry, &mut self.chunks)?;
         let settled = existing.is_as_recorded(kind, &metadata);
+        if is_not_asked && !settled {
+            self.report.warnings.push(not_asked);
+            return Ok((RestoreAction::Skip, None));
+        }
         if kind != EntryKind::File {
             if !settled && existing.kind() == Some(EntryKind::Directory) && !both_directories {
                 self.clear(&path);

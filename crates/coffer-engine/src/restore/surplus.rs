@@ -1,11 +1,14 @@
 //! What stands in the target and is not in the snapshot.
 //!
 //! A directory is looked through only if its own entry was seen, it lies at or below a source of the snapshot, and no part of
-//! the tree that could hold entries of it was lost. The names in the directories along the current path are kept in memory.
+//! the tree that could hold entries of it was lost. What the backup could not read is not in the snapshot although it was there:
+//! nothing is removed from directories at, above or below such a path, and nothing at all if not all such paths are recorded.
+//! Directories that are to be kept, and file systems mounted in the target, are not looked into, nor is what lies below them.
+//! The names in the directories along the current path are kept in memory.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
-use coffer_collect::{CollectError, DirectoryTarget, EntryPath, Identity, Removal};
+use coffer_collect::{CollectError, DirectoryTarget, EntryPath, Identity, Listing, Removal};
 use coffer_format::path::is_within;
 use coffer_format::tree::{Kind, TreeEntry};
 
@@ -20,8 +23,48 @@ pub(super) struct Surplus<'o> {
     options: &'o RestoreOptions,
     /// Paths of the sources; `None` if the snapshot holds everything that its tree shows.
     sources: Option<Vec<Vec<u8>>>,
+    unread: Unread,
     /// Directories along the current path.
     open: Vec<Open>,
+    /// The last directory that is not looked into.
+    spared: Option<EntryPath>,
+    /// Directories from which nothing is removed although the snapshot has them, and why.
+    warnings: Vec<String>,
+}
+
+/// What the backup could not read.
+struct Unread {
+    /// Paths with an error.
+    paths: HashSet<Vec<u8>>,
+    /// Directories above them.
+    above: HashSet<Vec<u8>>,
+    /// There were more than are recorded.
+    is_more: bool,
+}
+
+impl Unread {
+    fn of(snapshot: &Snapshot, within: &[u8]) -> Self {
+        let completeness = &snapshot.manifest.completeness;
+        let paths = completeness.errors.iter().map(|(path, _)| path);
+        let paths = paths.filter(|path| is_within(path, within) || is_within(within, path));
+        let paths: HashSet<_> = paths.cloned().collect();
+        let above = paths.iter().flat_map(|path| prefixes(path)).map(<[u8]>::to_vec).collect();
+        Self { paths, above, is_more: completeness.error_count > completeness.errors.len() as u64 }
+    }
+
+    /// Whether entries at, above or below this path may be missing in the snapshot.
+    fn concerns(&self, path: &[u8]) -> bool {
+        !self.paths.is_empty()
+            && (self.paths.contains(path)
+                || self.above.contains(path)
+                || prefixes(path).any(|above| self.paths.contains(above)))
+    }
+}
+
+/// The paths above a path.
+fn prefixes(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+    (!path.is_empty()).then_some(0).into_iter().chain(ends).map(|end| &path[..end])
 }
 
 struct Open {
@@ -30,6 +73,8 @@ struct Open {
     names: BTreeSet<Vec<u8>>,
     /// Entries of it may have been lost.
     is_incomplete: bool,
+    /// Another file system is mounted there, and no entry was seen in it so far.
+    is_empty_mount: bool,
 }
 
 struct Remover<'r, 'o> {
@@ -60,7 +105,23 @@ impl<'o> Surplus<'o> {
         let manifest = &snapshot.manifest;
         let given = manifest.collector == "files" && !manifest.sources.is_empty();
         let sources = given.then(|| manifest.sources.iter().filter_map(|source| place_of(source)).collect());
-        Self { options, sources, open: Vec::new() }
+        let (open, spared, mut warnings) = (Vec::new(), None, Vec::new());
+        let unread = Unread::of(snapshot, &options.within);
+        if options.delete && unread.is_more {
+            warnings
+                .push("nothing was deleted: the backup did not record all that it could not read".to_owned());
+        } else if options.delete && !unread.paths.is_empty() {
+            let count = unread.paths.len();
+            warnings.push(format!(
+                "the snapshot is incomplete: nothing was deleted from directories above or below {count} paths that the backup could not read"
+            ));
+        }
+        Self { options, sources, unread, open, spared, warnings }
+    }
+
+    /// What was left alone, and why.
+    pub(super) fn into_warnings(self) -> Vec<String> {
+        self.warnings
     }
 
     /// Sources whose place in the snapshot cannot be told from how they were given.
@@ -71,7 +132,7 @@ impl<'o> Surplus<'o> {
 
     /// An entry of the snapshot, after what is to be made of it was made.
     pub(super) fn pass(&mut self, entry: &TreeEntry, target: &mut DirectoryTarget, removed: Removed<'_>) {
-        if !self.options.delete {
+        if !self.options.delete || self.unread.is_more {
             return;
         }
         while self.open.last().is_some_and(|open| !is_within(&entry.path, open.path.as_bytes())) {
@@ -82,18 +143,37 @@ impl<'o> Surplus<'o> {
             // A directory need not have an entry of its own for something to be in it.
             let depth = open.path.components().count();
             path.components().nth(depth).map(|name| open.names.remove(name));
+            open.is_empty_mount = false;
         }
-        if entry.kind != Kind::Directory || !self.is_covered(&entry.path) {
+        if entry.kind != Kind::Directory || self.is_spared(&path) || !self.is_covered(&entry.path) {
             return;
         }
-        match target.names(&path) {
-            Ok(Some(names)) => {
-                let names = names.into_iter().collect();
-                self.open.push(Open { path, names, is_incomplete: false });
-            }
+        match target.listing(&path) {
+            Ok(Some(listing)) => self.look_into(path, listing),
             Ok(None) => {}
             Err(error) => removed(&path, Err(error)),
         }
+    }
+
+    fn look_into(&mut self, path: EntryPath, listing: Listing) {
+        let is_named = path.as_bytes() == self.options.within;
+        if listing.identities.iter().any(|directory| self.options.keep.contains(directory)) {
+            self.spared = Some(path);
+            return;
+        }
+        if listing.is_mounted && !is_named {
+            self.spare_mount(&path);
+            self.spared = Some(path);
+            return;
+        }
+        let is_incomplete = self.unread.concerns(path.as_bytes());
+        let names = listing.names.into_iter().collect();
+        self.open.push(Open { path, names, is_incomplete, is_empty_mount: listing.is_mounted });
+    }
+
+    fn spare_mount(&mut self, path: &EntryPath) {
+        self.warnings
+            .push(format!("{path}: nothing was deleted below it, as another file system is mounted there"));
     }
 
     /// A part of the tree could not be read: whatever is missing may belong to any directory along the path.
@@ -110,6 +190,9 @@ impl<'o> Surplus<'o> {
 
     /// Empties a directory that stands where something else belongs.
     pub(super) fn clear(&self, path: &EntryPath, target: &mut DirectoryTarget, removed: Removed<'_>) {
+        if !self.options.delete || self.unread.is_more || self.is_spared(path) {
+            return;
+        }
         target.remove(path, &mut Remover { options: self.options, removed });
     }
 
@@ -118,12 +201,21 @@ impl<'o> Surplus<'o> {
         if open.is_incomplete {
             return;
         }
+        // A backup of one file system leaves a directory without entries where another one is mounted.
+        if open.is_empty_mount && !open.names.is_empty() {
+            self.spare_mount(&open.path);
+            return;
+        }
         for name in open.names {
             match open.path.join(&name) {
                 Ok(path) => target.remove(&path, &mut Remover { options: self.options, removed }),
                 Err(error) => removed(&open.path, Err(error)),
             }
         }
+    }
+
+    fn is_spared(&self, path: &EntryPath) -> bool {
+        self.spared.as_ref().is_some_and(|spared| path.starts_with(spared))
     }
 
     fn is_covered(&self, path: &[u8]) -> bool {

@@ -62,7 +62,9 @@ impl<'a> Visitor<'a> for ReadBack<'_, '_, '_, 'a> {
         });
     }
 
-    /// It was reported when it was met first.
+    /// It was reported when it was met first, as is what is lost.
+    fn refused(&mut self, _entry: &TreeEntry, _error: &EngineError) {}
+
     fn lost(&mut self, _subtree: &LostSubtree) {}
 }
 

@@ -10,7 +10,7 @@ use super::lookup;
 use super::report::RestoreOptions;
 use crate::error::EngineError;
 use crate::read::ChunkReader;
-use crate::tree_reader::{LostSubtree, TreeReader, path_text};
+use crate::tree_reader::{Leaves, LostSubtree, TreeReader, path_text};
 use crate::vault::Snapshot;
 
 /// Why an entry is shown.
@@ -30,6 +30,8 @@ pub(super) trait Visitor<'a> {
     /// Called between leaves and at the end; an error ends the walk.
     fn check(&mut self) -> Result<(), EngineError>;
     fn entry(&mut self, entry: &TreeEntry, role: Role);
+    /// An entry that is chosen and that the format forbids to restore.
+    fn refused(&mut self, entry: &TreeEntry, error: &EngineError);
     fn lost(&mut self, subtree: &LostSubtree);
 }
 
@@ -51,7 +53,8 @@ pub(super) fn walk<'a>(
     visitor: &mut dyn Visitor<'a>,
 ) -> Result<(), EngineError> {
     // Directories that are made only once something below them is chosen.
-    let mut above = ancestors(snapshot, options, visitor.chunks());
+    let mut leaves = Leaves::default();
+    let mut above = ancestors(snapshot, options, visitor.chunks(), &mut leaves);
     let mut tree = TreeReader::within(&snapshot.manifest.root, options.within.clone());
     let mut found = options.within.is_empty();
     while let Some(leaf) = tree.next_leaf(visitor.chunks()) {
@@ -69,7 +72,14 @@ pub(super) fn walk<'a>(
             while above.last().is_some_and(|last| !is_within(&entry.path, &last.path)) {
                 above.pop();
             }
-            if options.is_chosen(&entry.path, entry.kind == Kind::Directory) {
+            let is_chosen = options.is_chosen(&entry.path, entry.kind == Kind::Directory);
+            if let Err(error) = leaves.check(entry) {
+                if is_chosen {
+                    visitor.refused(entry, &error);
+                }
+                continue;
+            }
+            if is_chosen {
                 above.drain(..).for_each(|directory| visitor.entry(&directory, Role::Above));
                 visitor.entry(entry, Role::Chosen);
                 continue;
@@ -86,11 +96,16 @@ pub(super) fn walk<'a>(
 }
 
 /// The directories above a part that is restored. One that cannot be read is made with a mode that lets nobody else in.
-fn ancestors(snapshot: &Snapshot, options: &RestoreOptions, chunks: &mut ChunkReader<'_>) -> Vec<TreeEntry> {
+fn ancestors(
+    snapshot: &Snapshot,
+    options: &RestoreOptions,
+    chunks: &mut ChunkReader<'_>,
+    leaves: &mut Leaves,
+) -> Vec<TreeEntry> {
     let within = &options.within;
     let ends = within.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
     let ends = (!within.is_empty()).then_some(0).into_iter().chain(ends);
     ends.filter_map(|end| lookup(snapshot, &within[..end], chunks).ok().flatten())
-        .filter(|entry| entry.kind == Kind::Directory)
+        .filter(|entry| leaves.check(entry).is_ok() && entry.kind == Kind::Directory)
         .collect()
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use coffer_collect::{EntryPath, FilePlace, FileWriter, Metadata};
 use coffer_format::id::ChunkId;
 use coffer_format::pack::ChunkKind;
-use coffer_format::tree::ChunkRef;
+use coffer_format::tree::{ChunkRef, TreeEntry};
 use coffer_pipeline::pack_reader::FrameReader;
 use crossbeam_channel::Receiver;
 
@@ -19,13 +19,14 @@ use super::{chain, warning_text};
 use crate::error::EngineError;
 use crate::index::Place;
 use crate::read::{ChunkReader, Packs, chunk_in_frame};
+use crate::tree_reader::path_text;
 
 /// What plan and workers share.
 pub(super) struct Shared<'v> {
     pub(super) packs: Packs<'v>,
     pub(super) outcome: Mutex<RestoreReport>,
-    /// Pieces whose frame could not be read; the plan looks for them elsewhere.
-    pub(super) unread: Mutex<Vec<Piece>>,
+    /// Pieces whose frame could not be read, and whether because of damage; the plan looks for them elsewhere.
+    pub(super) unread: Mutex<Vec<(Piece, bool)>>,
     /// Entries that could not be restored: nothing is linked to what may stand at their paths.
     pub(super) lost_paths: Mutex<HashSet<EntryPath>>,
     /// Counts of the report.
@@ -42,6 +43,14 @@ impl Shared<'_> {
             report.add_error(path.to_string(), chain(error));
             report.degraded |= damage;
         });
+    }
+
+    /// Notes an entry of the tree that could not be restored.
+    pub(super) fn failed_entry(&self, entry: &TreeEntry, error: &EngineError) {
+        match EntryPath::new(entry.path.clone()) {
+            Ok(path) => self.failed(&path, error, error.is_damage()),
+            Err(_) => self.note(|report| report.add_error(path_text(&entry.path), chain(error))),
+        }
     }
 
     pub(super) fn note(&self, change: impl FnOnce(&mut RestoreReport)) {
@@ -64,15 +73,15 @@ impl Shared<'_> {
     /// Reads from other places what the first place did not give.
     pub(super) fn read_elsewhere(&self, chunks: &mut ChunkReader<'_>) {
         let unread = std::mem::take(&mut *self.unread.lock().unwrap_or_else(PoisonError::into_inner));
-        for piece in unread {
+        for (piece, damage) in unread {
             let chunk = ChunkRef { id: piece.chunk, len: piece.place.len };
             match chunks.read(ChunkKind::Data, &chunk) {
                 Ok(bytes) => {
                     self.fetched_bytes.fetch_add(u64::from(piece.place.frame.sealed_len), Ordering::Relaxed);
-                    self.note(|report| report.degraded = true);
+                    self.note(|report| report.degraded |= damage);
                     piece.write(&bytes, self);
                 }
-                Err(error) => piece.file.fail(self, &error, true),
+                Err(error) => piece.file.fail(self, &error, error.is_damage()),
             }
             piece.file.piece_done(self);
         }
@@ -203,21 +212,22 @@ pub(super) fn work(queue: &Receiver<Vec<Piece>>, shared: &Shared<'_>) {
         if opened.is_ok() {
             shared.fetched_bytes.fetch_add(u64::from(first.place.frame.sealed_len), Ordering::Relaxed);
         }
-        let (kind, plain) = opened.unwrap_or((ChunkKind::Meta, &[]));
         for piece in pieces {
             let keys = shared.packs.domain();
-            let checked = if kind == ChunkKind::Data {
-                chunk_in_frame(keys, kind, &piece.chunk, &piece.place, plain)
-            } else {
-                Err(EngineError::WorkerGone)
-            };
-            match checked {
-                Ok(bytes) => {
-                    piece.write(bytes, shared);
-                    piece.file.piece_done(shared);
+            let damage = match &opened {
+                Ok((ChunkKind::Data, plain)) => {
+                    let checked = chunk_in_frame(keys, ChunkKind::Data, &piece.chunk, &piece.place, plain);
+                    if let Ok(bytes) = checked {
+                        piece.write(bytes, shared);
+                        piece.file.piece_done(shared);
+                        continue;
+                    }
+                    true
                 }
-                Err(_) => shared.unread.lock().unwrap_or_else(PoisonError::into_inner).push(piece),
-            }
+                Ok(_) => true,
+                Err(error) => !error.is_unasked(),
+            };
+            shared.unread.lock().unwrap_or_else(PoisonError::into_inner).push((piece, damage));
         }
     }
 }

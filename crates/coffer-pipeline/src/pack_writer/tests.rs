@@ -187,6 +187,22 @@ fn is_full(result: Result<(), PipelineError>) -> bool {
 }
 
 #[test]
+fn chunks_fill_their_frame() {
+    let world = World::new(1);
+    let mut writer = PackWriter::begin(&world.sealer(), &SeededRng::new(2), Vec::new()).unwrap();
+    let mut compressor = Compressor::new(Compression::Auto).unwrap();
+    for (chunks, chunks_len) in [(vec![], 0), (rows(99), 99), (rows(101), 101)] {
+        let refused = writer.add_frame(ChunkKind::Data, &[7; 100], chunks, &mut compressor).unwrap_err();
+        let PipelineError::Unfilled { plain_len: 100, chunks_len: actual } = refused else {
+            panic!("{refused}")
+        };
+        assert_eq!(actual, chunks_len);
+    }
+    assert!(writer.is_empty());
+    writer.add_frame(ChunkKind::Data, &[7; 100], rows(100), &mut compressor).unwrap();
+}
+
+#[test]
 fn a_frame_is_1_byte_to_its_limit() {
     let world = World::new(1);
     let mut writer = PackWriter::begin(&world.sealer(), &SeededRng::new(2), Vec::new()).unwrap();
