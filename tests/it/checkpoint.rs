@@ -347,7 +347,7 @@ fn an_oversize_object_under_a_remembered_number_locks_nobody_out() {
     let cache = scratch();
     // Junk takes the next number; whoever opens the vault remembers it as the head.
     let number = replayed(&store).next;
-    store.insert_raw(&format!("log/{number:012}"), vec![1; (8 << 20) + 5]);
+    store.insert_raw(format!("log/{number:012}"), vec![1; (8 << 20) + 5]);
     let remembering = || World { rng: host().rng, ..World::with_cache(SEED, cache.path()) };
     remembering().open(&store).unwrap();
     // A stranger goes on and adds a checkpoint.

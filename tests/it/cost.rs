@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use coffer_engine::{InitOptions, RestoreOptions, init, restore};
+use coffer_engine::{BackupOptions, InitOptions, RestoreOptions, init, restore};
 use coffer_format::header::{ChunkerSpec, StoreMode};
 use coffer_keys::{KeyFile, RootKey};
 use coffer_store::MemoryStore;
@@ -25,6 +25,11 @@ fn grow(source: &Path) {
             fs::write(place.join(format!("file-{file}")), noise(dir * 100 + file, len)).unwrap();
         }
     }
+}
+
+/// Options of a host that remembers, or of one that lets size and time decide.
+fn options_of(source: &Path, is_blind: bool) -> BackupOptions {
+    BackupOptions { ignore_inode: is_blind, ignore_ctime: is_blind, ..backup_options(source) }
 }
 
 /// Which kinds of objects were created.
@@ -78,8 +83,9 @@ fn an_unchanged_backup_costs_one_record() {
     host.backup(&store, &source).unwrap();
     let all = store.reset().written_bytes;
 
-    for (number, world) in [(2, &host), (3, &stranger)] {
-        let report = world.backup(&store, &source).unwrap();
+    // A stranger who lets size and time decide reads nothing either.
+    for (number, world, is_blind) in [(2, &host, false), (3, &stranger, true)] {
+        let report = world.backup_with(&store, &options_of(&source, is_blind)).unwrap();
         assert_eq!(report.head.number, number);
         assert_eq!(report.manifest.statistics.read_bytes, 0, "no file is read");
         let recording = store.reset();
@@ -112,9 +118,9 @@ fn a_changed_small_file_costs_a_pack_a_segment_and_a_record() {
     host.backup(&store, &source).unwrap();
     store.reset();
 
-    for (round, world) in [&host, &stranger].into_iter().enumerate() {
+    for (round, (world, is_blind)) in [(&host, false), (&stranger, true)].into_iter().enumerate() {
         fs::write(source.join("dir-3").join("file-7"), noise(1000, 300 + round)).unwrap();
-        let report = world.backup(&store, &source).unwrap();
+        let report = world.backup_with(&store, &options_of(&source, is_blind)).unwrap();
         let recording = store.reset();
         check_only(&recording, 1, 1, 1);
         // The order is the promise: nothing is named before it is there.

@@ -20,7 +20,7 @@ use coffer_format::tree::ChunkRef;
 use coffer_keys::{KeyFile, RootKey};
 use coffer_pipeline::record::{BodySealer, seal_record};
 use coffer_pipeline::segment::SegmentWriter;
-use coffer_store::{LocalStore, ObjectKey, ObjectStore};
+use coffer_store::{LocalStore, ObjectKey};
 
 const CHUNK_LEN: u32 = 1_572_864;
 const CHUNKS_OF_PACK: u32 = 21;

@@ -5,13 +5,11 @@
 
 use std::ffi::OsString;
 
-use anyhow::Result;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command, CommandFactory, FromArgMatches};
 
 use crate::cli::Cli;
-use crate::command_error::Failure;
 use crate::config::Config;
 use crate::profile::Flag;
 
@@ -46,9 +44,6 @@ pub(crate) fn parse(mut words: Vec<OsString>) -> Result<(Cli, Config), Stop> {
         config = Config::read(file, profile, &command)?;
         if let Some(subcommand) = command.find_subcommand(name) {
             let flags = wanted(&config, subcommand, given);
-            for flag in &flags {
-                check(flag, subcommand, &config)?;
-            }
             if !flags.is_empty() {
                 note = config.path.as_ref().map(|path| {
                     let names: Vec<&str> = flags.iter().map(|flag| flag.name.as_str()).collect();
@@ -112,25 +107,17 @@ fn complete(words: &mut Vec<OsString>, flags: &[&Flag], command: &Command) {
     }
 }
 
-/// A value that the parser would refuse is refused with the line it stands on.
-fn check(flag: &Flag, command: &Command, config: &Config) -> Result<()> {
+/// Why the parser would refuse the values of a flag by themselves, if it would.
+pub(crate) fn refusal(flag: &Flag, command: &Command) -> Option<String> {
     let mut words = vec![OsString::from(command.get_name())];
     complete(&mut words, &[flag], command);
-    let Err(error) = command.clone().try_get_matches_from(words) else { return Ok(()) };
+    let error = command.clone().try_get_matches_from(words).err()?;
+    // What is missing beside it, the whole command line has to show.
     if !matches!(error.kind(), ErrorKind::ValueValidation | ErrorKind::InvalidValue) {
-        // What is missing beside it, the whole command line has to show.
-        return Ok(());
+        return None;
     }
     let text = error.to_string();
     let reason: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
     let reason = reason.join(" ");
-    let path = config.path.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
-    let message = format!(
-        "configuration file {path}, line {}: {}",
-        flag.line,
-        reason.strip_prefix("error: ").unwrap_or(&reason)
-    );
-    Err(Failure::usage(message)
-        .hint(format!("`coffer {} --help` says what it takes", command.get_name()))
-        .into())
+    Some(reason.strip_prefix("error: ").unwrap_or(&reason).to_owned())
 }

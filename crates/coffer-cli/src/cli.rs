@@ -136,7 +136,7 @@ pub(crate) enum Command {
     Restore(RestoreArgs),
     /// Check that a vault is intact: without keys, or with --deep everything that is sealed.
     #[command(
-        alias = "check",
+        visible_alias = "check",
         after_help = "Examples:\n  \
         coffer -V /mnt/copy verify --offline --vault-id ID --head HEAD\n  \
         coffer verify --deep --read-subset 5%"
@@ -150,7 +150,7 @@ pub(crate) enum Command {
     /// Make and manage keys.
     #[command(
         subcommand,
-        alias = "key",
+        visible_alias = "key",
         after_help = "Examples:\n  \
         coffer keys new-file ~/coffer.key\n  \
         coffer keys add --new-passphrase-file recovery.txt --label recovery\n  \

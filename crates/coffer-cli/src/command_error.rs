@@ -1,11 +1,12 @@
 //! Errors as a user sees them: what happened, why, and what to type next.
 
 use std::error::Error;
+use std::ffi::OsString;
 use std::fmt;
 use std::io;
 
 use coffer_collect::CollectError;
-use coffer_engine::EngineError;
+use coffer_engine::{EngineError, Selector};
 use coffer_keys::KeyError;
 use coffer_store::StoreError;
 use coffer_verify::VerifyError;
@@ -72,6 +73,15 @@ impl From<anyhow::Error> for CommandError {
 }
 
 impl CommandError {
+    /// The process ends in the middle of its work, because the user wants that.
+    pub(crate) fn interrupted() -> Self {
+        Self { exit: Exit::Interrupted, message: EngineError::Interrupted.to_string(), hint: None }
+    }
+
+    pub(crate) fn is_interrupted(error: &anyhow::Error) -> bool {
+        classify(error).0 == Exit::Interrupted
+    }
+
     /// Says it on standard error. That nobody reads standard output needs no words.
     pub(crate) fn print(&self, json: bool) {
         if self.exit == Exit::Unread {
@@ -96,8 +106,8 @@ fn print_hint(hint: Option<&str>) {
 }
 
 /// Says what is wrong with the command line, as the parser describes it; `note` is what else had a part in it.
-pub(crate) fn print_usage(error: &clap::Error, note: Option<String>, json: bool) {
-    let hint = habit(error).map(str::to_owned).or(note);
+pub(crate) fn print_usage(error: &clap::Error, words: &[OsString], note: Option<String>, json: bool) {
+    let hint = habit(error, words).or(note);
     if json {
         let text = error.to_string();
         let text = text.trim_end();
@@ -110,17 +120,34 @@ pub(crate) fn print_usage(error: &clap::Error, note: Option<String>, json: bool)
 }
 
 /// What a hand that is used to another program may have meant.
-fn habit(error: &clap::Error) -> Option<&'static str> {
+fn habit(error: &clap::Error, words: &[OsString]) -> Option<String> {
     use clap::error::{ContextKind, ContextValue};
     let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidArg) else { return None };
     let name = word.split('=').next().unwrap_or(word);
-    match name {
-        "-r" | "--repo" | "--repository" => Some("did you mean -V, --vault LOCATION?"),
-        "-p" | "--password-file" => Some("did you mean --passphrase-file FILE?"),
-        "--password-command" => Some("did you mean --passphrase-command COMMAND?"),
-        _ => None,
-    }
+    let meant = match name {
+        "-r" | "--repo" | "--repository" => "-V, --vault LOCATION",
+        "-p" | "--password-file" => "--passphrase-file FILE",
+        "--password-command" => "--passphrase-command COMMAND",
+        "--read-data" => "`coffer verify --deep`",
+        "--read-data-subset" => "--read-subset SUBSET",
+        _ => return part(word, words),
+    };
+    Some(format!("did you mean {meant}?"))
 }
+
+/// A path behind a snapshot may be the part of it that is meant.
+fn part(path: &str, words: &[OsString]) -> Option<String> {
+    let at = words.iter().position(|word| word == path)?;
+    let command = words.iter().position(|word| PART_COMMANDS.iter().any(|command| word == *command))?;
+    let snapshot = words.get(at.checked_sub(1)?)?.to_str()?;
+    let names_one =
+        at > command + 1 && !snapshot.contains([':', '/']) && snapshot.parse::<Selector>().is_ok();
+    let slash = if path.starts_with('/') { "" } else { "/" };
+    (names_one && !path.starts_with('-')).then(|| format!("did you mean {snapshot}:{slash}{path}?"))
+}
+
+/// Commands that take one snapshot, or a part of it.
+const PART_COMMANDS: [&str; 4] = ["ls", "cat", "dump", "restore"];
 
 /// An error with its causes, in one line.
 pub(crate) fn chain(error: &dyn Error) -> String {
@@ -196,9 +223,9 @@ fn classify_engine(error: &EngineError) -> (Exit, Option<String>) {
         EngineError::NotAllowed { .. } => {
             (Exit::WrongKey, hint("open the vault with a slot that holds the vault key"))
         }
-        EngineError::Interrupted => {
-            (Exit::Interrupted, hint("what was stored is kept; run the command again to continue"))
-        }
+        // What follows from it depends on the command.
+        EngineError::Interrupted => (Exit::Interrupted, None),
+        EngineError::BadSelector { .. } => (Exit::Usage, hint("`coffer snapshots` lists them")),
         EngineError::NoSnapshot { .. } | EngineError::AmbiguousSnapshot { .. } => {
             (Exit::Failed, hint("`coffer snapshots` lists them"))
         }

@@ -20,6 +20,7 @@ pub(crate) mod verify;
 use anyhow::Result;
 
 use crate::cli::{Cli, Command};
+use crate::command_error::{CommandError, Failure};
 use crate::config::Config;
 use crate::exit_code::Exit;
 use crate::wiring::{World, catch_interrupts};
@@ -43,21 +44,36 @@ pub(crate) fn run(cli: Cli, config: &Config) -> Result<Exit> {
             | Command::Dump(_)
             | Command::Diff(_)
     );
-    catch_interrupts(orderly)?;
-    match cli.command {
-        Command::Init(args) => init::run(&world, &args),
-        Command::Backup(args) => backup::run(&world, &args),
-        Command::Snapshots(args) => snapshots::run(&world, &args),
-        Command::Ls(args) => ls::run(&world, &args),
-        Command::Find(args) => find::run(&world, &args),
-        Command::Cat(args) => cat::run(&world, &args),
-        Command::Dump(args) => dump::run(&world, &args),
-        Command::Diff(args) => diff::run(&world, &args),
-        Command::Restore(args) => restore::run(&world, &args),
-        Command::Verify(args) => verify::run(&world, &args),
-        Command::Stats => stats::run(&world),
-        Command::Keys(command) => keys::run(&world, &command),
-        Command::Doctor => doctor::run(&world),
+    catch_interrupts(orderly, cli.global.json)?;
+    let goes_on = match &cli.command {
+        Command::Backup(args) if !args.dry_run => Some("what was stored is kept"),
+        Command::Restore(args) if !args.dry_run => Some("what was restored stays"),
+        _ => None,
+    };
+    perform(&world, cli.command).map_err(|error| match goes_on {
+        Some(kept) if CommandError::is_interrupted(&error) => {
+            let hint = format!("{kept}; run the command again to continue");
+            Failure::new(Exit::Interrupted, format!("{error:#}")).hint(hint).into()
+        }
+        _ => error,
+    })
+}
+
+fn perform(world: &World, command: Command) -> Result<Exit> {
+    match command {
+        Command::Init(args) => init::run(world, &args),
+        Command::Backup(args) => backup::run(world, &args),
+        Command::Snapshots(args) => snapshots::run(world, &args),
+        Command::Ls(args) => ls::run(world, &args),
+        Command::Find(args) => find::run(world, &args),
+        Command::Cat(args) => cat::run(world, &args),
+        Command::Dump(args) => dump::run(world, &args),
+        Command::Diff(args) => diff::run(world, &args),
+        Command::Restore(args) => restore::run(world, &args),
+        Command::Verify(args) => verify::run(world, &args),
+        Command::Stats => stats::run(world),
+        Command::Keys(command) => keys::run(world, &command),
+        Command::Doctor => doctor::run(world),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
     }

@@ -45,6 +45,10 @@ impl Config {
     pub(crate) fn read(file: Option<&Path>, profile: Option<&str>, command: &Command) -> Result<Self> {
         let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
         let profile = match profile {
+            Some("") => {
+                let hint = "give the name of a profile, or leave --profile out";
+                return Err(Failure::usage("--profile is empty").hint(hint).into());
+            }
             Some(name) => Some(name.to_owned()),
             None => variable("COFFER_PROFILE")
                 .map(|name| name.into_string().map_err(|_| Failure::usage("COFFER_PROFILE is not UTF-8")))

@@ -14,6 +14,7 @@ mod config;
 mod exit_code;
 mod keys;
 mod output;
+mod pattern_file;
 mod profile;
 mod progress;
 mod select_args;
@@ -35,7 +36,7 @@ pub fn main_impl() -> ExitCode {
     let words: Vec<OsString> = std::env::args_os().collect();
     let before_files = words.iter().skip(1).take_while(|word| *word != "--");
     let json = before_files.into_iter().any(|word| word == "--json");
-    let (cli, config) = match arguments::parse(words) {
+    let (cli, config) = match arguments::parse(words.clone()) {
         Ok(parsed) => parsed,
         Err(Stop::Parser(error, _)) if !error.use_stderr() => {
             // Help and version; that nobody reads them is no failure.
@@ -43,7 +44,7 @@ pub fn main_impl() -> ExitCode {
             return Exit::Done.into();
         }
         Err(Stop::Parser(error, note)) => {
-            command_error::print_usage(&error, note, json);
+            command_error::print_usage(&error, &words, note, json);
             return Exit::Usage.into();
         }
         Err(Stop::Failure(error)) => return end(CommandError::from(error), json),

@@ -12,6 +12,7 @@ use coffer_format::id::VaultId;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::arguments::refusal;
 use crate::similar::closest;
 
 /// The settings that the top of the file, and each profile, may have.
@@ -48,7 +49,6 @@ impl Settings {
 pub(crate) struct Flag {
     pub(crate) id: String,
     pub(crate) name: String,
-    pub(crate) line: usize,
     /// Empty if the flag is not set; of a flag without value, one empty text for each time.
     pub(crate) values: Vec<String>,
 }
@@ -155,6 +155,12 @@ impl Reader<'_> {
             settings.commands.insert(name.to_owned(), flags);
             return Ok(());
         }
+        if let Some(command) = commands().find(|command| command.get_all_aliases().any(|alias| alias == name))
+        {
+            // One name for each table, so that no flag stands in two places.
+            let message = format!("{name} is no table: the command has it under its first name");
+            return Err(self.mistake(at, message, Some(format!("write [{prefix}{}]", command.get_name()))));
+        }
         let tables = commands().map(Command::get_name).chain((prefix.is_empty()).then_some("profile"));
         let known: Vec<&str> = SETTINGS.into_iter().chain(tables).collect();
         let what = if value.get_ref().is_table() { "table" } else { "setting" };
@@ -197,8 +203,14 @@ impl Reader<'_> {
             }
             _ => vec![self.scalar(&full, value)?],
         };
-        let line = self.mistake(key.span().start, "", None).line;
-        Ok(Flag { id: argument.get_id().to_string(), name: name.to_owned(), line, values })
+        let flag = Flag { id: argument.get_id().to_string(), name: name.to_owned(), values };
+        match refusal(&flag, command) {
+            None => Ok(flag),
+            Some(reason) => {
+                let hint = format!("`coffer {} --help` says what it takes", command.get_name());
+                Err(self.mistake(key.span().start, reason, Some(hint)))
+            }
+        }
     }
 
     fn scalar(&self, name: &str, value: &Value<'_>) -> Result<String, Mistake> {

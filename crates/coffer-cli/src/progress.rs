@@ -34,6 +34,14 @@ pub(crate) fn aside<T>(write: impl FnOnce() -> T) -> T {
     }
 }
 
+/// Takes the line away for good, before the process ends in the middle of the work.
+pub(crate) fn clear() {
+    let shown = SHOWN.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(bar) = shown {
+        bar.finish_and_clear();
+    }
+}
+
 /// What is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unit {
@@ -297,10 +305,9 @@ enum View {
 }
 
 impl View {
+    /// Nothing is drawn, not even around other messages, before there is something to show.
     fn line() -> Self {
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        *SHOWN.lock().unwrap_or_else(PoisonError::into_inner) = Some(bar.clone());
-        Self::Line(bar)
+        Self::Line(ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()))
     }
 
     const fn interval(&self) -> Duration {
@@ -328,6 +335,7 @@ impl View {
                 }
                 bar.set_message(format!("{}  {}", state.to_text(requests), state.current));
                 bar.tick();
+                SHOWN.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| bar.clone());
             }
         }
     }

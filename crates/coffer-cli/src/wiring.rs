@@ -16,10 +16,11 @@ use coffer_store::{
 
 use crate::cli::Global;
 use crate::clock::SystemClock;
-use crate::command_error::Failure;
+use crate::command_error::{CommandError, Failure};
 use crate::config::Config;
 use crate::keys;
 use crate::output::Output;
+use crate::progress;
 
 static INTERRUPT: AtomicBool = AtomicBool::new(false);
 
@@ -227,13 +228,31 @@ fn default_cache_dir() -> Option<PathBuf> {
 }
 
 /// Lets the first interrupt end the operation in order, if it can do so, and the second one end the process.
-pub(crate) fn catch_interrupts(orderly: bool) -> Result<()> {
+pub(crate) fn catch_interrupts(orderly: bool, json: bool) -> Result<()> {
     ctrlc::set_handler(move || {
-        if INTERRUPT.swap(true, Ordering::Relaxed) || !orderly {
-            std::process::exit(crate::Exit::Interrupted as i32);
+        let is_first = !INTERRUPT.swap(true, Ordering::Relaxed);
+        if is_first && orderly {
+            return;
         }
+        if is_first {
+            say_interrupted(json);
+        }
+        std::process::exit(crate::Exit::Interrupted as i32);
     })
     .context("install the handler of interrupts")
+}
+
+/// Says why the process ends, unless nobody takes it: a full pipe must not keep it from ending.
+fn say_interrupted(json: bool) {
+    let (said, is_said) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        progress::clear();
+        CommandError::interrupted().print(json);
+        // Whoever waits may have given up.
+        let _ = said.send(());
+    });
+    // The process ends in any case.
+    let _ = is_said.recv_timeout(std::time::Duration::from_millis(500));
 }
 
 /// Keys are in memory: no core dump, no debugger of other processes of the user. More open files, where that is allowed.

@@ -36,6 +36,11 @@ pub enum Archived {
 /// Errors of [`CollectError::Archive`] end the archive, because its output failed. [`CollectError::Unfit`] concerns one entry, of
 /// which nothing was written, except from [`ArchiveWriter::write`] and [`ArchiveWriter::end_file`].
 pub trait ArchiveWriter {
+    /// What is lost of this path in the archive, if the format does not keep it as it is.
+    fn path_flaw(&self, _path: &[u8]) -> Option<&'static str> {
+        None
+    }
+
     /// Adds a directory.
     ///
     /// # Errors

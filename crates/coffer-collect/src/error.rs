@@ -83,7 +83,7 @@ pub enum CollectError {
         path: EntryPath,
     },
     /// Text that is no pattern.
-    #[error("use '{pattern}' as a pattern: {reason}")]
+    #[error("the pattern '{pattern}' is not valid: {reason}")]
     Pattern {
         /// The text, escaped.
         pattern: String,

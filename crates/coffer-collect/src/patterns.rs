@@ -2,7 +2,7 @@
 //!
 //! A pattern without a slash, but at its end, matches a name at any depth; any other one is matched against the whole path, from the root of
 //! the snapshot. A slash at the end means directories only, `**` any number of directories, `!` in front takes back what an earlier
-//! pattern matched. Of several patterns that match, the last one counts. Beyond gitignore, `{a,b}` stands for either.
+//! pattern matched. Of several patterns that match, the last one counts.
 //!
 //! Paths are bytes: `?` and `*` match bytes that are not UTF-8 as well, and no path is ever converted. Patterns are UTF-8; one that is not
 //! is refused rather than matched against something else. Without regard to case means that of the letters of ASCII.
@@ -124,12 +124,14 @@ impl PatternsBuilder {
         if body.split('/').any(|component| matches!(component, "." | "..")) {
             return Err(refuse("paths that are matched have no component `.` or `..`".to_owned()));
         }
-        let escaped = text.starts_with('#').then(|| format!("\\{text}"));
-        let line = escaped.as_deref().unwrap_or(text);
+        let mut line = with_plain_braces(text);
+        if line.starts_with('#') {
+            line.insert(0, '\\');
+        }
         let added = self
             .builder
             .case_insensitive(case_insensitive)
-            .and_then(|builder| builder.add_line(None, line).map(|_| ()));
+            .and_then(|builder| builder.add_line(None, &line).map(|_| ()));
         added.map_err(|error| refuse(reason_of(error)))
     }
 
@@ -156,6 +158,21 @@ impl PatternsBuilder {
             |error| CollectError::Pattern { pattern: "all together".to_owned(), reason: reason_of(error) };
         Ok(Patterns { set: self.builder.build().map_err(refuse)? })
     }
+}
+
+/// The pattern with its braces escaped: they stand for themselves in gitignore, and for alternatives in the library.
+fn with_plain_braces(pattern: &str) -> String {
+    let mut plain = String::with_capacity(pattern.len());
+    let (mut is_escaped, mut in_class) = (false, false);
+    for letter in pattern.chars() {
+        if matches!(letter, '{' | '}') && !is_escaped && !in_class {
+            plain.push('\\');
+        }
+        in_class = !is_escaped && (letter == '[' || (in_class && letter != ']'));
+        is_escaped = letter == '\\' && !is_escaped;
+        plain.push(letter);
+    }
+    plain
 }
 
 fn reason_of(error: ignore::Error) -> String {

@@ -4,6 +4,8 @@
 //! that of the changes and not of the trees. Where a part of one tree cannot be read, nothing is claimed about what the other one has
 //! there: it is neither new nor gone.
 
+use std::collections::HashSet;
+
 use coffer_format::path::{compare_paths, is_within};
 use coffer_format::tree::{Kind, TreeEntry, TreeRoot};
 
@@ -174,6 +176,7 @@ pub fn diff(
         new: Cursor::new(&new.manifest.root, &options.new_within, new_reader),
         same_domain: old_domain == new_domain,
         same_part: options.old_within == options.new_within,
+        told: HashSet::new(),
         readers,
         report: DiffReport::default(),
         visit,
@@ -207,6 +210,9 @@ struct Merge<'m, 'v, 'f> {
     same_domain: bool,
     /// Entries have the same paths on both sides.
     same_part: bool,
+    /// First paths, old and new, of hard links that differ and were shown at a name that is not the first one on both sides. Grows with
+    /// these alone.
+    told: HashSet<(Vec<u8>, Vec<u8>)>,
     readers: Vec<ChunkReader<'v>>,
     report: DiffReport,
     visit: &'m mut DiffVisit<'f>,
@@ -321,26 +327,29 @@ impl Merge<'_, '_, '_> {
 
     fn content_differs(&mut self, old: &TreeEntry, new: &TreeEntry) -> Result<bool, EngineError> {
         if let (Some(old_first), Some(new_first)) = (&old.hard_link, &new.hard_link)
-            && self.same_part
-            && old_first == new_first
-            && is_within(old_first, self.old.within)
+            && let Some(first) = relative(old_first, self.old.within)
+            && Some(first) == relative(new_first, self.new.within)
         {
             // It is the content of the first one, of which it is said.
             return Ok(false);
         }
+        let is_link = old.hard_link.is_some() || new.hard_link.is_some();
         let old = carrier(&self.old.root, old, &mut self.readers[self.old.reader])?;
         let new = carrier(&self.new.root, new, &mut self.readers[self.new.reader])?;
-        if old.size != new.size {
-            self.count_bytes(&old, &new)?;
-            return Ok(true);
+        let firsts = is_link.then(|| (old.path.clone(), new.path.clone()));
+        if firsts.as_ref().is_some_and(|firsts| self.told.contains(firsts)) {
+            return Ok(false);
         }
-        let differs = if self.same_domain && old.holes == new.holes {
+        let differs = if old.size != new.size {
+            true
+        } else if self.same_domain && old.holes == new.holes {
             old.content != new.content
         } else {
             bytes::differ(&old, self.old.reader, &new, self.new.reader, &mut self.readers)?
         };
         if differs {
             self.count_bytes(&old, &new)?;
+            self.told.extend(firsts);
         }
         Ok(differs)
     }

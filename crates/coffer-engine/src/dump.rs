@@ -39,7 +39,7 @@ pub struct DumpReport {
     pub errors: Vec<(String, String)>,
     /// Number of such entries.
     pub error_count: u64,
-    /// Entries that the archive's format cannot hold.
+    /// Entries that the archive's format cannot hold, or not under their names.
     pub warnings: Vec<String>,
     /// Whether damage was met on the way, even if everything was written.
     pub degraded: bool,
@@ -218,6 +218,9 @@ impl Dump<'_, '_> {
         match self.add(entry) {
             Ok(Archived::Yes) => {
                 self.report.entry_count += 1;
+                if let Some(flaw) = self.archive.path_flaw(&entry.path) {
+                    self.report.warnings.push(format!("{}: {flaw}", path_text(&entry.path)));
+                }
                 Ok(())
             }
             Ok(Archived::No(reason)) => {

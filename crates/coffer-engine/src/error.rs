@@ -94,6 +94,12 @@ pub enum EngineError {
         /// Why.
         reason: String,
     },
+    /// Text that cannot name a snapshot.
+    #[error("{text:?} names no snapshot: it is \"latest\", \"latest~N\" or the beginning of an id")]
+    BadSelector {
+        /// The text.
+        text: String,
+    },
     /// No snapshot fits.
     #[error("no snapshot is {selector:?}")]
     NoSnapshot {
@@ -109,7 +115,7 @@ pub enum EngineError {
         count: usize,
     },
     /// Snapshots of more than one origin fit, and only one can be meant.
-    #[error("snapshots of {} origins fit: {}", origins.len(), origins.join(", "))]
+    #[error("snapshots of {} origins fit:{}", origins.len(), listed(origins))]
     AmbiguousOrigin {
         /// Hosts with their sources.
         origins: Vec<String>,
@@ -165,6 +171,16 @@ pub enum EngineError {
         #[source]
         source: std::io::Error,
     },
+}
+
+/// The first ten on a line each, and how many there are beside them.
+fn listed(items: &[String]) -> String {
+    const SHOWN_COUNT_MAX: usize = 10;
+    let mut text: String = items.iter().take(SHOWN_COUNT_MAX).map(|item| format!("\n  {item}")).collect();
+    if items.len() > SHOWN_COUNT_MAX {
+        text.push_str(&format!("\n  and {} more", items.len() - SHOWN_COUNT_MAX));
+    }
+    text
 }
 
 impl EngineError {

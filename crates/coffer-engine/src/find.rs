@@ -7,12 +7,13 @@ use std::collections::HashSet;
 
 use coffer_collect::{Patterns, Verdict};
 use coffer_format::id::ChunkId;
+use coffer_format::path::is_within;
 use coffer_format::tree::{Kind, TreeEntry};
 
 use crate::error::EngineError;
 use crate::listing::ListedEntry;
 use crate::read::ChunkReader;
-use crate::tree_reader::{Opened, TreeReader};
+use crate::tree_reader::{Opened, TreeReader, path_text};
 use crate::vault::{Snapshot, Vault};
 
 /// Leaves that are remembered: 8 MiB of ids. They hold some 16 million entries.
@@ -51,33 +52,48 @@ impl Finder {
         Self { options, dull_leaves: HashSet::new() }
     }
 
-    /// Shows what is found in a snapshot, in path order, and the parts of it that cannot be read.
+    /// Shows what is found at and below `within` (anywhere for the empty path) in a snapshot, in path order, and the parts of it
+    /// that cannot be read.
     ///
     /// # Errors
-    /// Those of the vault, and what `visit` returns.
+    /// [`EngineError::NoPath`] when the snapshot has nothing there, those of the vault, and what `visit` returns.
     pub fn find(
         &mut self,
         vault: &Vault<'_>,
         snapshot: &Snapshot,
+        within: &[u8],
         visit: &mut dyn FnMut(ListedEntry) -> Result<(), EngineError>,
     ) -> Result<(), EngineError> {
         let mut chunks = ChunkReader::new(vault, &snapshot.state.body.domain)?;
-        let mut tree = TreeReader::new(&snapshot.manifest.root);
+        let mut tree = TreeReader::within(&snapshot.manifest.root, within.to_vec());
+        let mut is_there = within.is_empty();
         while let Some((height, child)) = tree.peek() {
             vault.access.check_interrupt()?;
             let leaf_id = (height == 0).then_some(child.chunk.id);
             if leaf_id.is_some_and(|id| self.dull_leaves.contains(&id)) {
                 tree.skip();
+                // What it holds is not remembered, only that none of it is looked for.
+                is_there = true;
                 continue;
             }
             match tree.open(&mut chunks) {
                 None | Some(Ok(Opened::Node)) => {}
-                Some(Err(lost)) => visit(Err(lost))?,
+                Some(Err(lost)) => {
+                    is_there = true;
+                    visit(Err(lost))?;
+                }
                 Some(Ok(Opened::Leaf(leaf))) => {
                     let mut is_dull = true;
-                    for entry in leaf.entries.into_iter().filter(|entry| self.options.admits(entry)) {
-                        is_dull = false;
-                        visit(Ok(entry))?;
+                    for entry in leaf.entries {
+                        let is_inside = is_within(&entry.path, within);
+                        is_there |= is_inside;
+                        if self.options.admits(&entry) {
+                            // Whatever the part: another search may be for another one.
+                            is_dull = false;
+                            if is_inside {
+                                visit(Ok(entry))?;
+                            }
+                        }
                     }
                     if let Some(id) =
                         leaf_id.filter(|_| is_dull && self.dull_leaves.len() < DULL_LEAF_COUNT_MAX)
@@ -87,6 +103,6 @@ impl Finder {
                 }
             }
         }
-        Ok(())
+        if is_there { Ok(()) } else { Err(EngineError::NoPath { path: path_text(within) }) }
     }
 }

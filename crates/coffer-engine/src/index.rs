@@ -190,12 +190,7 @@ impl<'a> Index<'a> {
         Ok(plain)
     }
 
-    fn page(
-        &mut self,
-        segment: usize,
-        table: SegmentTable,
-        page: u64,
-    ) -> Result<Arc<Vec<u8>>, EngineError> {
+    fn page(&mut self, segment: usize, table: SegmentTable, page: u64) -> Result<Arc<Vec<u8>>, EngineError> {
         if let Some(plain) = self.pages.get(&(segment, table, page)) {
             return Ok(Arc::clone(plain));
         }

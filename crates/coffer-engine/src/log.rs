@@ -279,9 +279,9 @@ fn chain_value_of(store: &dyn ObjectStore, number: u64) -> Result<Option<[u8; 32
         Ok(()) => Ok(Some(chain_value(&bytes))),
         Err(error) if error.is_not_found() => Ok(None),
         Err(StoreError::TooLong { len, .. }) => {
-            bytes.resize(usize::try_from(RECORD_LEN_MAX).unwrap_or(usize::MAX), 0);
-            store.read_range(&key_of(ObjectName::Record(number))?, 0, &mut bytes)?;
-            Ok(Some(chain_value_oversize(&bytes, len)))
+            let mut first = vec![0; usize::try_from(RECORD_LEN_MAX).unwrap_or(usize::MAX)];
+            store.read_range(&key_of(ObjectName::Record(number))?, 0, &mut first)?;
+            Ok(Some(chain_value_oversize(&first, len)))
         }
         Err(error) => Err(error.into()),
     }

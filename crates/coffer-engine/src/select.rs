@@ -34,7 +34,7 @@ impl FromStr for Selector {
     type Err = EngineError;
 
     fn from_str(text: &str) -> Result<Self, EngineError> {
-        let none = || EngineError::NoSnapshot { selector: text.to_owned() };
+        let none = || EngineError::BadSelector { text: text.to_owned() };
         if let Some(back) = text.strip_prefix("latest") {
             let back = match back.strip_prefix('~') {
                 Some(number) => number.parse().map_err(|_| none())?,

@@ -248,3 +248,15 @@ fn without_a_local_memory_everything_works_but_the_detection_of_rollback() {
     desk.run("backup src").expect(0);
     assert!(desk.path("cache").exists());
 }
+
+#[test]
+fn nothing_is_restored_into_the_vault() {
+    let desk = Desk::with_snapshot();
+    for target in ["../vault", "../vault/packs/new/deep", "../vault/../vault"] {
+        desk.run(&format!("restore latest --target {target}"))
+            .expect(2)
+            .says("in the directory of the vault");
+    }
+    desk.run("verify").expect(0);
+    desk.run("restore latest --target ../vault-of-another-name").expect(0);
+}

@@ -84,7 +84,7 @@ fn a_second_interrupt_ends_the_process_at_once() {
     let desk = Desk::with_snapshot();
     let marker = desk.path("asked");
     // A passphrase that nobody types: the first interrupt has to wait for it.
-    let ask = format!("touch {}; exec sleep 30", marker.display());
+    let ask = format!("touch {}; exec sleep 30 2>/dev/null", marker.display());
     let mut command = desk.bare_command(&["-V", "../vault", "--passphrase-command", &ask, "backup", "src"]);
     let begun = Instant::now();
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
@@ -105,15 +105,36 @@ fn a_second_interrupt_ends_the_process_at_once() {
 fn commands_that_only_look_end_at_the_first_interrupt() {
     let desk = Desk::with_snapshot();
     let marker = desk.path("asked");
-    let ask = format!("touch {}; exec sleep 30", marker.display());
+    let ask = format!("touch {}; exec sleep 30 2>/dev/null", marker.display());
     let mut command = desk.bare_command(&["-V", "../vault", "--passphrase-command", &ask, "stats"]);
     let begun = Instant::now();
-    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let child = spawn(&mut command);
     while !marker.exists() {
         assert!(begun.elapsed() < Duration::from_secs(20));
         std::thread::sleep(Duration::from_millis(5));
     }
     send(&child, Signal::INT);
-    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let ran = Ran::new(&command, child.wait_with_output().unwrap()).expect(130);
+    assert_eq!(ran.err, "error: interrupted\n");
     assert!(begun.elapsed() < Duration::from_secs(25));
+}
+
+#[test]
+fn an_interrupted_verification_says_so() {
+    let desk = Desk::with_snapshot();
+    let marker = desk.path("asked");
+    let ask = format!("touch {}; exec sleep 30 2>/dev/null", marker.display());
+    let line = ["--json", "-V", "../vault", "--passphrase-command", &ask, "verify", "--deep"];
+    let mut command = desk.bare_command(&line);
+    let begun = Instant::now();
+    let child = spawn(&mut command);
+    while !marker.exists() {
+        assert!(begun.elapsed() < Duration::from_secs(20));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    send(&child, Signal::INT);
+    let ran = Ran::new(&command, child.wait_with_output().unwrap()).expect(130);
+    let messages = ran.error_messages();
+    assert_eq!(messages.len(), 1, "{ran:?}");
+    assert_eq!((&messages[0]["message"], &messages[0]["exit_code"]), (&"interrupted".into(), &130.into()));
 }

@@ -185,7 +185,7 @@ fn every_documented_field_of_every_message_is_printed() {
     hear("keys new-file ../second", 0);
     hear("init --add-passphrase-file ../phrase", 0);
     hear("backup --tag nightly --tag first src", 0);
-    hear("backup --tag nightly --tag first src", 0);
+    hear("-v backup --tag nightly,first src", 0);
     hear("backup src absent", 3);
     hear("backup ..", 0);
     hear("snapshots", 0);

@@ -154,6 +154,10 @@ fn mistakes_come_with_their_line_and_what_was_meant() {
     check("[backup]\nthreads = true\n", "5", &["must be a string or a number"]);
     check("[backup]\nhost = [\"a\", \"b\"]\n", "5", &["must be a string or a number", "a list"]);
     check("[profile.p]\n[profile.p.backup]\n\ncompression = 44\n", "7", &["'44'", "expected 1 to 19"]);
+    // The values of other commands are checked too, and a table has one name.
+    check("[init]\nchunk-size = \"x\"\n[profile.p]\n", "5", &["'x'", "coffer init --help"]);
+    check("[check]\ndeep = true\n", "4", &["check is no table", "write [verify]"]);
+    check("[profile.p.check]\n", "4", &["write [profile.p.verify]"]);
     check("profile = 3\n", "4", &["profile must be a table"]);
     // What is wrong in another profile is wrong too.
     check("[profile.other]\nvault = 3\n[profile.p]\n", "5", &["vault must be a string"]);
@@ -169,6 +173,7 @@ fn an_unknown_profile_is_told_with_those_that_are_known() {
     ran.says("there is no profile nigthly").says("nightly, offsite").says("did you mean nightly?");
     site.run("--profile weekly snapshots").expect(2).says("[profile.weekly]");
     site.desk.bare("--profile nightly snapshots").expect(2).says("no configuration file");
+    site.desk.bare("--profile= snapshots").expect(2).says("--profile is empty");
     // Help needs neither file nor profile.
     site.desk.bare("--profile nightly backup --help").expect(0);
     site.desk.bare("--config ../absent completions bash").expect(0);

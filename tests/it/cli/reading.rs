@@ -57,10 +57,20 @@ fn filters_and_times_say_which_snapshot_is_meant() {
     check(":/src --at 2026-01-01T03:00", 0);
     let refused = desk.run("ls --at 2026-01-03").expect(1);
     let work = desk.path("work");
-    refused.says(&format!("laptop:{}/src, server:{}/src", work.display(), work.display())).says("--host");
+    let origins = format!("2 origins fit:\n  laptop:{0}/src\n  server:{0}/src\n", work.display());
+    refused.says(&origins).says("--host");
     desk.run("ls --at 2025-12-31").expect(1).says("no snapshot is \"latest at that time\"");
     desk.run("ls latest --host nobody").expect(1).says("latest of host nobody");
     desk.run("ls --at yesterday").expect(2);
+    for wrong in ["latest~x", "latest~", "Latest", "newest"] {
+        desk.run(&format!("ls {wrong}")).expect(2).says("\"latest\", \"latest~N\" or the beginning of an id");
+    }
+    desk.finish(&mut desk.command(&["ls", ""])).expect(2).says("latest~N");
+    // A path beside the snapshot is a part of it.
+    desk.run("ls latest~1 /src").expect(2).says("did you mean latest~1:/src?");
+    desk.run("restore -t ../out latest src/d").expect(2).says("did you mean latest:/src/d?");
+    desk.run("dump latest --bogus").expect(2).says_not("did you mean latest");
+    desk.run("check --read-data").expect(2).says("verify --deep");
     desk.run("ls --host laptop").expect(2);
 
     // An id is narrowed too.
@@ -80,6 +90,62 @@ fn filters_and_times_say_which_snapshot_is_meant() {
         .expect(0)
         .says("+    src/of-2")
         .says("-    src/of-0");
+}
+
+/// As of a time, only a part of the old side may be named.
+#[test]
+fn the_old_side_of_a_diff_can_be_a_part_as_of_a_time() {
+    let desk = Desk::with_vault();
+    let save = |time: &str| desk.run(&format!("backup --time {time} src")).expect(0);
+    save("2026-01-01T03:00:00Z");
+    fs::write(desk.path("work/src/d/new"), "new").unwrap();
+    save("2026-01-02T03:00:00Z");
+    fs::write(desk.path("work/src/d/newer"), "newer").unwrap();
+    save("2026-01-03T03:00:00Z");
+    let changed = |words: &str| {
+        let out = desk.run(&format!("diff --at 2026-01-01T12:00 {words}")).expect(0).out;
+        out.lines().take_while(|line| !line.starts_with("files:")).collect::<Vec<_>>().join(", ")
+    };
+    assert_eq!(changed("latest"), "+    src/d/new, +    src/d/newer");
+    assert_eq!(changed(":/src/d latest:/src/d"), "+    new, +    newer");
+    assert_eq!(changed(":/src/d latest~1:/src/d"), "+    new");
+    assert_eq!(changed(": latest~1"), "+    src/d/new");
+    assert_eq!(changed("--dir src/d :/src/d"), "+    new, +    newer");
+    assert_eq!(changed("--dir ."), "+    src/d/new, +    src/d/newer");
+    let refused = |words: &str, why: &str, form: &str| {
+        let ran = desk.run(&format!("diff --at 2026-01-01T12:00 {words}")).expect(2);
+        ran.says(why).says(form);
+    };
+    let twice = "so does \"latest~2:/src\"";
+    refused("latest~2:/src latest:/src", twice, "coffer diff --at TIME :/PATH SNAPSHOT:/PATH");
+    refused("latest~2:/src --dir src", twice, "coffer diff --at TIME :/PATH --dir DIR");
+    let unnamed = "\":/src\" does not say which snapshot is the new one";
+    refused(":/src", unnamed, "coffer diff --at TIME :/PATH SNAPSHOT:/PATH");
+    refused(":/src :/src", unnamed, "coffer diff --at TIME :/PATH SNAPSHOT:/PATH");
+    refused("", "two sides are to be compared", ":/PATH SNAPSHOT:/PATH");
+    refused(":/src latest:/src --dir src", "two sides are to be compared", ":/PATH --dir DIR");
+    desk.run("diff latest:/src :/src").expect(2).says("coffer diff SNAPSHOT:/PATH SNAPSHOT:/PATH");
+}
+
+#[test]
+fn snapshots_are_listed_by_name() {
+    let desk = desk();
+    let shown = |words: &str| {
+        let message = desk.json(&format!("snapshots {words}")).expect(0).message();
+        let shown = message["snapshots"].as_array().unwrap();
+        shown.iter().map(|snapshot| text_of(&snapshot["id"])).collect::<Vec<_>>()
+    };
+    let ids = shown("");
+    assert_eq!(ids.len(), 4);
+    assert_eq!(shown(&ids[1]), ids[1..2]);
+    assert_eq!(shown(&format!("{} {} {}", &ids[2][..12], ids[0], ids[2])), [&ids[0][..], &ids[2]]);
+    assert_eq!(shown("latest latest~1"), ids[2..]);
+    assert_eq!(shown("latest --host server"), ids[1..2]);
+    assert_eq!(shown(&format!("{} {} --latest 1", ids[0], ids[2])), ids[2..3], "of one host and path");
+    desk.run(&format!("snapshots {} --host laptop", ids[1])).expect(1).says("of host laptop");
+    desk.run("snapshots 0000000000000000").expect(1).says("no snapshot is \"0000000000000000\"");
+    desk.run("snapshots latest nonsense").expect(2).says("nonsense");
+    desk.run("snapshots latest:/src").expect(2).says("takes no path").says("coffer ls");
 }
 
 #[test]
@@ -136,10 +202,23 @@ fn find_names_the_snapshots_in_which_it_found_something() {
         .says_not("of-1");
     desk.run("find large --newest 2000-01-01").expect(0).says("nothing was found");
     desk.run("find large --oldest 2000-01-01 -s latest~1").expect(0).says("src/d/large");
-    desk.run("find of-* -s latest:/src").expect(2).says("takes no path");
-    desk.run("find [a").expect(2);
+    desk.run("find * -s latest~1:/src/d").expect(0).says("src/d/large").says_not("src/of-2");
+    desk.run("find * -s latest:/src").expect(1).says("src is not in the snapshot");
+    desk.run("find [a").expect(2).says("the pattern '[a' is not valid: ");
+    desk.run("find !of-1").expect(2).says("nothing to take back");
+    desk.run("find of-* !of-1 -s latest~2").expect(0).says("nothing was found");
+    desk.run("find of-* --at 2026-01-03T12:00 --host laptop").expect(0).says("of-2").says_not("of-0");
+    desk.run("find of-* --at 2026-01-03T12:00").expect(1).says("2 origins fit");
+    desk.run("find of-* --at 2026-01-03T12:00 -H laptop -s latest~1").expect(0).says("of-0").says_not("of-2");
     desk.run("find ../x").expect(2);
     desk.run("find").expect(2);
+    // A blank at the end of a word is meant.
+    fs::write(desk.path("work/docs/blank "), "").unwrap();
+    desk.run("backup docs").expect(0);
+    let with_blank = |pattern| desk.finish(&mut desk.command(&["find", pattern])).expect(0);
+    with_blank("blank ").says("docs/blank \n");
+    with_blank("*k ").says("docs/blank \n");
+    with_blank("large ").says("nothing was found");
     let messages = desk.json("find of-1 b --host server").expect(0).messages();
     let kinds: Vec<_> = messages.iter().map(|message| text_of(&message["message_type"])).collect();
     assert_eq!(kinds, ["snapshot", "entry", "entry"]);

@@ -230,8 +230,8 @@ fn excludes_are_left_out_and_counted() {
     ] {
         desk.run(line).expect(2).says(word);
     }
-    fs::write(desk.path("bad"), "fine\n{a\n").unwrap();
-    desk.run("backup --exclude-file ../bad src").expect(2).says("../bad").says("{a");
+    fs::write(desk.path("bad"), "fine\n[a\n").unwrap();
+    desk.run("backup --exclude-file ../bad src").expect(2).says("../bad").says("[a");
     desk.run("backup --exclude-file ../no-file src").expect(1).says("no-file");
     desk.run("backup -e src src").expect(1).says("all of the sources are excluded");
     assert_eq!(desk.head(), head);
@@ -349,4 +349,60 @@ fn what_is_recorded_and_compared_can_be_chosen() {
     assert_eq!(read("backup --ignore-inode --ignore-ctime src"), 0);
     moved();
     assert_eq!(read("backup --force src"), 3_005_013);
+}
+
+#[test]
+fn tags_are_separated_by_commas_and_no_name_is_empty() {
+    let desk = Desk::with_vault();
+    desk.finish(&mut desk.command(&["backup", "--tag", "a, b", "--tag", "c", "src"])).expect(0);
+    let list = desk.json("snapshots").expect(0).message();
+    assert_eq!(list["snapshots"][0]["tags"], serde_json::json!(["a", "b", "c"]));
+    for wrong in ["--tag=", "--tag=a,", "--tag=a,,b", "--tag= ", "--host="] {
+        desk.finish(&mut desk.command(&["backup", wrong, "src"])).expect(2).says("it is empty");
+    }
+    assert_eq!(desk.snapshot_count(), 1);
+}
+
+#[test]
+fn verbose_names_entries_beside_the_result_and_the_plan_of_a_dry_run_is_the_result() {
+    let desk = Desk::with_vault();
+    for (line, plan_is_result) in [("-v backup -n src", true), ("-v backup src", false)] {
+        let ran = desk.run(line).expect(0);
+        assert_eq!(ran.out.contains("src/d/large\n"), plan_is_result, "{ran:?}");
+        assert_eq!(ran.err.contains("src/d/large\n"), !plan_is_result, "{ran:?}");
+        let messages = desk.json(line).expect(0).messages();
+        let (summary, entries) = messages.split_last().unwrap();
+        assert_eq!(summary["message_type"], "summary");
+        let large = entries.iter().find(|entry| entry["path"] == "src/d/large").unwrap();
+        assert_eq!((&large["message_type"], &large["size"]), (&"backup_entry".into(), &3_000_000.into()));
+    }
+    for (line, plan_is_result) in [("-n -t ../out", true), ("-t ../out", false)] {
+        let ran = desk.run(&format!("-v restore latest {line}")).expect(0);
+        assert_eq!(ran.out.contains("src/d/large\n"), plan_is_result, "{ran:?}");
+        assert_eq!(ran.err.contains("src/d/large\n"), !plan_is_result, "{ran:?}");
+    }
+}
+
+#[test]
+fn a_pattern_in_a_file_is_refused_with_its_line() {
+    let desk = Desk::with_snapshot();
+    fs::write(desk.path("patterns"), "# objects\n*.o\n\n[a\n").unwrap();
+    for line in
+        ["backup -n --exclude-file ../patterns src", "restore latest -t ../o --include-file ../patterns"]
+    {
+        desk.run(line).expect(2).says("patterns, line 4: the pattern '[a' is not valid: ");
+    }
+}
+
+#[test]
+fn what_a_restore_leaves_out_is_a_warning_that_names_the_option() {
+    use std::os::unix::fs::PermissionsExt;
+    let desk = Desk::with_vault();
+    fs::set_permissions(desk.path("work/src/a"), fs::Permissions::from_mode(0o4755)).unwrap();
+    desk.run("backup src").expect(0);
+    let ran = desk.json("restore latest -t ../out").expect(0);
+    let warnings = ran.error_messages();
+    assert_eq!((warnings.len(), &warnings[0]["message_type"]), (1, &"warning".into()), "{ran:?}");
+    assert!(warnings[0]["message"].as_str().unwrap().contains("--privileged"), "{ran:?}");
+    assert_eq!(ran.message()["warnings"][0], warnings[0]["message"]);
 }

@@ -91,6 +91,9 @@ fn on_a_terminal_a_line_shows_how_far_it_is_and_is_gone_in_the_end() {
     assert!(shown.contains("MiB read") && shown.contains("is committed"), "{shown:?}");
     let (_, after) = shown.split_once("entries, ").unwrap();
     assert!(!after.contains("MiB read  "), "the line is gone: {shown:?}");
+    // Names of entries do not bring in a line that is not ready.
+    let verbose = on_a_terminal(&desk, "-v backup src", &[]).unwrap();
+    assert!(verbose.contains("src/d/large") && !verbose.contains(['░', '█']), "{verbose:?}");
     let quiet = on_a_terminal(&desk, &format!("-q {line}"), &[]).unwrap();
     assert_eq!(quiet.trim(), "", "{quiet:?}");
     for line in ["verify --deep", "restore latest --target ../out"] {

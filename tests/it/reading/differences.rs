@@ -330,6 +330,81 @@ fn a_hard_link_that_became_the_first_of_its_group_has_not_changed() {
     assert_eq!(vaulted.diff_directory(vaulted.place.path(), &options).0, shown(&[]));
 }
 
+/// Content of a file with several names counts at the first of them, whatever the parts and wherever the first name lies.
+#[test]
+fn hard_links_count_once() {
+    let vaulted = Vaulted::new();
+    let path = |name: &str| vaulted.source().join(name);
+    fs::create_dir_all(path("d/e")).unwrap();
+    fs::create_dir(path("copy")).unwrap();
+    fs::write(path("copy/a"), noise(1, 11)).unwrap();
+    fs::hard_link(path("copy/a"), path("copy/b")).unwrap();
+    fs::create_dir(path("copy/e")).unwrap();
+    fs::hard_link(path("copy/a"), path("copy/e/c")).unwrap();
+    fs::write(path("d/a"), noise(1, 11)).unwrap();
+    for twin in ["d/b", "d/e/c", "d/e/f"] {
+        fs::hard_link(path("d/a"), path(twin)).unwrap();
+    }
+    vaulted.save();
+    fs::write(path("d/a"), noise(2, 14)).unwrap();
+    let part = |old: &str, new: &str| DiffOptions {
+        old_within: old.as_bytes().to_vec(),
+        new_within: new.as_bytes().to_vec(),
+        metadata: false,
+    };
+    let bytes = |report: &DiffReport| (report.added.content_bytes, report.removed.content_bytes);
+
+    // The directory, its copy of the same names, and a part that holds no first name.
+    for read_all in [false, true] {
+        let options = |within: &str| DirectoryOptions {
+            within: within.as_bytes().to_vec(),
+            read_all,
+            ..DirectoryOptions::default()
+        };
+        let (found, report) = vaulted.diff_directory(&path("d"), &options("src/d"));
+        assert_eq!((found, bytes(&report)), (shown(&[("a", 'M')]), (14, 11)));
+        let (found, report) = vaulted.diff_directory(&path("d"), &options("src/copy"));
+        assert_eq!((found, bytes(&report)), (shown(&[("a", 'M'), ("e/f", '+')]), (14, 11)));
+        let (found, report) = vaulted.diff_directory(&path("d/e"), &options("src/d/e"));
+        assert_eq!((found, bytes(&report)), (shown(&[("c", 'M')]), (14, 0)));
+        let (found, report) = vaulted.diff_directory(&path("copy"), &options("src/d/e"));
+        let expected = shown(&[("a", '+'), ("b", '+'), ("c", '-'), ("e", '+'), ("e/c", '+'), ("f", '-')]);
+        assert_eq!((found, bytes(&report)), (expected, (11, 0)), "the links that are new add nothing");
+    }
+
+    vaulted.save();
+    let diff = |part: &DiffOptions| vaulted.diff_with("latest~1", "latest", part).unwrap();
+    for (old, new, expected) in [
+        ("src/d", "src/d", shown(&[("a", 'M')])),
+        ("src/copy", "src/d", shown(&[("a", 'M'), ("e/f", '+')])),
+        ("src/d/e", "src/d/e", shown(&[("c", 'M')])),
+        ("src/copy/e", "src/d/e", shown(&[("c", 'M'), ("f", '+')])),
+    ] {
+        let (found, report) = diff(&part(old, new));
+        assert_eq!((found, bytes(&report)), (expected, (14, 11)), "{old} {new}");
+    }
+
+    // Another name became the first one, and the content is another: once again.
+    fs::remove_file(path("d/a")).unwrap();
+    fs::write(path("d/b"), noise(3, 20)).unwrap();
+    let options = DirectoryOptions { within: b"src/d".to_vec(), ..DirectoryOptions::default() };
+    let (found, report) = vaulted.diff_directory(&path("d"), &options);
+    assert_eq!((found, bytes(&report)), (shown(&[("a", '-'), ("b", 'M')]), (20, 14)));
+    vaulted.save();
+    let (found, report) = diff(&part("src/d", "src/d"));
+    assert_eq!(found, shown(&[("a", '-'), ("b", 'M')]));
+    assert_eq!((report.added.content_bytes, report.content_count), (20, 1));
+
+    // A link that became a file of its own is another file.
+    fs::remove_file(path("d/e/c")).unwrap();
+    fs::write(path("d/e/c"), noise(4, 9)).unwrap();
+    let (found, report) = vaulted.diff_directory(&path("d"), &options);
+    assert_eq!((found, report.added.content_bytes), (shown(&[("e/c", 'M')]), 9));
+    vaulted.save();
+    let (found, report) = diff(&part("src/d", "src/d"));
+    assert_eq!((found, report.added.content_bytes), (shown(&[("e/c", 'M')]), 9));
+}
+
 /// Zeros and holes are the same content, and so are the same bytes in another dedup domain.
 #[test]
 fn the_same_bytes_laid_out_otherwise_are_the_same_content() {

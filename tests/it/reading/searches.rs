@@ -50,7 +50,7 @@ fn find(vaulted: &Vaulted, options: FindOptions) -> Vec<String> {
     let snapshot = vault.select("latest").unwrap();
     let mut found = Vec::new();
     Finder::new(options)
-        .find(&vault, &snapshot, &mut |entry| {
+        .find(&vault, &snapshot, b"", &mut |entry| {
             found.push(display_path(&entry.unwrap().path));
             Ok(())
         })
@@ -138,7 +138,7 @@ fn a_second_snapshot_costs_what_changed_and_is_searched_all_the_same() {
             found.push(display_path(&entry.unwrap().path));
             Ok::<_, EngineError>(())
         };
-        finder.find(&vault, &snapshot, &mut visit).unwrap();
+        finder.find(&vault, &snapshot, b"", &mut visit).unwrap();
         (found, store.reset().read_range_count)
     };
     let (found, first) = search("latest~1");
@@ -170,7 +170,7 @@ fn what_cannot_be_searched_is_said() {
         let options = FindOptions { patterns: patterns(&["file-*"], false), ..FindOptions::default() };
         let (mut found, mut lost) = (0, 0);
         Finder::new(options)
-            .find(&vault, &snapshot, &mut |entry| {
+            .find(&vault, &snapshot, b"", &mut |entry| {
                 match entry {
                     Ok(_) => found += 1,
                     Err(_) => lost += 1,

@@ -47,15 +47,15 @@ pub(crate) struct BackupArgs {
     stdin_filename: OsString,
     /// Walk, read and compare, say what would be new, and store nothing.
     #[arg(short = 'n', long)]
-    dry_run: bool,
+    pub(crate) dry_run: bool,
     /// Make no snapshot if everything is as in the parent.
     #[arg(long)]
     skip_if_unchanged: bool,
     /// Tag the snapshot; may be given several times.
-    #[arg(long, value_name = "TAG")]
+    #[arg(long, value_name = "TAG[,TAG...]", value_delimiter = ',', value_parser = parse_name)]
     pub(crate) tag: Vec<String>,
     /// Host name to record instead of this machine's.
-    #[arg(short = 'H', long, value_name = "NAME")]
+    #[arg(short = 'H', long, value_name = "NAME", value_parser = parse_name)]
     pub(crate) host: Option<String>,
     /// Time to record: YYYY-MM-DD HH:MM[:SS] in local time, or as in RFC 3339.
     #[arg(long, value_name = "TIME", value_parser = time::parse_time)]
@@ -92,6 +92,14 @@ pub(crate) struct BackupArgs {
     pub(crate) threads: Option<usize>,
 }
 
+/// A tag or a host. Blanks around it are no part of it, as in `a, b`.
+fn parse_name(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("it is empty".to_owned()),
+        name => Ok(name.to_owned()),
+    }
+}
+
 fn parse_compression(text: &str) -> Result<coffer_pipeline::compress::Compression, String> {
     use coffer_pipeline::compress::Compression;
     match text {
@@ -107,13 +115,26 @@ fn parse_compression(text: &str) -> Result<coffer_pipeline::compress::Compressio
 struct Watch<'w> {
     output: Output,
     progress: &'w Counters,
+    dry_run: bool,
+    /// What went wrong with standard output.
+    failure: Option<std::io::Error>,
 }
 
 impl BackupObserver for Watch<'_> {
-    fn entry(&mut self, path: &[u8], _size: u64) {
+    fn entry(&mut self, path: &[u8], size: u64) {
         self.progress.entry(path);
-        if self.output.verbose {
-            self.output.note(&display_path(path));
+        if !self.output.verbose || self.failure.is_some() {
+            return;
+        }
+        let path = display_path(path);
+        if self.output.json {
+            let value = json!({"message_type": "backup_entry", "path": path, "size": size});
+            self.failure = self.output.json_line(&value).err();
+        } else if self.dry_run {
+            // What would be done is what was asked for.
+            self.failure = self.output.text(&path).err();
+        } else {
+            self.output.note(&path);
         }
     }
 
@@ -143,7 +164,8 @@ pub(super) fn run(world: &World, args: &BackupArgs) -> Result<Exit> {
     let read_counter = progress.done();
     let options = BackupOptions { sources, excludes, read_counter, ..options(args, &vault, &store)? };
     let told = vault.log.memory_warning.clone();
-    let mut watch = Watch { output: world.output, progress: progress.counters() };
+    let mut watch =
+        Watch { output: world.output, progress: progress.counters(), dry_run: args.dry_run, failure: None };
     let mut stream = if args.takes_stream() { Some(open_stream(args, path)?) } else { None };
     let done: Done = if args.dry_run {
         dry_run(&mut vault, &options, stream.as_mut(), &mut watch)?.into()
@@ -152,6 +174,10 @@ pub(super) fn run(world: &World, args: &BackupArgs) -> Result<Exit> {
     } else {
         backup(&mut vault, &options, &mut watch)?.into()
     };
+    // What was stored is stored, whoever reads of it; a plan that nobody reads is nothing.
+    if let Some(failure) = watch.failure.filter(|_| args.dry_run) {
+        return Err(failure.into());
+    }
     drop(progress);
     let new = done.warnings.iter().filter(|warning| told.as_ref() != Some(warning));
     new.for_each(|warning| world.output.warn(warning));

@@ -23,8 +23,8 @@ use crate::wiring::World;
 
 #[derive(Debug, Args)]
 pub(crate) struct DiffArgs {
-    /// The old snapshot and the new one: "latest", "latest~N", or the beginning of an id; ":/path" behind it for a part. With --at or
-    /// --dir, one of them less.
+    /// The old snapshot and the new one: "latest", "latest~N", or the beginning of an id; ":/path" behind it for a part. With --dir there
+    /// is no new one. With --at, the old one is left out, or only ":/path".
     #[arg(value_name = "SNAPSHOT[:/PATH]", num_args = 0..=2)]
     snapshot: Vec<OsString>,
     /// The old snapshot is the one that was the latest at this time (local unless it has a zone).
@@ -95,23 +95,51 @@ pub(super) fn run(world: &World, args: &DiffArgs) -> Result<Exit> {
 }
 
 fn sides(args: &DiffArgs) -> Result<Sides> {
-    let filter = args.filter.filter(None);
-    let mut given = args.snapshot.iter();
-    let mut next = || given.next().map(|text| Choice::parse(text, filter.clone())).transpose();
-    let old = match args.at {
-        Some(at) => Some(Choice::parse(OsStr::new(""), args.filter.filter(Some(at)))?),
-        None => next()?,
-    };
-    let new = if args.dir.is_none() { next()? } else { None };
-    let too_many = next()?.is_some();
-    match (old, new, &args.dir) {
-        (Some(old), Some(new), None) if !too_many => Ok(Sides::Snapshots(old, new)),
-        (Some(old), None, Some(directory)) if !too_many => Ok(Sides::Directory(old, directory.clone())),
-        _ => {
-            let hint = "name two snapshots, or one and --dir DIR; --at TIME stands for the old snapshot";
+    let given: Vec<&OsStr> = args.snapshot.iter().map(OsString::as_os_str).collect();
+    let latest = OsStr::new("");
+    match (args.at, &args.dir, given.as_slice()) {
+        (Some(_), None, [new]) => Ok(Sides::Snapshots(old_side(args, latest)?, new_side(args, new)?)),
+        (_, None, [old, new]) => Ok(Sides::Snapshots(old_side(args, old)?, new_side(args, new)?)),
+        (Some(_), Some(directory), []) => Ok(Sides::Directory(old_side(args, latest)?, directory.clone())),
+        (_, Some(directory), [old]) => Ok(Sides::Directory(old_side(args, old)?, directory.clone())),
+        (at, ..) => {
+            let hint = if at.is_some() {
+                "with --at TIME: SNAPSHOT, or :/PATH SNAPSHOT:/PATH, or :/PATH --dir DIR"
+            } else {
+                "name two snapshots, or one and --dir DIR; --at TIME stands for the old snapshot"
+            };
             Err(Failure::usage("two sides are to be compared").hint(hint).into())
         }
     }
+}
+
+fn old_side(args: &DiffArgs, text: &OsStr) -> Result<Choice> {
+    if args.at.is_some() && !is_nameless(text) {
+        let form = if args.dir.is_some() { ":/PATH --dir DIR" } else { ":/PATH SNAPSHOT:/PATH" };
+        let shown = entries::path_text(text.as_encoded_bytes());
+        return Err(Failure::usage(format!(
+            "--at says which snapshot is the old one, and so does \"{shown}\""
+        ))
+        .hint(format!("give only the part of it: coffer diff --at TIME {form}"))
+        .into());
+    }
+    Choice::parse(text, args.filter.filter(args.at))
+}
+
+fn new_side(args: &DiffArgs, text: &OsStr) -> Result<Choice> {
+    if is_nameless(text) {
+        let at = if args.at.is_some() { "--at TIME :/PATH" } else { "SNAPSHOT:/PATH" };
+        let shown = entries::path_text(text.as_encoded_bytes());
+        return Err(Failure::usage(format!("\"{shown}\" does not say which snapshot is the new one"))
+            .hint(format!("name it before the path: coffer diff {at} SNAPSHOT:/PATH"))
+            .into());
+    }
+    Choice::parse(text, args.filter.filter(None))
+}
+
+/// Whether the text says at most which part of a snapshot is meant.
+fn is_nameless(text: &OsStr) -> bool {
+    matches!(text.as_encoded_bytes().first(), None | Some(b':'))
 }
 
 const fn modifier(change: Change) -> &'static str {

@@ -160,9 +160,7 @@ fn print(output: Output, args: &DumpArgs, snapshot: &Snapshot, report: &DumpRepo
         warn(output, report);
         return Ok(());
     };
-    if !output.json {
-        warn(output, report);
-    }
+    warn(output, report);
     let errors = report.errors.iter().map(|(path, message)| json!({"path": path, "message": message}));
     let value = json!({
         "message_type": "summary", "command": "dump", "snapshot_id": snapshot.id().to_string(),
@@ -183,7 +181,7 @@ fn print(output: Output, args: &DumpArgs, snapshot: &Snapshot, report: &DumpRepo
 }
 
 fn warn(output: Output, report: &DumpReport) {
-    let shown = if output.verbose { usize::MAX } else { WARNING_COUNT_MAX };
+    let shown = if output.verbose || output.json { usize::MAX } else { WARNING_COUNT_MAX };
     report.warnings.iter().take(shown).for_each(|warning| output.warn(warning));
     if report.warnings.len() > shown {
         output.warn(&format!("{} more; --verbose shows them", report.warnings.len() - shown));

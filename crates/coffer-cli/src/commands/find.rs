@@ -1,6 +1,7 @@
 //! `coffer find`
 
-use std::ffi::OsString;
+use std::borrow::Cow;
+use std::ffi::{OsStr, OsString};
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -25,9 +26,12 @@ pub(crate) struct FindArgs {
     /// Take upper and lower case letters for the same.
     #[arg(short, long)]
     ignore_case: bool,
-    /// Search this snapshot instead of all; may be given several times.
-    #[arg(short, long, value_name = "SNAPSHOT")]
+    /// Search this snapshot, or the part of it at :/PATH, instead of all; may be given several times.
+    #[arg(short, long, value_name = "SNAPSHOT[:/PATH]")]
     snapshot: Vec<OsString>,
+    /// Search the snapshot that was the latest at this time; with --snapshot, "latest" is that one.
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    at: Option<i64>,
     #[command(flatten)]
     filter: FilterArgs,
     /// Only what was changed at this time or later.
@@ -43,12 +47,11 @@ pub(crate) struct FindArgs {
 
 pub(super) fn run(world: &World, args: &FindArgs) -> Result<Exit> {
     let options = FindOptions { patterns: patterns(args)?, oldest_ns: args.oldest, newest_ns: args.newest };
-    let filter = args.filter.filter(None);
+    let filter = args.filter.filter(args.at);
     let choices = args.snapshot.iter().map(|text| Choice::parse(text, filter.clone()));
-    let choices = choices.collect::<Result<Vec<_>>>()?;
-    if choices.iter().any(|choice| !choice.within.is_empty()) {
-        let hint = "put the path into the pattern: \"/path/**/NAME\"";
-        return Err(Failure::usage("--snapshot takes no path").hint(hint).into());
+    let mut choices = choices.collect::<Result<Vec<_>>>()?;
+    if choices.is_empty() && args.at.is_some() {
+        choices.push(Choice::parse(OsStr::new("latest"), filter.clone())?);
     }
     let store = world.open_store()?;
     let vault = world.open_vault(&store)?;
@@ -58,7 +61,7 @@ pub(super) fn run(world: &World, args: &FindArgs) -> Result<Exit> {
     if choices.is_empty() {
         for (state, snapshot) in vault.snapshots() {
             match snapshot {
-                Ok(snapshot) if filter.admits(&snapshot.manifest) => search.search(&vault, &snapshot)?,
+                Ok(snapshot) if filter.admits(&snapshot.manifest) => search.search(&vault, &snapshot, b"")?,
                 Ok(_) => {}
                 Err(error) => {
                     output.warn(&format!("snapshot {} cannot be read: {}", state.id, chain(&error)));
@@ -68,7 +71,7 @@ pub(super) fn run(world: &World, args: &FindArgs) -> Result<Exit> {
         }
     }
     for choice in choices {
-        search.search(&vault, &choice.choose(&vault, output)?)?;
+        search.search(&vault, &choice.choose(&vault, output)?, &choice.within)?;
     }
     if search.found == 0 {
         output.note("nothing was found");
@@ -80,10 +83,26 @@ fn patterns(args: &FindArgs) -> Result<Patterns> {
     let mut builder = Patterns::builder();
     for pattern in &args.pattern {
         builder
-            .add(pattern.as_encoded_bytes(), args.ignore_case)
+            .add(&with_blanks(pattern.as_encoded_bytes()), args.ignore_case)
             .map_err(|error| Failure::usage(error.to_string()))?;
     }
+    if args.pattern.iter().all(|pattern| pattern.as_encoded_bytes().starts_with(b"!")) {
+        let hint = "\\! at its beginning stands for itself";
+        return Err(Failure::usage("with ! alone nothing is found: there is nothing to take back")
+            .hint(hint)
+            .into());
+    }
     builder.build().map_err(|error| Failure::usage(error.to_string()).into())
+}
+
+/// The pattern with a blank at its end as it stands. In a file of patterns it would be an oversight, in a word it is meant.
+fn with_blanks(pattern: &[u8]) -> Cow<'_, [u8]> {
+    match std::str::from_utf8(pattern).ok().and_then(|text| text.char_indices().next_back()) {
+        Some((start, last)) if last.is_whitespace() && !pattern[..start].ends_with(b"\\") => {
+            Cow::Owned([&pattern[..start], b"[", &pattern[start..], b"]"].concat())
+        }
+        _ => Cow::Borrowed(pattern),
+    }
 }
 
 struct Search {
@@ -95,12 +114,12 @@ struct Search {
 }
 
 impl Search {
-    fn search(&mut self, vault: &Vault<'_>, snapshot: &Snapshot) -> Result<()> {
+    fn search(&mut self, vault: &Vault<'_>, snapshot: &Snapshot, within: &[u8]) -> Result<()> {
         let Self { output, long, finder, found, exit } = self;
         let output = *output;
         let mut is_named = false;
         let mut failed = None;
-        let searched = finder.find(vault, snapshot, &mut |entry| {
+        let searched = finder.find(vault, snapshot, within, &mut |entry| {
             let shown = match entry {
                 Ok(entry) => {
                     *found += 1;

@@ -4,7 +4,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use coffer_collect::TargetOptions;
 use coffer_engine::{
@@ -49,7 +49,7 @@ pub(crate) struct RestoreArgs {
     sparse: bool,
     /// Say what would be done, and change nothing; every path with --verbose or --json.
     #[arg(short = 'n', long, conflicts_with = "verify")]
-    dry_run: bool,
+    pub(crate) dry_run: bool,
     /// Read back what was restored, and compare it with the snapshot.
     #[arg(long)]
     verify: bool,
@@ -134,11 +134,26 @@ impl RestoreObserver for Watch<'_> {
     }
 }
 
+/// Refuses a target that is the vault's directory or lies in it: what is restored there would be junk in the vault.
+fn refuse_vault(target: &Path, vault: &Path) -> Result<()> {
+    let vault = vault.canonicalize().context("find the directory of the vault")?;
+    let target = std::path::absolute(target).context("find the working directory")?;
+    // The part of it that is there decides.
+    let there = target.ancestors().find_map(|path| path.canonicalize().ok());
+    if there.is_some_and(|there| there.starts_with(&vault)) {
+        let hint = "choose a directory outside of it";
+        let message = format!("{} is in the directory of the vault", target.display());
+        return Err(Failure::usage(message).hint(hint).into());
+    }
+    Ok(())
+}
+
 pub(super) fn run(world: &World, args: &RestoreArgs) -> Result<Exit> {
     // Whatever is wrong with the words of the user shows before a key is asked for.
     let choice = args.select.parse()?;
     let options = options(args, choice.within.clone())?;
     let store = world.open_store()?;
+    refuse_vault(&args.target, &store.directory)?;
     let options = RestoreOptions { keep: store.identity().into_iter().collect(), ..options };
     let vault = world.open_vault(&store)?;
     let snapshot = choice.choose(&vault, world.output)?;
@@ -209,21 +224,18 @@ fn print(
     report: &RestoreReport,
     (requests, seconds): (RequestCounts, f64),
 ) -> std::io::Result<()> {
-    // JSON has them in its one value.
-    if !output.json {
-        let shown = if output.verbose { usize::MAX } else { WARNING_COUNT_MAX };
-        report.warnings.iter().take(shown).for_each(|warning| output.warn(warning));
-        if report.warnings.len() > shown {
-            output.warn(&format!("{} more; --verbose shows them", report.warnings.len() - shown));
-        }
-        report.errors.iter().for_each(|(path, message)| {
-            output.warn(&if message.contains(path.as_str()) {
-                message.clone()
-            } else {
-                format!("{path}: {message}")
-            });
-        });
+    let shown = if output.verbose || output.json { usize::MAX } else { WARNING_COUNT_MAX };
+    report.warnings.iter().take(shown).for_each(|warning| output.warn(warning));
+    if report.warnings.len() > shown {
+        output.warn(&format!("{} more; --verbose shows them", report.warnings.len() - shown));
     }
+    report.errors.iter().for_each(|(path, message)| {
+        output.warn(&if message.contains(path.as_str()) {
+            message.clone()
+        } else {
+            format!("{path}: {message}")
+        });
+    });
     let errors = report.errors.iter().map(|(path, message)| json!({"path": path, "message": message}));
     let value = json!({
         "message_type": "summary", "command": "restore", "snapshot_id": snapshot.id().to_string(),

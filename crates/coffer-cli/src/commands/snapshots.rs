@@ -1,21 +1,25 @@
 //! `coffer snapshots`
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use coffer_engine::Snapshot;
+use coffer_engine::{Snapshot, SnapshotFilter, Vault};
 use coffer_format::path::display_path;
 use serde_json::{Value, json};
 
-use crate::command_error::chain;
+use crate::command_error::{Failure, chain};
 use crate::exit_code::Exit;
-use crate::output::{bytes, time, time_utc};
-use crate::select_args::FilterArgs;
+use crate::output::{Output, bytes, time, time_utc};
+use crate::select_args::{Choice, FilterArgs};
 use crate::wiring::World;
 
 #[derive(Debug, Args)]
 pub(crate) struct SnapshotsArgs {
+    /// Only these: "latest", "latest~N", or the beginning of an id.
+    #[arg(value_name = "SNAPSHOT")]
+    snapshot: Vec<OsString>,
     #[command(flatten)]
     filter: FilterArgs,
     /// Only the last N of each group; groups are those of --group-by, or else those of host and paths.
@@ -64,20 +68,14 @@ impl Group {
 
 pub(super) fn run(world: &World, args: &SnapshotsArgs) -> Result<Exit> {
     let filter = args.filter.filter(None);
+    let choices = choices(args, &filter)?;
     let store = world.open_store()?;
     let vault = world.open_vault(&store)?;
-    let mut exit = Exit::Done;
-    let mut shown = Vec::new();
-    for (state, snapshot) in vault.snapshots() {
-        match snapshot {
-            Ok(snapshot) if filter.admits(&snapshot.manifest) => shown.push(snapshot),
-            Ok(_) => {}
-            Err(error) => {
-                world.output.warn(&format!("snapshot {} cannot be read: {}", state.id, chain(&error)));
-                exit = Exit::Corrupt;
-            }
-        }
-    }
+    let (mut shown, exit) = if choices.is_empty() {
+        all(&vault, &filter, world.output)
+    } else {
+        (chosen(&vault, &choices, world.output)?, Exit::Done)
+    };
     if let Some(latest) = args.latest {
         let by = if args.group_by.is_empty() { &[GroupBy::Host, GroupBy::Paths][..] } else { &args.group_by };
         let mut left: BTreeMap<Group, usize> = BTreeMap::new();
@@ -112,6 +110,44 @@ pub(super) fn run(world: &World, args: &SnapshotsArgs) -> Result<Exit> {
     text.push_str(&format!("\n{} snapshot(s)", shown.len()));
     world.output.result(&value, &text)?;
     Ok(exit)
+}
+
+fn choices(args: &SnapshotsArgs, filter: &SnapshotFilter) -> Result<Vec<Choice>> {
+    let choose = |text: &OsString| {
+        let choice = Choice::parse(text, filter.clone())?;
+        if choice.within.is_empty() {
+            Ok(choice)
+        } else {
+            let hint = "`coffer ls SNAPSHOT:/PATH` lists a part of a snapshot";
+            Err(Failure::usage("a snapshot to list takes no path").hint(hint).into())
+        }
+    };
+    args.snapshot.iter().map(choose).collect()
+}
+
+/// All snapshots that the filter admits, the oldest first. Those that cannot be read are warned of.
+fn all(vault: &Vault<'_>, filter: &SnapshotFilter, output: Output) -> (Vec<Snapshot>, Exit) {
+    let mut exit = Exit::Done;
+    let mut found = Vec::new();
+    for (state, snapshot) in vault.snapshots() {
+        match snapshot {
+            Ok(snapshot) if filter.admits(&snapshot.manifest) => found.push(snapshot),
+            Ok(_) => {}
+            Err(error) => {
+                output.warn(&format!("snapshot {} cannot be read: {}", state.id, chain(&error)));
+                exit = Exit::Corrupt;
+            }
+        }
+    }
+    (found, exit)
+}
+
+/// The snapshots that were named, the oldest first, and each of them once.
+fn chosen(vault: &Vault<'_>, choices: &[Choice], output: Output) -> Result<Vec<Snapshot>> {
+    let mut found = choices.iter().map(|choice| choice.choose(vault, output)).collect::<Result<Vec<_>>>()?;
+    found.sort_by_key(|snapshot| snapshot.state.number);
+    found.dedup_by_key(|snapshot| snapshot.state.number);
+    Ok(found)
 }
 
 fn line(snapshot: &Snapshot) -> String {

@@ -70,6 +70,37 @@ fn a_zip_archive_is_read_back() {
     assert!(read.by_name("d/").expect("directory").is_dir());
 }
 
+/// The time of [`metadata`].
+fn zip_time() -> ::zip::DateTime {
+    ::zip::DateTime::from_date_and_time(2023, 11, 14, 22, 13, 20).expect("a time")
+}
+
+/// The mode in the archive's directory, for what reads only that.
+#[test]
+fn a_directory_in_a_zip_archive_is_one_whatever_its_name() {
+    let names = [&b"plain"[..], "\u{e4}".as_bytes(), b"\xff\xfe"];
+    let mut bytes = Vec::new();
+    let mut archive = Box::new(ZipArchive::new(&mut bytes));
+    for name in names {
+        let path = EntryPath::new(name).expect("a path");
+        archive.directory(&path, &Metadata { mode: 0o2750, ..metadata(0) }).expect("directory");
+        assert_eq!(archive.path_flaw(name).is_some(), name[0] == 0xff, "{name:?}");
+    }
+    archive.finish().expect("finish");
+    let mut read = ::zip::ZipArchive::new(Cursor::new(&bytes)).expect("archive");
+    assert_eq!(read.len(), names.len());
+    for (at, name) in names.iter().enumerate() {
+        let entry = read.by_index(at).expect("entry");
+        assert_eq!(entry.name_raw(), [name, &b"/"[..]].concat());
+        // That reader shows no mode as it is in the archive.
+        let header = usize::try_from(entry.central_header_start()).expect("in memory");
+        let attributes = bytes[header + 38..header + 42].try_into().expect("four bytes");
+        assert_eq!(u32::from_le_bytes(attributes), 0o042_750 << 16 | 0x10, "{name:?}");
+        assert_eq!(entry.last_modified(), Some(zip_time()), "{name:?}");
+    }
+    assert_eq!(TarArchive::new(Vec::new()).path_flaw(b"\xff"), None);
+}
+
 #[test]
 fn a_file_has_exactly_the_length_that_was_said() {
     let check = |archive: &mut dyn ArchiveWriter| {

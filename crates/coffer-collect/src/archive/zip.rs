@@ -1,9 +1,10 @@
 //! A zip archive, as Info-ZIP and others read it: deflated, with Unix modes, and times in seconds.
 //!
 //! A zip archive has no hard links and no special files, keeps no owners, no attributes and no holes (they are written as zeros), and names
-//! its entries again at its end: memory grows by some 200 bytes for each entry.
+//! its entries again at its end: memory grows by some 200 bytes for each entry. A name that is not UTF-8 is there byte by byte, but
+//! nothing in the archive says how to read it.
 
-use std::io::Write;
+use std::io::{Cursor, Write};
 use std::mem::ManuallyDrop;
 
 use zip::write::{ExtendedFileOptions, FileOptions, StreamWriter};
@@ -51,12 +52,31 @@ impl<W: Write> ZipArchive<W> {
         self.zip.start_file_with_options(options).map_err(failed)
     }
 
+    /// The zip writer makes directories of names in UTF-8 alone, and as a file it would have to go back to it. It copies one
+    /// of any name from another archive.
+    fn copy_directory(
+        &mut self,
+        options: FileOptions<'static, '_, ExtendedFileOptions>,
+    ) -> zip::result::ZipResult<()> {
+        let mut other = ZipWriter::new(Cursor::new(Vec::new()));
+        other.start_file_with_options(options)?;
+        let mut other = zip::ZipArchive::new(other.finish()?)?;
+        self.zip.raw_copy_file(other.by_index_raw(0)?)
+    }
+
     fn put(&mut self, data: &[u8]) -> Result<(), CollectError> {
         self.zip.write_all(data).map_err(output)
     }
 }
 
 impl<W: Write> ArchiveWriter for ZipArchive<W> {
+    fn path_flaw(&self, path: &[u8]) -> Option<&'static str> {
+        // Its bytes are there, but the format takes them for CP437, and whoever unpacks makes another name of them.
+        let is_text = std::str::from_utf8(path).is_ok();
+        (!is_text)
+            .then_some("a zip archive holds no names that are not UTF-8, and unpacks it under another name")
+    }
+
     fn directory(&mut self, path: &EntryPath, metadata: &Metadata) -> Result<(), CollectError> {
         if path.is_root() {
             // It has no name, and is made by whoever unpacks.
@@ -69,11 +89,10 @@ impl<W: Write> ArchiveWriter for ZipArchive<W> {
                 let options = options(path, &name, metadata, TYPE_DIRECTORY)?;
                 self.zip.add_directory(text, options).map_err(failed)
             }
-            // The zip writer makes directories of names in UTF-8 alone. What ends in a slash is one for whoever reads it.
             Err(_) => {
-                let options =
-                    options(path, &name, metadata, 0)?.compression_method(CompressionMethod::Stored);
-                self.zip.start_file_with_options(options).map_err(failed)
+                let options = options(path, &name, metadata, TYPE_DIRECTORY)?
+                    .compression_method(CompressionMethod::Stored);
+                self.copy_directory(options).map_err(failed)
             }
         }
     }

@@ -45,7 +45,7 @@ impl Found {
     }
 
     /// The same entry, marked as a source or not.
-    pub(crate) fn as_source(self, is_source: bool) -> Self {
+    pub(crate) fn with_source(self, is_source: bool) -> Self {
         Self { is_source, ..self }
     }
 
@@ -141,7 +141,7 @@ impl Found {
             return Err(CollectError::Changed { path: self.path.clone() });
         }
         let found = Self::new(self.path.clone(), EntryKind::File, &stat, Arc::clone(&self.parent), None);
-        Ok(found.as_source(self.is_source))
+        Ok(found.with_source(self.is_source))
     }
 
     /// Reads a regular file whole, behind what is in `out`, and everything [`Found::metadata`] gives. `None` if it cannot be

@@ -189,7 +189,7 @@ impl Walk {
             }
             Ok(stat) => {
                 let is_source = self.is_source(node);
-                self.found(path, &stat, parent, None).map(|found| found.as_source(is_source))
+                self.found(path, &stat, parent, None).map(|found| found.with_source(is_source))
             }
             Err(error) => {
                 self.fail(Action::Stat, path, node, error);
@@ -254,7 +254,7 @@ impl Walk {
         let dir = Arc::new(dir);
         self.entering =
             Some(Entering { path: path.clone(), dir: Arc::clone(&dir), identity, node, full, device });
-        self.found(path, &stat, parent, Some(dir)).map(|found| found.as_source(is_taken))
+        self.found(path, &stat, parent, Some(dir)).map(|found| found.with_source(is_taken))
     }
 
     /// A directory that cannot be opened is still an entry, followed by the error. What turned out to be no
@@ -286,7 +286,7 @@ impl Walk {
             return None;
         }
         let is_source = self.is_source(node) && !is_directory(&stat);
-        self.found(path, &stat, parent, None).map(|found| found.as_source(is_source))
+        self.found(path, &stat, parent, None).map(|found| found.with_source(is_source))
     }
 
     fn is_source(&self, node: Option<NodeId>) -> bool {

@@ -97,7 +97,7 @@ impl fmt::Display for Lost {
         match self {
             Self::Owner => f.write_str("owner and group"),
             Self::Mode => f.write_str("permissions"),
-            Self::SetIdBits => f.write_str("set-id bits"),
+            Self::SetIdBits => f.write_str("set-id bits (they need --privileged and the recorded owner)"),
             Self::Time => f.write_str("modification time"),
             Self::Xattr(name) => write!(f, "extended attribute {}", escape(name)),
             Self::XattrRemoval(name) => write!(f, "removal of extended attribute {}", escape(name)),
@@ -109,7 +109,7 @@ impl fmt::Display for Lost {
 impl fmt::Display for SkipReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::DevicesNotAsked => "devices are restored only on request",
+            Self::DevicesNotAsked => "devices are restored only on request (--devices)",
             Self::NotPermitted => "this user may not make it",
         })
     }

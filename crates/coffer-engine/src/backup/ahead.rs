@@ -62,10 +62,10 @@ pub(super) struct Guess {
 
 impl Guess {
     /// From the fingerprints of the parent, if there is one and it has them. Files of at most `single_len_max` bytes are one chunk.
-    pub(super) fn new(parent: Option<Option<&[u64]>>, single_len_max: usize) -> Self {
+    pub(super) fn new(parent: Option<Option<Vec<u64>>>, single_len_max: usize) -> Self {
         let unchanged = match parent {
             None => Some(HashSet::new()),
-            Some(fingerprints) => fingerprints.map(|known| known.iter().copied().collect()),
+            Some(fingerprints) => fingerprints.map(|known| known.into_iter().collect()),
         };
         Self { unchanged, len_max: AHEAD_LEN_MAX.min(single_len_max as u64) }
     }

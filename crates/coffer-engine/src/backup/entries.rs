@@ -46,7 +46,12 @@ impl Parts<'_, '_, '_, '_, '_, '_> {
         let walk = Walk::with_options(&options.sources, &options.working_directory, walk_options)?;
         // A single worker does one thing after the other.
         let reader_count = options.worker_count.saturating_sub(1).min(READER_COUNT_MAX);
-        let guess = Guess::new(self.parent.as_ref().map(Parent::fingerprints), self.files.single_len_max());
+        let by_size_and_time = self.run.rule.by_size_and_time();
+        let known = |parent: &'_ Parent<'_>| match parent.fingerprints() {
+            Some(fingerprints) => Some(fingerprints.to_vec()),
+            None => (!by_size_and_time).then(Vec::new),
+        };
+        let guess = Guess::new(self.parent.as_ref().map(known), self.files.single_len_max());
         let mut entries = Entries::new(scope, walk, self.run.rule, guess, keys, reader_count);
         while let Some(item) = entries.next() {
             self.uploads.check()?;
@@ -157,10 +162,10 @@ impl Parts<'_, '_, '_, '_, '_, '_> {
         if same_fingerprint && !self.run.rule.ignore_ctime {
             return Decision::Keep { size: old.size };
         }
-        // Without fingerprints size and time decide; with them, a difference means that the file is read. Where the time of the last
-        // change of the inode does not count, attributes can have changed unnoticed, so they are always read.
-        let by_size_and_time =
-            known == Known::Entry || (self.run.rule.ignore_inode && self.run.rule.ignore_ctime);
+        // Size and time alone decide for who asks for that; for others a difference, or having no fingerprint, means that the file is
+        // read. Where the time of the last change of the inode does not count, attributes can have changed unnoticed, so they are
+        // always read.
+        let by_size_and_time = self.run.rule.by_size_and_time();
         let same_size_and_time = old.mtime_ns == found.fingerprint().mtime_ns && old.size == found.size();
         if same_size_and_time && (same_fingerprint || by_size_and_time) {
             return Decision::Reuse(Body {

@@ -124,13 +124,31 @@ const SOURCE_COUNT_MAX: usize = 65_536;
 const SOURCES_AND_TAGS_LEN_MAX: usize = 2 << 20;
 
 /// Where snapshots come from. Those of one origin follow each other.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) struct Origin {
     pub(super) collector: String,
     pub(super) host: String,
     pub(super) sources: Vec<Vec<u8>>,
     /// The directory that relative sources are relative to, encoded.
     pub(super) facts: Option<Vec<u8>>,
+}
+
+impl PartialEq for Origin {
+    fn eq(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+}
+
+/// A path without what changes nothing: slashes at its end, double ones, and components `.`.
+fn plain(path: &[u8]) -> Vec<u8> {
+    let components: Vec<_> =
+        path.split(|byte| *byte == b'/').filter(|part| !part.is_empty() && *part != b".").collect();
+    let joined = components.join(&b'/');
+    match (path.starts_with(b"/"), joined.is_empty()) {
+        (true, _) => [b"/", joined.as_slice()].concat(),
+        (false, true) => b".".to_vec(),
+        (false, false) => joined,
+    }
 }
 
 impl Origin {
@@ -142,7 +160,7 @@ impl Origin {
             return Self { collector: "stream".to_owned(), host, sources, facts: None };
         }
         let sources = options.sources.iter();
-        let sources = sources.map(|source| source.as_os_str().as_encoded_bytes().to_vec()).collect();
+        let sources = sources.map(|source| plain(source.as_os_str().as_encoded_bytes())).collect();
         let facts = options.sources.iter().any(|source| source.is_relative()).then(|| {
             let mut encoder = Encoder::new();
             let directory = options.working_directory.as_os_str().as_encoded_bytes();
@@ -172,7 +190,10 @@ impl Origin {
         let mut hasher = Hasher::new();
         let parts =
             [self.collector.as_bytes(), self.host.as_bytes(), self.facts.as_deref().unwrap_or_default()];
-        for part in parts.into_iter().chain(self.sources.iter().map(Vec::as_slice)) {
+        // In whatever order and spelling they were given.
+        let mut sources: Vec<_> = self.sources.iter().map(|source| plain(source)).collect();
+        sources.sort_unstable();
+        for part in parts.into_iter().chain(sources.iter().map(Vec::as_slice)) {
             hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
         }
         hasher.finalize()

@@ -66,7 +66,7 @@ pub(super) struct Parent<'a> {
 impl<'a> Parent<'a> {
     pub(super) fn open(uploads: &Uploads<'_, 'a, '_, '_>, snapshot: &Snapshot) -> Result<Self, EngineError> {
         let vault = uploads.vault();
-        // With a memory but no fingerprints in it, every file is read once; without a memory, size and time decide.
+        // Without fingerprints every file is read, unless size and time are to decide.
         let origin = Origin::of(&snapshot.manifest).key();
         let remembered = |cache: &crate::Cache| cache.fingerprints(&vault.id(), &origin, &snapshot.id());
         let fingerprints = vault.access.cache.map(|cache| remembered(cache).unwrap_or_default());
@@ -82,7 +82,7 @@ impl<'a> Parent<'a> {
         })
     }
 
-    /// Fingerprints of all its entries; `None` if none are remembered, and size and time decide.
+    /// Fingerprints of all its entries; `None` where nothing is remembered at all.
     pub(super) fn fingerprints(&self) -> Option<&[u64]> {
         self.fingerprints.as_deref()
     }

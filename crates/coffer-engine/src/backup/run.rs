@@ -71,6 +71,11 @@ const ERRORS_LEN_MAX: usize = 512 << 10;
 pub(super) const NO_FINGERPRINT: u64 = 0;
 
 impl Fingerprints {
+    /// Whether size and modification time alone decide that a file is unchanged.
+    pub(super) const fn by_size_and_time(&self) -> bool {
+        self.ignore_inode && self.ignore_ctime
+    }
+
     /// What those stat fields of an entry that are to be compared amount to; never equal for an entry that may still be changing. Two
     /// runs that compare different fields have nothing in common.
     pub(super) fn of(&self, found: &Found) -> u64 {

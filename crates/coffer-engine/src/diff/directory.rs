@@ -3,6 +3,7 @@
 //! Both come in path order and are merged. A file of the same size and time is taken for the same unless every file is to be read. Of one
 //! that is read, pieces as long as the chunks of the snapshot are named as these were; nothing of its content is read from the vault.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -57,6 +58,7 @@ pub fn diff_directory(
         walk,
         found: None,
         unread: Vec::new(),
+        links: HashMap::new(),
         report: DiffReport::default(),
         visit,
     };
@@ -74,8 +76,28 @@ struct Merge<'m, 'v, 'f> {
     found: Option<Found>,
     /// Paths in the directory that cannot be read: of what is below them nothing is known.
     unread: Vec<EntryPath>,
+    /// Files with several names, of which some are still to come.
+    links: HashMap<Identity, Links>,
     report: DiffReport,
     visit: &'m mut DiffVisit<'f>,
+}
+
+/// What was met of a file in the directory under the names before this one.
+#[derive(Debug, Default)]
+struct Links {
+    /// How many names are to come, with this one.
+    left: u64,
+    /// Whether there was one before.
+    is_met: bool,
+    /// Paths of the files of the snapshot that it was compared with.
+    compared: Vec<Vec<u8>>,
+}
+
+impl Links {
+    /// The size that counts in totals: the first name has the content.
+    fn counted_size(&self, found: &Found) -> u64 {
+        if self.is_met { 0 } else { found.size() }
+    }
 }
 
 impl Merge<'_, '_, '_> {
@@ -157,7 +179,9 @@ impl Merge<'_, '_, '_> {
             return Ok(());
         }
         let path = found.path().as_bytes().to_vec();
-        let size = Some(found.size());
+        let links = self.links_of(&found);
+        let size = Some(links.counted_size(&found));
+        self.keep_links(&found, links);
         self.show(Difference {
             path,
             change: Change::Added,
@@ -170,13 +194,17 @@ impl Merge<'_, '_, '_> {
     fn both(&mut self) -> Result<(), EngineError> {
         let (Some(old), Some(found)) = (self.old.entries.next(), self.take_found()) else { return Ok(()) };
         let path = found.path().as_bytes().to_vec();
-        match self.change(&old, &found) {
+        let mut links = self.links_of(&found);
+        let change = self.change(&old, &found, &mut links);
+        let size = links.counted_size(&found);
+        self.keep_links(&found, links);
+        match change {
             Ok(None) => Ok(()),
             Ok(Some(change)) => {
-                let (old_size, new_size) = (Some(counted_size(&old)), Some(found.size()));
+                let (old_size, new_size) = (Some(counted_size(&old)), Some(size));
                 if matches!(change, Change::Content { .. }) {
                     self.report.removed.content_bytes += old_size.unwrap_or_default();
-                    self.report.added.content_bytes += found.size();
+                    self.report.added.content_bytes += size;
                 }
                 self.show(Difference { path, change, kind: kind_of(found.kind()), old_size, new_size })
             }
@@ -199,12 +227,30 @@ impl Merge<'_, '_, '_> {
         Some(found)
     }
 
+    fn links_of(&mut self, found: &Found) -> Links {
+        let has_many = found.kind() != EntryKind::Directory && found.link_count() > 1;
+        let known = if has_many { self.links.remove(&found.identity()) } else { None };
+        let left = if has_many { found.link_count() } else { 1 };
+        known.unwrap_or(Links { left, ..Links::default() })
+    }
+
+    fn keep_links(&mut self, found: &Found, links: Links) {
+        if links.left > 1 {
+            self.links.insert(found.identity(), Links { left: links.left - 1, is_met: true, ..links });
+        }
+    }
+
     fn show(&mut self, difference: Difference) -> Result<(), EngineError> {
         self.report.count(&difference);
         (self.visit)(DiffItem::Difference(difference))
     }
 
-    fn change(&mut self, old: &TreeEntry, found: &Found) -> Result<Option<Change>, EngineError> {
+    fn change(
+        &mut self,
+        old: &TreeEntry,
+        found: &Found,
+        links: &mut Links,
+    ) -> Result<Option<Change>, EngineError> {
         if old.kind != kind_of(found.kind()) {
             return Ok(Some(Change::Kind));
         }
@@ -218,7 +264,14 @@ impl Merge<'_, '_, '_> {
                 let carrier = carrier(&root, old, chunks)?;
                 let same_size = carrier.size == found.size();
                 let trusted = same_time && !carrier.changed_while_read && !self.options.read_all;
-                !same_size || (!trusted && !same_content(&carrier, found, chunks, self.vault)?)
+                // What was said of it at another name of both is not said again.
+                let is_new = !links.compared.contains(&carrier.path);
+                let differs = is_new
+                    && (!same_size || (!trusted && !same_content(&carrier, found, chunks, self.vault)?));
+                if is_new && links.left > 1 {
+                    links.compared.push(carrier.path);
+                }
+                differs
             }
             Kind::Symlink | Kind::CharDevice | Kind::BlockDevice => {
                 let read = found.metadata()?;

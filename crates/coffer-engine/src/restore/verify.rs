@@ -48,7 +48,14 @@ impl<'a> Visitor<'a> for ReadBack<'_, '_, '_, 'a> {
         if entry.hard_link.as_ref().is_some_and(is_linked) || !self.shared.is_restored(&path) {
             return;
         }
-        let fault = match self.compare(entry, &path) {
+        let compared = self.compare(entry, &path);
+        if let Err(error) = &compared
+            && is_denied(error)
+        {
+            let warning = format!("{path}: not verified, since this user may not read it");
+            return self.shared.note(|report| report.warnings.push(warning));
+        }
+        let fault = match compared {
             Ok(true) => None,
             Ok(false) => Some("what was read back is not what the snapshot holds".to_owned()),
             Err(error) => Some(format!("it cannot be read back: {}", super::chain(&error))),
@@ -84,4 +91,16 @@ impl ReadBack<'_, '_, '_, '_> {
         }
         Ok(old.existing().size() == own.size)
     }
+}
+
+/// Whether the system does not let this user read what was restored, which says nothing of what is in it.
+fn is_denied(error: &EngineError) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(current) = cause {
+        if let Some(error) = current.downcast_ref::<std::io::Error>() {
+            return error.kind() == std::io::ErrorKind::PermissionDenied;
+        }
+        cause = current.source();
+    }
+    false
 }

@@ -105,8 +105,10 @@ fn the_beginning_of_an_id_must_name_one_snapshot() {
     check(&log(), "A1", &all, Ok(0));
     check(&log(), "b4b4", &all, Ok(3));
     check(&log(), "a", &all, Err("\"a\" is the beginning of 2 snapshot ids"));
-    for absent in ["c", "", "latest~", "latest~x", "latest1", "Latest", "zz", "a1 "] {
-        check(&log(), absent, &all, Err(&format!("no snapshot is {absent:?}")));
+    check(&log(), "c", &all, Err("no snapshot is \"c\""));
+    for wrong in ["", "latest~", "latest~x", "latest1", "Latest", "zz", "a1 "] {
+        let forms = "it is \"latest\", \"latest~N\" or the beginning of an id";
+        check(&log(), wrong, &all, Err(&format!("{wrong:?} names no snapshot: {forms}")));
     }
     let narrow = SnapshotFilter { hosts: vec!["two".to_owned()], ..all };
     check(&log(), "a2", &narrow, Ok(1));
@@ -160,14 +162,14 @@ fn as_of_a_time_there_must_be_one_origin() {
     let at = |hour: i64| SnapshotFilter { at_ns: Some(hour * HOUR_NS), ..SnapshotFilter::default() };
     check(&log(), "latest", &at(1), Ok(0));
     check(&log(), "latest", &at(0), Err("no snapshot is \"latest at that time\""));
-    let both = "snapshots of 2 origins fit: one:/home, two:/srv";
+    let both = "snapshots of 2 origins fit:\n  one:/home\n  two:/srv";
     check(&log(), "latest", &at(2), Err(both));
     check(&log(), "latest", &at(3), Err(both));
     let narrow = |hour| SnapshotFilter { hosts: vec!["one".to_owned()], ..at(hour) };
     check(&log(), "latest", &narrow(2), Ok(0));
     check(&log(), "latest", &narrow(3), Ok(2));
     check(&log(), "latest~1", &narrow(3), Ok(0));
-    let three = "snapshots of 2 origins fit: one:/home, one:/home/u/docs";
+    let three = "snapshots of 2 origins fit:\n  one:/home\n  one:/home/u/docs";
     check(&log(), "latest", &narrow(9), Err(three));
     let path = SnapshotFilter { paths: vec![b"docs".to_vec()], ..narrow(9) };
     check(&log(), "latest", &path, Ok(3));

@@ -10,6 +10,7 @@ use clap::Args;
 use coffer_collect::{CollectError, Excludes, Marker, Patterns, PatternsBuilder};
 
 use crate::command_error::Failure;
+use crate::pattern_file;
 
 #[derive(Debug, Args)]
 pub(crate) struct SelectionArgs {
@@ -89,9 +90,7 @@ impl SelectionArgs {
         let mut patterns = Patterns::builder();
         for (files, case_insensitive) in [(&self.exclude_file, false), (&self.iexclude_file, true)] {
             for file in files {
-                let text = std::fs::read(file).with_context(|| format!("read {}", file.display()))?;
-                let added = patterns.add_lines(&text, case_insensitive);
-                added.map_err(|error| Failure::usage(format!("{}: {error}", file.display())))?;
+                pattern_file::add(&mut patterns, file, case_insensitive)?;
             }
         }
         for pattern in &self.exclude {

@@ -14,6 +14,8 @@ fn parse_in(text: &str, local: TimeZone) -> Result<i64, String> {
         "expected YYYY-MM-DD HH:MM[:SS], or a time as in RFC 3339, such as 2026-01-31T04:00:00Z".to_owned()
     };
     let stamp = match text.parse::<Timestamp>() {
+        // A zone behind the time counts, and is none that may be passed over.
+        _ if text.contains('[') => text.parse::<Zoned>().map_err(|_| refuse())?.timestamp(),
         Ok(stamp) => stamp,
         Err(_) => {
             let time: DateTime = text.parse().map_err(|_| refuse())?;
@@ -38,12 +40,20 @@ mod tests {
             ("1970-01-01 02:00:01", second),
             ("1970-01-01T02:01", 60 * second),
             ("1970-01-02 02:00", 86_400 * second),
+            ("1970-01-01T01:00:00+01:00[+01:00]", 0),
         ];
         for (text, expected) in cases {
             assert_eq!(parse_in(text, east()), Ok(expected), "{text}");
         }
-        for text in ["", "yesterday", "1970-13-01 00:00", "1970-01-01 25:00", "9999-01-01T00:00:00Z", "12:00"]
-        {
+        for text in [
+            "",
+            "yesterday",
+            "1970-13-01 00:00",
+            "1970-01-01 25:00",
+            "9999-01-01T00:00:00Z",
+            "12:00",
+            "1970-01-01T00:00[No/Where]",
+        ] {
             assert!(parse_in(text, east()).is_err(), "{text}");
         }
     }

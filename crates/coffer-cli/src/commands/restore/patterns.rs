@@ -4,11 +4,12 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use coffer_collect::Patterns;
 
 use crate::command_error::Failure;
+use crate::pattern_file;
 
 #[derive(Debug, Args)]
 pub(crate) struct PatternArgs {
@@ -60,9 +61,7 @@ fn build(given: Given<'_>) -> Result<Patterns> {
     let mut patterns = Patterns::builder();
     for (files, _, case_insensitive) in given {
         for file in files {
-            let text = std::fs::read(file).with_context(|| format!("read {}", file.display()))?;
-            let added = patterns.add_lines(&text, case_insensitive);
-            added.map_err(|error| Failure::usage(format!("{}: {error}", file.display())))?;
+            pattern_file::add(&mut patterns, file, case_insensitive)?;
         }
     }
     for (_, words, case_insensitive) in given {
