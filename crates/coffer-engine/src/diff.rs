@@ -210,8 +210,7 @@ struct Merge<'m, 'v, 'f> {
     same_domain: bool,
     /// Entries have the same paths on both sides.
     same_part: bool,
-    /// First paths, old and new, of hard links that differ and were shown at a name that is not the first one on both sides. Grows with
-    /// these alone.
+    /// First paths (old, new) of files that differ and were shown where one of the two is a later link. Grows with such files alone.
     told: HashSet<(Vec<u8>, Vec<u8>)>,
     readers: Vec<ChunkReader<'v>>,
     report: DiffReport,

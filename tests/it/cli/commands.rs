@@ -172,8 +172,8 @@ fn snapshots_are_selected_by_id_and_age() {
     desk.run("ls latest").expect(0).says("src/new");
     desk.run("ls latest~1").expect(0).says_not("src/new");
     desk.run("ls latest~2").expect(1).says("coffer snapshots");
-    desk.run("ls zz").expect(1);
-    desk.run("ls absent").expect(1);
+    desk.run("ls zz").expect(2);
+    desk.run("ls absent").expect(2);
     let shown = desk.json("snapshots").expect(0).message();
     let snapshots = shown["snapshots"].as_array().unwrap();
     let (first, second) = (snapshots[0]["id"].as_str().unwrap(), snapshots[1]["id"].as_str().unwrap());

@@ -203,6 +203,8 @@ fn find_names_the_snapshots_in_which_it_found_something() {
     desk.run("find large --newest 2000-01-01").expect(0).says("nothing was found");
     desk.run("find large --oldest 2000-01-01 -s latest~1").expect(0).says("src/d/large");
     desk.run("find * -s latest~1:/src/d").expect(0).says("src/d/large").says_not("src/of-2");
+    // What is outside of one part is still found in another.
+    desk.run("find of-* -s latest~1:/src/d -s latest~1:/src").expect(0).says("src/of-2");
     desk.run("find * -s latest:/src").expect(1).says("src is not in the snapshot");
     desk.run("find [a").expect(2).says("the pattern '[a' is not valid: ");
     desk.run("find !of-1").expect(2).says("nothing to take back");
