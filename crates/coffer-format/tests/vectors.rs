@@ -241,6 +241,9 @@ fn replay(header: &[u8], records: &[Option<Vec<u8>>]) -> (Vec<&'static str>, Log
 fn replay_vector(log: &Log<'_>) -> Value {
     let (outcomes, state) = replay(&log.header, &log.records);
     assert_eq!(outcomes, log.outcomes, "{}", log.name);
+    if let Some(state) = state.encode() {
+        seed("checkpoint", &state);
+    }
     let records: Vec<_> = log
         .records
         .iter()
