@@ -361,3 +361,60 @@ fn owners_are_taken_by_name_unless_told_otherwise() {
     let stat = fs::metadata(nobody.work("out/src/file")).unwrap();
     assert_eq!(stat.uid(), super::typed::NOBODY);
 }
+
+/// A file system of two layers, until it is dropped.
+struct Overlay<'b>(&'b Bench);
+
+impl<'b> Overlay<'b> {
+    /// `lower` shown as `src`, changes going to `upper`; `None`, said aloud, where this process may not mount.
+    fn mount(bench: &'b Bench) -> Option<Self> {
+        for name in ["upper", "scratch", "src"] {
+            fs::create_dir(bench.work(name)).unwrap();
+        }
+        let layers = [("lowerdir", "lower"), ("upperdir", "upper"), ("workdir", "scratch")];
+        let layers = layers.map(|(word, name)| format!("{word}={}", bench.work(name).display())).join(",");
+        let mut mount = std::process::Command::new("mount");
+        mount.args(["-t", "overlay", "overlay", "-o", &layers]).arg(bench.work("src"));
+        if mount.output().is_ok_and(|output| output.status.success()) {
+            return Some(Self(bench));
+        }
+        println!("skipped: this process may not mount an overlay");
+        None
+    }
+}
+
+impl Drop for Overlay<'_> {
+    fn drop(&mut self) {
+        run("umount", &[], &self.0.work("src"));
+    }
+}
+
+#[test]
+fn what_lies_in_layers_comes_back_as_it_was() {
+    let bench = Bench::new();
+    fs::create_dir(bench.work("lower")).unwrap();
+    grow(&bench.work("lower"), 6);
+    let Some(_overlay) = Overlay::mount(&bench) else { return };
+    let src = bench.work("src");
+    // Some of it changes, so that it comes from the upper layer, and some goes.
+    let files = || {
+        let children = fs::read_dir(&src).unwrap().map(Result::unwrap);
+        children.filter(|child| child.file_type().unwrap().is_file()).map(|child| child.path())
+    };
+    let (first, second) = (files().next().unwrap(), files().nth(1).unwrap());
+    fs::write(&first, "from the upper layer").unwrap();
+    fs::remove_file(&second).unwrap();
+    fs::create_dir(src.join("new")).unwrap();
+    fs::write(src.join("new/file"), "new").unwrap();
+    bench.run(["backup", "--one-file-system", "src"]).expect(0);
+    let expected = listing(&src);
+    assert!(expected.len() > 20, "{} entries", expected.len());
+    let flags = ["--privileged", "--devices", "--numeric-owner", "--verify"];
+    bench.restore(&[&["-t", "out"], &flags[..]].concat(), 0);
+    assert_equal(&expected, &listing(&bench.work("out/src")), "out of layers");
+    // And into them, over something else.
+    fs::write(&first, "changed again").unwrap();
+    fs::remove_file(src.join("new/file")).unwrap();
+    bench.restore(&[&["-t", "."], &flags[..]].concat(), 0);
+    assert_equal(&expected, &listing(&src), "into layers");
+}
