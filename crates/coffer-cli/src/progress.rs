@@ -84,6 +84,9 @@ pub(crate) struct Counters {
     part: Mutex<Part>,
     done: Arc<AtomicU64>,
     entries: AtomicU64,
+    /// Bytes of the entries that are done, and about how many there will be; 0 if nobody knows.
+    passed: AtomicU64,
+    expected: AtomicU64,
     errors: AtomicU64,
     current: Mutex<String>,
     is_watched: AtomicBool,
@@ -97,6 +100,8 @@ impl Counters {
             part: Mutex::new(Part { name, unit, start, total }),
             done: Arc::default(),
             entries: AtomicU64::new(0),
+            passed: AtomicU64::new(0),
+            expected: AtomicU64::new(0),
             errors: AtomicU64::new(0),
             current: Mutex::new(String::new()),
             is_watched: AtomicBool::new(false),
@@ -128,6 +133,16 @@ impl Counters {
         }
     }
 
+    /// About so many bytes are in all entries together.
+    pub(crate) fn expect(&self, amount: u64) {
+        self.expected.store(amount, Ordering::Relaxed);
+    }
+
+    /// An entry of so many bytes is done, whether or not it had to be read.
+    pub(crate) fn pass(&self, amount: u64) {
+        self.passed.fetch_add(amount, Ordering::Relaxed);
+    }
+
     /// Something went wrong with an entry.
     pub(crate) fn error(&self) {
         self.errors.fetch_add(1, Ordering::Relaxed);
@@ -141,6 +156,8 @@ impl Counters {
             elapsed: self.start.elapsed(),
             part_elapsed: part.start.elapsed(),
             entries: self.entries.load(Ordering::Relaxed),
+            passed: self.passed.load(Ordering::Relaxed),
+            expected: self.expected.load(Ordering::Relaxed),
             errors: self.errors.load(Ordering::Relaxed),
             current: self.current.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
@@ -171,6 +188,8 @@ struct State {
     elapsed: Duration,
     part_elapsed: Duration,
     entries: u64,
+    passed: u64,
+    expected: u64,
     errors: u64,
     current: String,
 }
@@ -184,9 +203,16 @@ impl State {
 
     /// Seconds until the part is done, if that can be told.
     fn remaining(&self) -> Option<f64> {
-        let left = self.part.total?.saturating_sub(self.done);
+        let Some(total) = self.part.total else { return self.estimated() };
+        let left = total.saturating_sub(self.done);
         let rate = self.rate();
         (rate > 0.0).then(|| left as f64 / rate)
+    }
+
+    /// As [`Self::remaining`], from what is expected, as long as that has not been passed.
+    fn estimated(&self) -> Option<f64> {
+        let is_telling = self.passed > 0 && self.passed < self.expected;
+        is_telling.then(|| self.elapsed.as_secs_f64() * (self.expected as f64 / self.passed as f64 - 1.0))
     }
 
     fn to_json(&self, command: &str, requests: &RequestCounts) -> serde_json::Value {
@@ -364,7 +390,17 @@ mod tests {
     fn state(unit: Unit, done: u64, total: Option<u64>, seconds: u64) -> State {
         let part = Part { name: "packs", unit, start: Instant::now(), total };
         let elapsed = Duration::from_secs(seconds);
-        State { part, done, elapsed, part_elapsed: elapsed, entries: 3, errors: 0, current: "a/b".to_owned() }
+        State {
+            part,
+            done,
+            elapsed,
+            part_elapsed: elapsed,
+            entries: 3,
+            passed: 0,
+            expected: 0,
+            errors: 0,
+            current: "a/b".to_owned(),
+        }
     }
 
     #[test]
@@ -376,6 +412,20 @@ mod tests {
         assert_eq!(state(Unit::Bytes, 5, None, 10).remaining(), None);
         assert_eq!(state(Unit::Bytes, 0, Some(5), 10).remaining(), None);
         assert_eq!(state(Unit::Bytes, 9, Some(5), 1).remaining(), Some(0.0));
+    }
+
+    #[test]
+    fn a_backup_estimates_from_what_the_last_snapshot_held() {
+        let at = |passed, expected| State { passed, expected, ..state(Unit::Bytes, 5, None, 10) };
+        assert_eq!(at(25, 100).remaining(), Some(30.0));
+        assert!(at(25, 100).to_text(&RequestCounts::default()).contains("ETA 0:30"));
+        for (passed, expected) in [(0, 100), (100, 100), (101, 100), (5, 0)] {
+            assert_eq!(
+                at(passed, expected).remaining(),
+                None,
+                "nothing can be told of {passed} of {expected}"
+            );
+        }
     }
 
     #[test]

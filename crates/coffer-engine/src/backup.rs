@@ -211,6 +211,9 @@ fn attempt(
     let params = ChunkerParams::try_from(vault.log.header.chunker).map_err(PipelineError::from)?;
     let chunker = Chunker::new(params, tree_keys.chunker_key().expose());
     let found = parent::find(vault, options, &origin)?;
+    if let Some(parent) = &found {
+        run.observer.expected(parent.manifest.statistics.content_bytes);
+    }
     let stopped = AtomicBool::new(false);
 
     let (root, uploaded) = std::thread::scope(|scope| {

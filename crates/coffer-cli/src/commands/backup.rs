@@ -121,8 +121,13 @@ struct Watch<'w> {
 }
 
 impl BackupObserver for Watch<'_> {
+    fn expected(&mut self, content_bytes: u64) {
+        self.progress.expect(content_bytes);
+    }
+
     fn entry(&mut self, path: &[u8], size: u64) {
         self.progress.entry(path);
+        self.progress.pass(size);
         if !self.output.verbose || self.failure.is_some() {
             return;
         }

@@ -49,6 +49,8 @@ pub struct DryRunReport {
 
 /// Hears how a backup goes. Called from one thread.
 pub trait BackupObserver {
+    /// There is a snapshot to compare with, which held so many bytes of content: about as many are to be expected.
+    fn expected(&mut self, _content_bytes: u64) {}
     /// An entry was taken; `size` is its length if it is a file.
     fn entry(&mut self, path: &[u8], size: u64);
     /// Something could not be taken.
