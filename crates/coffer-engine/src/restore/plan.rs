@@ -8,7 +8,7 @@ use std::hash::BuildHasher;
 use std::sync::PoisonError;
 
 use coffer_collect::{
-    CollectError, DirectoryTarget, EntryKind, EntryPath, Existing, Metadata, SpecialOutcome, Warning,
+    CollectError, DirectoryTarget, EntryKind, EntryPath, Existing, SpecialOutcome, Warning,
 };
 use coffer_format::tree::{Kind, TreeEntry};
 use crossbeam_channel::Sender;
@@ -19,9 +19,10 @@ use super::surplus::Surplus;
 use super::walk::{Role, Visitor};
 use super::writing::{Piece, Shared};
 use super::{OPEN_FRAME_COUNT, UNREAD_COUNT_MAX, chain, lookup, warning_text};
+use crate::content::metadata;
 use crate::error::EngineError;
 use crate::read::ChunkReader;
-use crate::tree_reader::{LostSubtree, path_text, xattrs};
+use crate::tree_reader::{LostSubtree, path_text};
 use crate::vault::{Snapshot, Vault};
 
 /// The plan of one restore, and what it has gathered so far.
@@ -360,20 +361,5 @@ pub(super) fn entry_kind(kind: Kind) -> Result<EntryKind, EngineError> {
         Kind::Resource => {
             return Err(EngineError::invalid("a service resource is not restored into a directory"));
         }
-    })
-}
-
-pub(super) fn metadata(entry: &TreeEntry, chunks: &mut ChunkReader<'_>) -> Result<Metadata, EngineError> {
-    Ok(Metadata {
-        mode: entry.mode,
-        uid: entry.uid,
-        gid: entry.gid,
-        user: entry.user.clone(),
-        group: entry.group.clone(),
-        mtime_ns: entry.mtime_ns,
-        size: entry.size,
-        link_target: entry.link_target.clone(),
-        xattrs: xattrs(entry, chunks)?,
-        device: entry.device,
     })
 }
