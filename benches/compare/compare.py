@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Runs coffer beside its peers on the same data, in one run, and prints Markdown tables and raw figures.
 
-Tools take turns within each step of each round, so that what else the machine does hits all of them alike; what is published is the
-median of the rounds and its ratio to coffer's. Everything lies on tmpfs, so processors are measured and not a disk.
+Tools take turns within each step of each round, and another one begins in each round, so that what else the machine does hits all of them
+alike; what is published is the median of the rounds and its ratio to coffer's. On a virtual machine memory that was never used is slow, so
+most of it is used once before anything is measured. Everything lies on tmpfs, so processors are measured and not a disk.
 Python's standard library is all it needs. README.md says how to run it.
 """
 
@@ -178,6 +179,20 @@ class Figures:
         return statistics.median(values) if values else None
 
 
+def use_memory(place):
+    """Writes to most of what tmpfs and memory have free, and frees it again: a host gives memory to a virtual machine when it is first used."""
+    available = shutil.disk_usage(place).free
+    with open("/proc/meminfo", encoding="ascii") as lines:
+        values = dict(line.split(":", 1) for line in lines)
+    available = min(available, int(values["MemAvailable"].split()[0]) * 1024)
+    block = bytes(16 << 20)
+    path = place / "memory"
+    with open(path, "wb", buffering=0) as file:
+        for _ in range(available * 3 // 4 // len(block)):
+            file.write(block)
+    path.unlink()
+
+
 def measure(tools, data, options, meter, figures, failures):
     """All rounds of one data set."""
     work = options.work
@@ -194,6 +209,8 @@ def measure(tools, data, options, meter, figures, failures):
     groups = [tools] if side_by_side else [[tool] for tool in tools]
     for number in range(options.runs):
         for group in groups:
+            first = number % len(group)
+            group = group[first:] + group[:first]
             print(f"{data.name}: round {number + 1} of {options.runs}: "
                   f"{', '.join(tool.name for tool in group)}", flush=True)
             Round(group, data, source, options, meter, figures, failures).run()
@@ -394,6 +411,8 @@ def main():
     meter = Meter(options.work / "log")
     floor = meter.run([["true"]], dict(os.environ), options.work)["peak_bytes"]
     try:
+        if not options.quick and in_child(lambda: use_memory(options.work)) != 0:
+            raise SystemExit(f"{options.place} could not be filled for a moment")
         for name in options.data.split(","):
             if name == "stream":
                 measure_stream(tools, options, meter, figures, failures)

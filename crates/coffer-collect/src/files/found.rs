@@ -91,6 +91,12 @@ impl Found {
         self.link_count
     }
 
+    /// Whether keeping this entry beside `other` keeps no further directory open.
+    #[must_use]
+    pub fn shares_directory(&self, other: &Self) -> bool {
+        self.own.is_none() && Arc::ptr_eq(&self.parent, &other.parent)
+    }
+
     /// The length of a regular file in bytes at the time of the walk; 0 for every other kind.
     #[must_use]
     pub fn size(&self) -> u64 {
@@ -111,19 +117,24 @@ impl Found {
     /// the walk; [`CollectError::Vanished`] when nothing has the name; [`CollectError::Unfit`] when the entry is no
     /// regular file in the first place.
     pub fn open(&self) -> Result<File, CollectError> {
+        let file = self.open_unchecked()?;
+        let stat = rustix::fs::fstat(&file).map_err(|error| self.failed(Action::Stat, error))?;
+        if identity_of(&stat) != self.identity() || kind_of(&stat) != Some(EntryKind::File) {
+            return Err(CollectError::Changed { path: self.path.clone() });
+        }
+        Ok(file)
+    }
+
+    /// As [`Found::open`], but what has the name now may be another file, or none.
+    fn open_unchecked(&self) -> Result<File, CollectError> {
         if self.kind != EntryKind::File {
             return Err(CollectError::Unfit { path: self.path.clone(), reason: "it is not a regular file" });
         }
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let fd = match open_noatime(&self.parent, self.name(), flags) {
-            Err(Errno::LOOP | Errno::NXIO) => return Err(CollectError::Changed { path: self.path.clone() }),
-            other => other.map_err(|error| self.failed(Action::OpenFile, error))?,
-        };
-        let stat = rustix::fs::fstat(&fd).map_err(|error| self.failed(Action::Stat, error))?;
-        if identity_of(&stat) != self.identity() || kind_of(&stat) != Some(EntryKind::File) {
-            return Err(CollectError::Changed { path: self.path.clone() });
+        match open_noatime(&self.parent, self.name(), flags) {
+            Err(Errno::LOOP | Errno::NXIO) => Err(CollectError::Changed { path: self.path.clone() }),
+            other => other.map(File::from).map_err(|error| self.failed(Action::OpenFile, error)),
         }
-        Ok(File::from(fd))
     }
 
     /// The regular file that has the name of this one now: programs save by renaming a new file over the old one, and then
@@ -145,12 +156,13 @@ impl Found {
     }
 
     /// Reads a regular file whole, behind what is in `out`, and everything [`Found::metadata`] gives. `None` if it cannot be
-    /// read or is not, before and after, what the walk found; `out` may then have other bytes behind what was in it.
+    /// read or is not, after that, what the walk found; `out` may then have other bytes behind what was in it.
     ///
     /// # Errors
     /// As [`Found::open`] and [`Found::metadata`].
     pub fn read_whole(&self, out: &mut Vec<u8>) -> Result<Option<Metadata>, CollectError> {
-        let file = self.open()?;
+        // What was read of another file is dropped: the stat fields that are compared in the end name device, inode and kind.
+        let file = self.open_unchecked()?;
         let Ok(len) = usize::try_from(self.size()) else { return Ok(None) };
         let start = out.len();
         // Room for one byte more: a read that leaves it empty was the last.

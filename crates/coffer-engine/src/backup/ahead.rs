@@ -1,4 +1,4 @@
-//! Walking and reading ahead: a thread walks, others read small files before their turn comes.
+//! Walking and reading ahead: a thread walks, others tell what is likely to be new and read small files before their turn comes.
 //!
 //! Entries come out in the order of the walk, in batches whose number is bounded. What is read ahead is only a guess that it will be
 //! wanted, and only what went well: a file that changed meanwhile, that cannot be read, that is long or has holes, is left to its turn, where
@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
+use std::sync::Arc;
 use std::thread::Scope;
 
 use coffer_collect::{CollectError, EntryKind, EntryPath, Found, Metadata, Walk};
@@ -19,8 +20,10 @@ use crossbeam_channel::{Receiver, Sender};
 use super::run::{Fingerprints, NO_FINGERPRINT};
 use crate::error::EngineError;
 
-/// Entries of a batch. Each may hold a directory open.
-const BATCH_ENTRY_COUNT: usize = 32;
+/// Entries of a batch.
+const BATCH_ENTRY_COUNT: usize = 256;
+/// Directories that the entries of a batch may hold open.
+const BATCH_DIRECTORY_COUNT: usize = 32;
 /// Bytes of small files after which a batch is closed.
 const BATCH_LEN: u64 = 1 << 20;
 /// Longer files are read when their turn comes.
@@ -44,12 +47,18 @@ pub(super) struct Ahead {
     pub(super) chunk: Option<ChunkRef>,
 }
 
-/// Entries that follow each other.
+/// Entries that follow each other, as the walk found them.
 struct Batch {
     number: u64,
+    found: Vec<Result<Found, CollectError>>,
+    /// A buffer for what will be read.
+    bytes: Vec<u8>,
+}
+
+/// The same with what was read of them.
+struct Ready {
+    number: u64,
     items: Vec<Result<Item, CollectError>>,
-    /// Positions of the items to be read.
-    wanted: Vec<usize>,
     bytes: Vec<u8>,
 }
 
@@ -58,16 +67,34 @@ pub(super) struct Guess {
     /// Fingerprints of files that will not be; `None` if nothing can be told, and nothing is read ahead.
     unchanged: Option<HashSet<u64>>,
     len_max: u64,
+    fingerprints: Fingerprints,
 }
 
 impl Guess {
     /// From the fingerprints of the parent, if there is one and it has them. Files of at most `single_len_max` bytes are one chunk.
-    pub(super) fn new(parent: Option<Option<Vec<u64>>>, single_len_max: usize) -> Self {
+    pub(super) fn new(
+        fingerprints: Fingerprints,
+        parent: Option<Option<Vec<u64>>>,
+        single_len_max: usize,
+    ) -> Self {
         let unchanged = match parent {
             None => Some(HashSet::new()),
             Some(fingerprints) => fingerprints.map(|known| known.into_iter().collect()),
         };
-        Self { unchanged, len_max: AHEAD_LEN_MAX.min(single_len_max as u64) }
+        Self { unchanged, len_max: AHEAD_LEN_MAX.min(single_len_max as u64), fingerprints }
+    }
+
+    /// Takes the entries of a batch out of it, and reads those files that will be wanted.
+    fn read(&self, batch: Batch, keys: &DomainKeys) -> Ready {
+        let Batch { number, found, mut bytes } = batch;
+        let mut item_of = |found: Found| {
+            let fingerprint = self.fingerprints.of(&found);
+            let is_wanted = self.wants(&found, fingerprint);
+            let ahead = if is_wanted { read(&found, keys, &mut bytes) } else { None };
+            Item { found, fingerprint, ahead }
+        };
+        let items = found.into_iter().map(|found| found.map(&mut item_of)).collect();
+        Ready { number, items, bytes }
     }
 
     /// Whether a file is likely to be read, and fit to be read ahead. Of hard links only the first is read, so they wait.
@@ -105,12 +132,12 @@ pub(super) enum Entries {
 
 /// The receiving end of threads that walk and read.
 pub(super) struct ReadAhead {
-    done: Receiver<Result<Batch, ReaderGone>>,
+    done: Receiver<Result<Ready, ReaderGone>>,
     walked: Receiver<Walked>,
     /// Buffers that were used go back, which lets the walk go on.
     buffers: Sender<Vec<u8>>,
     /// Batches that came before their turn.
-    early: HashMap<u64, Batch>,
+    early: HashMap<u64, Ready>,
     next_number: u64,
     items: std::vec::IntoIter<Result<Item, CollectError>>,
     bytes: Vec<u8>,
@@ -127,17 +154,16 @@ impl Entries {
     pub(super) fn new<'scope, 'env>(
         scope: &'scope Scope<'scope, 'env>,
         walk: Walk,
-        fingerprints: Fingerprints,
         guess: Guess,
         keys: &'env DomainKeys,
         reader_count: usize,
     ) -> Self {
         if reader_count == 0 {
-            return Self::Direct(Box::new(walk), fingerprints);
+            return Self::Direct(Box::new(walk), guess.fingerprints);
         }
-        Self::Ahead(ReadAhead::start(scope, walk, fingerprints, guess, reader_count, |batch| {
-            batch.read(keys)
-        }))
+        let guess = Arc::new(guess);
+        let read = move |batch| guess.read(batch, keys);
+        Self::Ahead(ReadAhead::start(scope, walk, reader_count, read))
     }
 
     /// The next entry; `None` at the end.
@@ -176,10 +202,8 @@ impl ReadAhead {
     fn start<'scope, 'env>(
         scope: &'scope Scope<'scope, 'env>,
         walk: Walk,
-        fingerprints: Fingerprints,
-        guess: Guess,
         reader_count: usize,
-        read: impl Fn(&mut Batch) + Copy + Send + 'scope,
+        read: impl Fn(Batch) -> Ready + Clone + Send + 'scope,
     ) -> Self {
         let batch_count = 2 * reader_count + 2;
         let (jobs_in, jobs) = crossbeam_channel::bounded(batch_count);
@@ -189,18 +213,17 @@ impl ReadAhead {
         (0..batch_count).for_each(|_| drop(buffers.try_send(Vec::new())));
         scope.spawn(move || {
             let mut walk = walk;
-            let walker = Walker { jobs: jobs_in, free, fingerprints, guess };
+            let walker = Walker { jobs: jobs_in, free };
             let batch_count = walker.run(&mut walk);
             // Nobody listens only when the backup has already failed.
             drop(walked_in.send(Walked::of(&walk, batch_count)));
         });
         for _ in 0..reader_count {
-            let (jobs, done) = (jobs.clone(), done_in.clone());
+            let (jobs, done, read) = (jobs.clone(), done_in.clone(), read.clone());
             scope.spawn(move || {
                 let alarm = Alarm(done.clone());
-                for mut batch in jobs {
-                    read(&mut batch);
-                    if done.send(Ok(batch)).is_err() {
+                for batch in jobs {
+                    if done.send(Ok(read(batch))).is_err() {
                         return;
                     }
                 }
@@ -251,7 +274,7 @@ impl ReadAhead {
 }
 
 /// Tells the main thread when a reader panics, which would otherwise wait for its batch.
-struct Alarm(Sender<Result<Batch, ReaderGone>>);
+struct Alarm(Sender<Result<Ready, ReaderGone>>);
 
 impl Drop for Alarm {
     fn drop(&mut self) {
@@ -264,8 +287,6 @@ impl Drop for Alarm {
 struct Walker {
     jobs: Sender<Batch>,
     free: Receiver<Vec<u8>>,
-    fingerprints: Fingerprints,
-    guess: Guess,
 }
 
 impl Walker {
@@ -274,20 +295,21 @@ impl Walker {
         let mut number = 0;
         loop {
             let Ok(bytes) = self.free.recv() else { return number };
-            let mut batch = Batch { number, items: Vec::new(), wanted: Vec::new(), bytes };
-            let mut len = 0;
+            let mut batch = Batch { number, found: Vec::with_capacity(BATCH_ENTRY_COUNT), bytes };
+            let (mut len, mut directory_count) = (0, 0);
             let mut is_last = true;
             for found in walk.by_ref() {
-                let item = found.map(|found| {
-                    let fingerprint = self.fingerprints.of(&found);
-                    if self.guess.wants(&found, fingerprint) {
-                        len += found.size();
-                        batch.wanted.push(batch.items.len());
-                    }
-                    Item { found, fingerprint, ahead: None }
-                });
-                batch.items.push(item);
-                if batch.items.len() >= BATCH_ENTRY_COUNT || len >= BATCH_LEN {
+                if let Ok(found) = &found {
+                    // What may be read ahead, whether it will be or not.
+                    len += if found.size() <= AHEAD_LEN_MAX { found.size() } else { 0 };
+                    let last = batch.found.last().and_then(|last| last.as_ref().ok());
+                    let is_beside = last.is_some_and(|last| found.shares_directory(last));
+                    directory_count += usize::from(!is_beside);
+                }
+                batch.found.push(found);
+                let is_full =
+                    batch.found.len() >= BATCH_ENTRY_COUNT || directory_count >= BATCH_DIRECTORY_COUNT;
+                if is_full || len >= BATCH_LEN {
                     is_last = false;
                     break;
                 }
@@ -295,16 +317,6 @@ impl Walker {
             number += 1;
             if self.jobs.send(batch).is_err() || is_last {
                 return number;
-            }
-        }
-    }
-}
-
-impl Batch {
-    fn read(&mut self, keys: &DomainKeys) {
-        for position in std::mem::take(&mut self.wanted) {
-            if let Some(Ok(item)) = self.items.get_mut(position) {
-                item.ahead = read(&item.found, keys, &mut self.bytes);
             }
         }
     }
@@ -338,22 +350,26 @@ mod tests {
 
     use super::*;
 
-    /// Walks 400 files with `reader_count` readers that do `read`; the number of entries that came, and whether that was all.
-    fn run(reader_count: usize, read: impl Fn(&mut Batch) + Copy + Send + 'static) -> (usize, bool) {
+    /// Walks 3000 files with `reader_count` readers that first do `check`; the number of entries that came, and whether that was all.
+    fn run(reader_count: usize, check: impl Fn(&Batch) + Copy + Send + 'static) -> (usize, bool) {
         let (result_in, result) = crossbeam_channel::bounded(1);
         // In a thread of its own, so that a run which waits for ever fails.
         std::thread::spawn(move || {
             let place = tempfile::tempdir().unwrap();
-            for number in 0..400 {
+            for number in 0..3000 {
                 std::fs::write(place.path().join(number.to_string()), "x").unwrap();
             }
             let walk = Walk::new(&[PathBuf::from(".")], place.path()).unwrap();
-            let fingerprints = Fingerprints { start_ns: i64::MAX, ignore_inode: false, ignore_ctime: false };
+            let read = move |batch: Batch| {
+                check(&batch);
+                let item_of = |found| Item { found, fingerprint: NO_FINGERPRINT, ahead: None };
+                let items = batch.found.into_iter().map(|found| found.map(item_of)).collect();
+                Ready { number: batch.number, items, bytes: batch.bytes }
+            };
             // A scope hands the panic of a thread on.
             let outcome = catch_unwind(AssertUnwindSafe(|| {
                 std::thread::scope(|scope| {
-                    let guess = Guess::new(None, 1000);
-                    let mut reading = ReadAhead::start(scope, walk, fingerprints, guess, reader_count, read);
+                    let mut reading = ReadAhead::start(scope, walk, reader_count, read);
                     let count = std::iter::from_fn(|| reading.next()).filter(Result::is_ok).count();
                     let finished = reading.finish();
                     result_in.send((count, finished.is_ok())).unwrap();
@@ -367,11 +383,11 @@ mod tests {
     #[test]
     fn a_reader_that_panics_ends_the_walk() {
         for reader_count in 1..4 {
-            assert_eq!(run(reader_count, |_| ()), (401, true));
-            for lost in [0, 3, 12] {
+            assert_eq!(run(reader_count, |_| ()), (3001, true));
+            for lost in [0, 3, 11] {
                 let (count, is_whole) =
                     run(reader_count, move |batch| assert!(batch.number != lost, "a panic that is meant"));
-                assert!(!is_whole && count < 401, "{reader_count} readers, batch {lost}: {count}");
+                assert!(!is_whole && count < 3001, "{reader_count} readers, batch {lost}: {count}");
             }
             assert!(!run(reader_count, |_| panic!("a panic that is meant")).1);
         }

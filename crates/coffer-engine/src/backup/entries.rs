@@ -45,14 +45,16 @@ impl Parts<'_, '_, '_, '_, '_, '_> {
         let walk_options = WalkOptions { skip: options.skip.clone(), excludes: options.excludes.clone() };
         let walk = Walk::with_options(&options.sources, &options.working_directory, walk_options)?;
         // A single worker does one thing after the other.
-        let reader_count = options.worker_count.saturating_sub(1).min(READER_COUNT_MAX);
+        let is_single = options.worker_count < 2;
+        let reader_count = if is_single { 0 } else { options.worker_count.min(READER_COUNT_MAX) };
         let by_size_and_time = self.run.rule.by_size_and_time();
         let known = |parent: &'_ Parent<'_>| match parent.fingerprints() {
             Some(fingerprints) => Some(fingerprints.to_vec()),
             None => (!by_size_and_time).then(Vec::new),
         };
-        let guess = Guess::new(self.parent.as_ref().map(known), self.files.single_len_max());
-        let mut entries = Entries::new(scope, walk, self.run.rule, guess, keys, reader_count);
+        let parent = self.parent.as_ref().map(known);
+        let guess = Guess::new(self.run.rule, parent, self.files.single_len_max());
+        let mut entries = Entries::new(scope, walk, guess, keys, reader_count);
         while let Some(item) = entries.next() {
             self.uploads.check()?;
             match item {
