@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use coffer_crypto::rng::{SeededRng, array};
 use coffer_crypto::{DomainKeys, SealingKeyPair, VaultKey};
 use coffer_engine::{
-    Access, BackupObserver, BackupOptions, BackupReport, Cache, Clock, EngineError, InitOptions,
+    Access, BackupObserver, BackupOptions, BackupReport, Cache, Clock, EngineError, EntryChange, InitOptions,
     RestoreObserver, RestoreOptions, RestoreReport, Vault, backup, init, restore,
 };
 use coffer_format::header::{ChunkerSpec, StoreMode};
@@ -78,7 +78,7 @@ impl Clock for StillClock {
 struct Quiet;
 
 impl BackupObserver for Quiet {
-    fn entry(&mut self, _: &[u8], _: u64) {}
+    fn entry(&mut self, _: &[u8], _: u64, _: EntryChange) {}
     fn error(&mut self, _: &[u8], _: &str) {}
 }
 

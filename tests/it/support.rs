@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use coffer_crypto::rng::SeededRng;
 use coffer_engine::{
-    Access, BackupObserver, BackupOptions, BackupReport, Cache, Clock, EngineError, InitOptions,
+    Access, BackupObserver, BackupOptions, BackupReport, Cache, Clock, EngineError, EntryChange, InitOptions,
     RestoreObserver, RestoreOptions, RestoreReport, Vault, backup, init, restore,
 };
 use coffer_format::header::{ChunkerSpec, StoreMode};
@@ -153,7 +153,7 @@ pub(crate) fn restore_options() -> RestoreOptions {
 pub(crate) struct Quiet;
 
 impl BackupObserver for Quiet {
-    fn entry(&mut self, _path: &[u8], _size: u64) {}
+    fn entry(&mut self, _path: &[u8], _size: u64, _: EntryChange) {}
     fn error(&mut self, _path: &[u8], _message: &str) {}
 }
 

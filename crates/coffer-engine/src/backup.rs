@@ -37,7 +37,7 @@ use files::FileReader;
 pub use options::BackupOptions;
 use options::Origin;
 use parent::Parent;
-pub use report::{BackupObserver, BackupReport, DryRunReport};
+pub use report::{BackupObserver, BackupReport, DryRunReport, EntryChange};
 use run::Run;
 use stage::{Stage, StageOptions};
 use uploads::{Uploaded, Uploads};

@@ -34,7 +34,9 @@ mod tree_reader;
 mod vault;
 
 pub use access::Access;
-pub use backup::{BackupObserver, BackupOptions, BackupReport, DryRunReport, backup, backup_stream, dry_run};
+pub use backup::{
+    BackupObserver, BackupOptions, BackupReport, DryRunReport, EntryChange, backup, backup_stream, dry_run,
+};
 pub use cache::Cache;
 pub use checkpoint::CHECKPOINT_INTERVAL;
 pub use clock::Clock;

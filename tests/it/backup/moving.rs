@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
-use coffer_engine::{Access, BackupObserver, BackupOptions, BackupReport, Clock, Vault, backup};
+use coffer_engine::{Access, BackupObserver, BackupOptions, BackupReport, Clock, EntryChange, Vault, backup};
 use coffer_store::MemoryStore;
 
 use super::{entries, paths};
@@ -78,7 +78,7 @@ struct When<'w> {
 }
 
 impl BackupObserver for When<'_> {
-    fn entry(&mut self, path: &[u8], _size: u64) {
+    fn entry(&mut self, path: &[u8], _size: u64, _: EntryChange) {
         if path == self.path.as_bytes() {
             (self.action)();
         }

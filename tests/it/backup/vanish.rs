@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use coffer_engine::{BackupObserver, BackupReport, backup};
+use coffer_engine::{BackupObserver, BackupReport, EntryChange, backup};
 use coffer_store::MemoryStore;
 
 use super::paths;
@@ -16,7 +16,7 @@ struct When<'w> {
 }
 
 impl BackupObserver for When<'_> {
-    fn entry(&mut self, path: &[u8], _size: u64) {
+    fn entry(&mut self, path: &[u8], _size: u64, _: EntryChange) {
         if path == self.path.as_bytes() {
             (self.action)();
         }

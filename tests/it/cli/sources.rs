@@ -376,6 +376,12 @@ fn verbose_names_entries_beside_the_result_and_the_plan_of_a_dry_run_is_the_resu
         let large = entries.iter().find(|entry| entry["path"] == "src/d/large").unwrap();
         assert_eq!((&large["message_type"], &large["size"]), (&"backup_entry".into(), &3_000_000.into()));
     }
+    fs::write(desk.path("work/src/d/large"), "another").unwrap();
+    fs::write(desk.path("work/src/d/more"), "new").unwrap();
+    let listed = desk.run("-v backup -n src").expect(0).out;
+    for line in ["modified  src/d/large\n", "new       src/d/more\n", "unchanged src/a\n"] {
+        assert!(listed.contains(line), "{line:?}: {listed}");
+    }
     for (line, plan_is_result) in [("-n -t ../out", true), ("-t ../out", false)] {
         let ran = desk.run(&format!("-v restore latest {line}")).expect(0);
         assert_eq!(ran.out.contains("src/d/large\n"), plan_is_result, "{ran:?}");

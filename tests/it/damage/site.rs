@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
 
 use coffer_crypto::{SigningKey, VaultKey};
-use coffer_engine::{BackupObserver, EngineError, Vault, backup, restore};
+use coffer_engine::{BackupObserver, EngineError, EntryChange, Vault, backup, restore};
 use coffer_format::header::ChunkerSpec;
 use coffer_format::id::{DomainId, Head, SnapshotId, VaultId};
 use coffer_format::object::ObjectName;
@@ -79,7 +79,7 @@ fn lines(first: u64, count: u64) -> Vec<u8> {
 struct StopAtOther<'w>(&'w World);
 
 impl BackupObserver for StopAtOther<'_> {
-    fn entry(&mut self, path: &[u8], _size: u64) {
+    fn entry(&mut self, path: &[u8], _size: u64, _: EntryChange) {
         if path == b"src/other" {
             self.0.interrupt.store(true, Ordering::SeqCst);
         }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use coffer_engine::{BackupObserver, EngineError, backup};
+use coffer_engine::{BackupObserver, EngineError, EntryChange, backup};
 use coffer_format::header::ChunkerSpec;
 use coffer_store::MemoryStore;
 use coffer_testkit::RecordingStore;
@@ -26,7 +26,7 @@ struct Stops<'a> {
 }
 
 impl BackupObserver for Stops<'_> {
-    fn entry(&mut self, _path: &[u8], size: u64) {
+    fn entry(&mut self, _path: &[u8], size: u64, _: EntryChange) {
         self.entry_count += 1;
         self.heard_bytes += size;
         if self.entry_count == self.at {

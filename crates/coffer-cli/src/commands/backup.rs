@@ -10,7 +10,8 @@ use anyhow::{Context, Result};
 use clap::Args;
 use coffer_collect::{EntryPath, Stream};
 use coffer_engine::{
-    BackupObserver, BackupOptions, BackupReport, DryRunReport, Vault, backup, backup_stream, dry_run,
+    BackupObserver, BackupOptions, BackupReport, DryRunReport, EntryChange, Vault, backup, backup_stream,
+    dry_run,
 };
 use coffer_format::id::{Head, SnapshotId};
 use coffer_format::manifest::Manifest;
@@ -125,7 +126,7 @@ impl BackupObserver for Watch<'_> {
         self.progress.expect(content_bytes);
     }
 
-    fn entry(&mut self, path: &[u8], size: u64) {
+    fn entry(&mut self, path: &[u8], size: u64, change: EntryChange) {
         self.progress.entry(path);
         self.progress.pass(size);
         if !self.output.verbose || self.failure.is_some() {
@@ -133,13 +134,15 @@ impl BackupObserver for Watch<'_> {
         }
         let path = display_path(path);
         if self.output.json {
-            let value = json!({"message_type": "backup_entry", "path": path, "size": size});
+            let value = json!({
+                "message_type": "backup_entry", "path": path, "size": size, "change": change.name(),
+            });
             self.failure = self.output.json_line(&value).err();
         } else if self.dry_run {
             // What would be done is what was asked for.
-            self.failure = self.output.text(&path).err();
+            self.failure = self.output.text(&format!("{:<9} {path}", change.name())).err();
         } else {
-            self.output.note(&path);
+            self.output.note(&format!("{:<9} {path}", change.name()));
         }
     }
 

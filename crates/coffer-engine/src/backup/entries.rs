@@ -14,6 +14,7 @@ use super::ahead::{Ahead, Entries, Guess, Item};
 use super::files::FileReader;
 use super::options::BackupOptions;
 use super::parent::{Known, Parent};
+use super::report::EntryChange;
 use super::run::{LinkGroup, NO_FINGERPRINT, Run};
 use super::uploads::Uploads;
 use crate::error::EngineError;
@@ -145,7 +146,8 @@ impl Parts<'_, '_, '_, '_, '_, '_> {
                 parent.pass();
             }
         }
-        self.run.count(&entry);
+        let change = if known == Known::Nothing { EntryChange::New } else { EntryChange::Modified };
+        self.run.count(&entry, change);
         self.run.fingerprints.push(fingerprint);
         self.tree.push(&entry, &mut self.uploads)
     }
@@ -184,7 +186,7 @@ impl Parts<'_, '_, '_, '_, '_, '_> {
     fn keep(&mut self, fingerprint: u64) -> Result<(), EngineError> {
         let Some(parent) = &mut self.parent else { return Ok(()) };
         if let Some(entry) = parent.entry() {
-            self.run.count(entry);
+            self.run.count(entry, EntryChange::Unchanged);
             self.run.statistics.unchanged_count += 1;
             self.run.fingerprints.push(fingerprint);
         }

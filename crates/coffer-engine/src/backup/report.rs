@@ -47,12 +47,35 @@ pub struct DryRunReport {
     pub skipped: Vec<Vec<u8>>,
 }
 
+/// What an entry is beside the snapshot that a backup compares with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EntryChange {
+    /// That one has no entry of this path, or there is none.
+    New,
+    /// It has another one.
+    Modified,
+    /// It has the same.
+    Unchanged,
+}
+
+impl EntryChange {
+    /// A word for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Modified => "modified",
+            Self::Unchanged => "unchanged",
+        }
+    }
+}
+
 /// Hears how a backup goes. Called from one thread.
 pub trait BackupObserver {
     /// There is a snapshot to compare with, which held so many bytes of content: about as many are to be expected.
     fn expected(&mut self, _content_bytes: u64) {}
     /// An entry was taken; `size` is its length if it is a file.
-    fn entry(&mut self, path: &[u8], size: u64);
+    fn entry(&mut self, path: &[u8], size: u64, change: EntryChange);
     /// Something could not be taken.
     fn error(&mut self, path: &[u8], message: &str);
 }

@@ -9,7 +9,7 @@ use coffer_format::manifest::{Manifest, Statistics};
 use coffer_format::tree::{Kind, TreeEntry, TreeRoot};
 
 use super::options::{BackupOptions, Origin};
-use super::report::BackupObserver;
+use super::report::{BackupObserver, EntryChange};
 use super::uploads::Uploaded;
 use crate::vault::Snapshot;
 
@@ -176,7 +176,7 @@ impl<'o> Run<'o> {
         }
     }
 
-    pub(super) fn count(&mut self, entry: &TreeEntry) {
+    pub(super) fn count(&mut self, entry: &TreeEntry, change: EntryChange) {
         self.statistics.entry_count += 1;
         match entry.kind {
             Kind::File => {
@@ -188,7 +188,7 @@ impl<'o> Run<'o> {
             Kind::Directory => self.statistics.directory_count += 1,
             _ => {}
         }
-        self.observer.entry(&entry.path, entry.size);
+        self.observer.entry(&entry.path, entry.size, change);
     }
 
     /// The manifest of what was taken; `uploaded` is what that took.

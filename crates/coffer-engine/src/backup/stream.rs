@@ -9,6 +9,7 @@ use super::entries::{Lost, Parts};
 use super::files::Source;
 use super::options::BackupOptions;
 use super::parent::{Known, Parent};
+use super::report::EntryChange;
 use crate::error::EngineError;
 
 /// How long a stream is waited for before it is looked whether the user wants to stop.
@@ -50,23 +51,27 @@ impl Parts<'_, '_, '_, '_, '_, '_> {
         self.run.statistics.read_bytes = entry.size;
         let metadata = stream.metadata(options.time_ns.unwrap_or(self.run.start_ns));
         self.set_metadata(&mut entry, metadata).map_err(whole)?;
-        if options.skip_if_unchanged {
-            self.keep_time(&mut entry)?;
-        }
-        self.run.count(&entry);
+        let change = self.compare(&mut entry, options.skip_if_unchanged)?;
+        self.run.count(&entry, change);
         self.tree.push(&entry, &mut self.uploads)?;
         self.tree.take().finish(&mut self.uploads)
     }
 
-    /// A stream has no time of its own. If it brought what the parent has, the parent's time remains, so that both are equal.
-    fn keep_time(&mut self, entry: &mut TreeEntry) -> Result<(), EngineError> {
-        let Some(parent) = &mut self.parent else { return Ok(()) };
+    /// Holds the entry against the parent's. A stream has no time of its own: with `keep_time`, if it brought what the parent has, the
+    /// parent's time remains, so that both are equal.
+    fn compare(&mut self, entry: &mut TreeEntry, keep_time: bool) -> Result<EntryChange, EngineError> {
+        let Some(parent) = &mut self.parent else { return Ok(EntryChange::New) };
         let known = parent.seek(&entry.path, &mut self.tree, &mut self.uploads)?;
-        let old = Parent::entry(parent).filter(|_| known != Known::Nothing);
-        if let Some(old) = old.filter(|old| old.content == entry.content && old.size == entry.size) {
+        let Some(old) = Parent::entry(parent).filter(|_| known != Known::Nothing) else {
+            return Ok(EntryChange::New);
+        };
+        if old.content != entry.content || old.size != entry.size {
+            return Ok(EntryChange::Modified);
+        }
+        if keep_time {
             entry.mtime_ns = old.mtime_ns;
         }
-        Ok(())
+        Ok(EntryChange::Unchanged)
     }
 }
 
