@@ -254,9 +254,8 @@ def find_header(root: Path, vault_id: bytes | None) -> Map:
 def parse_key_file(data: bytes) -> bytes:
     """The secret in a key file (7.1)."""
     need(len(data) <= KEY_FILE_LEN_MAX, "key file is too long")
-    lines = [line.strip(b" \t\r\f") for line in data.split(b"\n")]
-    lines = [line for line in lines if line and not line.startswith(b"#")]
-    found = re.fullmatch(rb"COFFER-KEY-1-([0-9a-f]{72})", b"\n".join(lines))
+    lines = (line.strip(b" \t\r\f") for line in data.split(b"\n"))
+    found = re.fullmatch(rb"COFFER-KEY-1-([0-9a-f]{72})", b"\n".join(line for line in lines if line[:1] not in b"#"))
     need(found is not None, "key file does not hold exactly one key")
     raw = bytes.fromhex(found[1].decode())
     need(H(b"coffer/1 key file" + raw[:32])[:4] == raw[32:], "key file: wrong check digits")
@@ -270,6 +269,7 @@ SLOT: Table = {
 PARAMETERS: dict[int, Table] = {
     1: {1: ("memory", UINT32), 2: ("passes", UINT32), 3: ("lanes", UINT32), 4: ("salt", octets(16, 16))},
     2: {1: ("key_id", octets(8, 8))},
+    6: {1: ("set_id", octets(8, 8)), 2: ("threshold", UINT), 3: ("count", UINT), 4: ("digests", octets(0, 1024))},
 }
 
 def parse_slot(data: bytes) -> Map:
@@ -280,7 +280,8 @@ def parse_slot(data: bytes) -> Map:
     slot.context = cbor2.dumps({key: found[key] for key in found if key not in (9, 10)}, canonical=True)
     for value in (slot.salt, slot.commitment):
         need((value is not None) == (slot.kind in (1, 2, 6)), "slot: salt and commitment are of kinds 1, 2 and 6 alone")
-    slot.parameters = fields(slot.parameters, PARAMETERS.get(slot.kind, {}), "slot parameters")
+    p = slot.parameters = fields(slot.parameters, PARAMETERS.get(slot.kind, {}), "slot parameters")
+    need(slot.kind != 6 or 2 <= p.threshold <= p.count and len(p.digests) == 16 * p.count, "slot: bad shares")
     return slot
 
 def slot_secret(slot: Map, key_file: bytes | None, passphrase: bytes | None) -> bytes | None:

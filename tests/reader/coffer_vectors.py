@@ -496,6 +496,8 @@ def key_slot(v: Vector) -> str:
         need(slot.vault_id == v["vault id"], "slot of another vault")
         secret = reader.slot_secret(slot, key_line and reader.parse_key_file(key_line.encode()),
                                     passphrase and passphrase.encode())
+        if slot.kind == 6 and (lines := v.raw.get("share lines")):
+            secret = joined(slot, lines)
         need(secret is not None, "slot of another kind or key")
         key = reader.unwrap(slot, secret or b"")
     except FormatError:
@@ -504,6 +506,59 @@ def key_slot(v: Vector) -> str:
         for name, value in (("key", key), ("context", slot.context), ("slot id", H(v["slot"])), ("epoch", slot.epoch),
                             ("purpose", slot.purpose)):
             v.same(name, value)
+    return "ok"
+
+def share(data: bytes) -> tuple[bytes, int, int, int, bytes]:
+    """Set id, threshold, count, number and value of the share in a text (7.2)."""
+    need(len(data) <= 16384, "share is too long")
+    lines = [line.strip(b" \t\r\f").upper() for line in data.split(b"\n")]
+    lines = [line for line in lines if line and not line.startswith(b"#")]
+    found = re.fullmatch(rb"COFFER-SHARE-1-([0-9A-F -]*)", b"\n".join(lines))
+    need(found is not None, "not one share")
+    digits = re.sub(rb"[ -]", b"", found[1])
+    need(len(digits) == 94, "not 94 digits")
+    raw = bytes.fromhex(digits.decode())
+    need(H(b"coffer/1 share" + raw[:43])[:4] == raw[43:], "wrong check digits")
+    need(2 <= raw[8] <= raw[9] <= 64 and 1 <= raw[10] <= raw[9], "share of a set that cannot be")
+    return raw[:8], raw[8], raw[9], raw[10], raw[11:43]
+
+def times(a: int, b: int) -> int:
+    """The product in GF(2^8) with the polynomial 0x11d."""
+    product = 0
+    for bit in range(8):
+        product ^= (a << bit) if b >> bit & 1 else 0
+    for bit in range(14, 7, -1):
+        product ^= (0x11d << bit - 8) if product >> bit & 1 else 0
+    return product
+
+def joined(slot: Map, lines: str) -> bytes | None:
+    """The secret of a slot of kind 6 from as many good shares as it needs (7.2)."""
+    p, good = slot.parameters, dict[int, bytes]()
+    for set_id, threshold, count, number, value in map(share, lines.encode().split(b"\n")):
+        need((set_id, threshold, count) == (p.set_id, p.threshold, p.count), "shares of another set")
+        if kdf(value, "share digest", set_id + bytes([number]))[:16] == p.digests[16 * number - 16:16 * number]:
+            good[number] = value
+    chosen = sorted(good)[:p.threshold]
+    need(len(chosen) == p.threshold, "too few shares")
+    secret = bytearray(32)
+    for i in chosen:
+        weight = 1
+        for j in chosen:
+            if j != i:
+                inverse = next(a for a in range(1, 256) if times(a, i ^ j) == 1)
+                weight = times(weight, times(j, inverse))
+        secret = bytearray(a ^ times(b, weight) for a, b in zip(secret, good[i]))
+    return bytes(secret)
+
+def share_text(v: Vector) -> str:
+    """A whole text with a share (7.2); it may be refused at any step."""
+    try:
+        set_id, threshold, count, number, _ = share(v["text"])
+    except FormatError:
+        return "ok, but refused" if v.raw["expect"] == "ok" else v.raw["expect"]
+    if v.raw["expect"] == "ok":
+        v.same("set id", set_id)
+        same((threshold, count, number), (v.raw["threshold"], v.raw["count"], v.raw["number"]))
     return "ok"
 
 def key_file_text(v: Vector) -> str:
@@ -531,6 +586,7 @@ CHECKS: dict[str, Callable[[Vector], str]] = {
     "record signature": record_signature,
     "key slot": key_slot,
     "key file text": key_file_text,
+    "share text": share_text,
 }
 
 def check_keys(v: Raw) -> str | None:

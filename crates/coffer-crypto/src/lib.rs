@@ -21,6 +21,7 @@ pub mod passphrase;
 pub mod rng;
 pub mod seal;
 pub mod secret;
+pub mod shares;
 pub mod sign;
 pub mod to_vault;
 pub mod wrap;

@@ -6,6 +6,8 @@ pub const HEADER_LEN_MAX: u64 = 8_192;
 pub const SLOT_LEN_MAX: u64 = 16_384;
 /// Current key slots of a vault.
 pub const SLOT_COUNT_MAX: u64 = 64;
+/// Recovery shares of one set.
+pub const SHARE_COUNT_MAX: u64 = 64;
 /// A log record object.
 pub const RECORD_LEN_MAX: u64 = 8_388_608;
 /// The public part, and the sealed body, of a log record.

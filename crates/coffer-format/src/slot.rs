@@ -3,7 +3,7 @@
 use crate::cbor::{Decoder, Encoder, Unknown};
 use crate::error::{FormatError, check_len};
 use crate::id::{SlotId, VaultId};
-use crate::limits::{SLOT_LEN_MAX, WRAPPED_LEN_MAX};
+use crate::limits::{SHARE_COUNT_MAX, SLOT_LEN_MAX, WRAPPED_LEN_MAX};
 
 const OBJECT: &str = "key slot";
 
@@ -35,9 +35,18 @@ pub enum SlotKind {
         /// Tells key files apart without trying them.
         key_id: [u8; 8],
     },
+    /// Recovery shares: the root key is put together from several parts.
+    Shares {
+        /// Tells sets of shares apart.
+        set_id: [u8; 8],
+        /// How many shares are needed.
+        threshold: u8,
+        /// By which each share is known, in the order of their numbers from 1.
+        digests: Vec<[u8; 16]>,
+    },
     /// A kind this program only lists: its number and raw parameters.
     Other {
-        /// Number of the kind, 3 to 7.
+        /// Number of the kind: 3, 4, 5 or 7.
         number: u64,
         /// The parameter map, as CBOR.
         parameters: Vec<u8>,
@@ -51,6 +60,7 @@ impl SlotKind {
         match self {
             Self::Passphrase { .. } => 1,
             Self::KeyFile { .. } => 2,
+            Self::Shares { .. } => 6,
             Self::Other { number, .. } => *number,
         }
     }
@@ -160,6 +170,14 @@ impl Slot {
                 SlotKind::KeyFile { key_id } => value.map(|map| {
                     self.parameters_unknown.write_low(map);
                     map.key(1).bytes(key_id);
+                    self.parameters_unknown.write(map);
+                }),
+                SlotKind::Shares { set_id, threshold, digests } => value.map(|map| {
+                    self.parameters_unknown.write_low(map);
+                    map.key(1).bytes(set_id);
+                    map.key(2).uint(u64::from(*threshold));
+                    map.key(3).uint(digests.len() as u64);
+                    map.key(4).bytes(digests.as_flattened());
                     self.parameters_unknown.write(map);
                 }),
                 SlotKind::Other { parameters, .. } => value.raw(parameters),
@@ -278,6 +296,29 @@ fn decode_kind(number: u64, parameters: &[u8], unknown: &mut Unknown) -> Result<
                 }
             }
             Ok(SlotKind::KeyFile { key_id: key_id.ok_or_else(absent)? })
+        }
+        6 => {
+            let (mut set_id, mut threshold, mut count, mut digests) = (None, None, None, None);
+            while let Some(key) = map.next_key(&mut d)? {
+                match key {
+                    1 => set_id = Some(d.fixed()?),
+                    2 => threshold = Some(d.uint()?),
+                    3 => count = Some(d.uint()?),
+                    4 => digests = Some(d.bytes(SHARE_COUNT_MAX * 16)?.to_vec()),
+                    _ => unknown.keep(key, &mut d, 2)?,
+                }
+            }
+            let (count, digests) = (count.ok_or_else(absent)?, digests.ok_or_else(absent)?);
+            let (digests, rest) = digests.as_chunks::<16>();
+            if !rest.is_empty() || digests.len() as u64 != count {
+                return Err(FormatError::rule(OBJECT, "its digests are not as many as its shares"));
+            }
+            let threshold = threshold.ok_or_else(absent)?;
+            let threshold =
+                u8::try_from(threshold).ok().filter(|least| (2..=count).contains(&u64::from(*least)));
+            let threshold = threshold
+                .ok_or_else(|| FormatError::rule(OBJECT, "its threshold does not fit its shares"))?;
+            Ok(SlotKind::Shares { set_id: set_id.ok_or_else(absent)?, threshold, digests: digests.to_vec() })
         }
         3..=7 => Ok(SlotKind::Other { number, parameters: parameters.to_vec() }),
         _ => Err(FormatError::rule(OBJECT, "the kind is not known")),

@@ -61,12 +61,61 @@ pub enum KeyError {
     /// A passphrase that is not UTF-8.
     #[error("passphrase is not UTF-8")]
     PassphraseEncoding,
+    /// A text that should hold a share.
+    #[error("line {line} of the share {fault}")]
+    Share {
+        /// The line's number, from 1.
+        line: usize,
+        /// What is wrong with it.
+        fault: &'static str,
+    },
+    /// A set of shares that cannot be made.
+    #[error("{threshold} of {count} shares: at least 2 must be needed, and at most {limit} can be made")]
+    ShareCounts {
+        /// How many were to be needed.
+        threshold: u8,
+        /// How many were to be made.
+        count: u8,
+        /// Most that can be made.
+        limit: u64,
+    },
+    /// Shares of different sets were given together.
+    #[error("share {} and share {} are of different sets", numbers[0], numbers[1])]
+    ShareSets {
+        /// Their numbers.
+        numbers: [u8; 2],
+    },
+    /// Two shares have one number and are not the same.
+    #[error("there are two different shares with the number {number}: one of them is false")]
+    ShareTwice {
+        /// The number.
+        number: u8,
+    },
+    /// Fewer good shares than are needed.
+    #[error("{}", describe_missing(*given_count, *needed, false_numbers))]
+    SharesMissing {
+        /// How many good ones there are.
+        given_count: usize,
+        /// How many are needed.
+        needed: u8,
+        /// Numbers of those that are not what the slot says.
+        false_numbers: Vec<u8>,
+    },
     /// The cryptography refused: Argon2id outside its limits or out of memory, or no random bytes.
     #[error(transparent)]
     Crypto(#[from] CryptoError),
     /// A slot breaks a rule of the format.
     #[error(transparent)]
     Format(#[from] FormatError),
+}
+
+fn describe_missing(given_count: usize, needed: u8, false_numbers: &[u8]) -> String {
+    let is = if given_count == 1 { "share is" } else { "shares are" };
+    let mut text = format!("{given_count} {is} good and {needed} are needed");
+    for number in false_numbers {
+        text.push_str(&format!("; share {number} is false"));
+    }
+    text
 }
 
 fn describe_no_slot(root: &str, slot_count: usize, tried_count: usize, kinds: &[&str]) -> String {

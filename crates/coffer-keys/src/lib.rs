@@ -1,11 +1,12 @@
 //! Root keys and key slots: sections 4 and 7 of `docs/format.md` as far as they are about who can open a vault.
 //!
-//! A **root key** is what an owner keeps: a [`KeyFile`] or a [`Passphrase`] here, others in crates of their own. A
+//! A **root key** is what an owner keeps: a [`KeyFile`], a [`Passphrase`] or [`RecoveryShares`] here, others in crates of their own. A
 //! **key slot** holds the vault key, or the reader secret, wrapped by one root key. Every root key looks alike
 //! through [`RootKey`].
 //!
 //! - [`slots`] makes slots and finds the one that opens;
 //! - [`keyfile`] reads and writes the text of section 7.1;
+//! - [`shares`] puts a root key together from recovery shares, the text of section 7.2;
 //! - [`passphrase`] goes through Argon2id, whose cost stands in the slot and is checked before any work.
 //!
 //! Invariants: a slot opens only as it was made, for unwrapping fails if any field has changed; it fails in one
@@ -21,6 +22,7 @@ mod error;
 pub mod keyfile;
 mod local;
 pub mod passphrase;
+pub mod shares;
 pub mod slots;
 
 use coffer_crypto::{Rng, Secret};
@@ -29,6 +31,7 @@ use coffer_format::slot::{Slot, SlotKind};
 pub use error::KeyError;
 pub use keyfile::KeyFile;
 pub use passphrase::Passphrase;
+pub use shares::{RecoveryShares, Share};
 pub use slots::{make_slot, open_slot, try_slots};
 
 /// A key that wraps and unwraps the keys in slots.
@@ -57,6 +60,6 @@ pub trait RootKey: Send + Sync {
     ///
     /// # Errors
     /// [`KeyError::WrongKey`], whatever the reason. [`KeyError::Crypto`] only for what the slot asks for openly:
-    /// an Argon2id cost outside the limits, or above the memory there is.
+    /// an Argon2id cost outside the limits, or above the memory there is. [`KeyError::SharesMissing`] where shares are not those of the slot.
     fn unwrap(&self, slot: &Slot) -> Result<Secret<32>, KeyError>;
 }

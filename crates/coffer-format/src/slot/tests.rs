@@ -38,7 +38,9 @@ fn kinds_have_numbers_and_names() {
     let other = |number| SlotKind::Other { number, parameters: vec![0xa0] };
     assert_eq!(SlotKind::Passphrase { memory_kib: 1, passes: 1, lanes: 1, salt: [0; 16] }.name(), names[0]);
     assert_eq!(SlotKind::KeyFile { key_id: [0; 8] }.name(), names[1]);
-    for number in 3..=7 {
+    let shares = SlotKind::Shares { set_id: [0; 8], threshold: 2, digests: vec![[0; 16]; 3] };
+    assert_eq!((shares.number(), shares.name()), (6, names[5]));
+    for number in [3, 4, 5, 7] {
         assert_eq!(
             (other(number).number(), other(number).name()),
             (number, names[usize::try_from(number).unwrap() - 1])
@@ -52,7 +54,13 @@ fn any_slot() -> impl Strategy<Value = Slot> {
             |(memory_kib, passes, lanes, salt)| SlotKind::Passphrase { memory_kib, passes, lanes, salt }
         ),
         any::<[u8; 8]>().prop_map(|key_id| SlotKind::KeyFile { key_id }),
-        (3_u64..=7).prop_map(|number| SlotKind::Other { number, parameters: vec![0xa1, 1, 2] }),
+        (any::<[u8; 8]>(), 2u8..9, 0u8..9).prop_map(|(set_id, threshold, more)| SlotKind::Shares {
+            set_id,
+            threshold,
+            digests: (0..threshold + more).map(|number| [number; 16]).collect(),
+        }),
+        prop_oneof![Just(3), Just(4), Just(5), Just(7)]
+            .prop_map(|number| SlotKind::Other { number, parameters: vec![0xa1, 1, 2] }),
     ];
     let purpose = prop_oneof![Just(SlotPurpose::VaultKey), Just(SlotPurpose::ReaderSecret)];
     let wrapped = proptest::collection::vec(any::<u8>(), 0..200);

@@ -203,14 +203,25 @@ pub(crate) fn slot() -> Cases {
     c.ok("slot of kind 2", map(&base));
     c.ok("slot of kind 1", kind1(&passphrase));
     c.ok("slot of kind 3", map(&service));
-    c.ok(
-        "slot of kind 6",
-        map(&with(
-            &with(&base, 4, Some(uint(6))),
-            7,
-            Some(map(&[(1, bytes(&[1; 8])), (2, uint(2)), (3, uint(3))])),
-        )),
-    );
+    let shares = vec![(1, bytes(&[1; 8])), (2, uint(2)), (3, uint(3)), (4, bytes(&[6; 48]))];
+    let kind6 = |parameters: &Fields| map(&with(&with(&base, 4, Some(uint(6))), 7, Some(map(parameters))));
+    let shares_with = |key, value| kind6(&with(&shares, key, Some(value)));
+    c.ok("slot of kind 6", kind6(&shares));
+    c.ok("slot of kind 6 that needs all of its shares", shares_with(2, uint(3)));
+    c.ok("slot of kind 6 with a parameter to keep", shares_with(5, text("later")));
+    for key in 1..=4 {
+        c.bad(&format!("shares slot without parameter {key}"), kind6(&with(&shares, key, None)), ABSENT);
+    }
+    for (threshold, what) in
+        [(0, "nothing"), (1, "one share"), (4, "more shares than there are"), (258, "far more")]
+    {
+        let name = format!("shares slot that needs {what}");
+        c.bad(&name, shares_with(2, uint(threshold)), "its threshold does not fit its shares");
+    }
+    let count = "its digests are not as many as its shares";
+    c.bad("shares slot with a digest too few", shares_with(3, uint(4)), count);
+    c.bad("shares slot with half a digest", shares_with(4, bytes(&[6; 40])), count);
+    c.bad("shares slot with 65 shares", shares_with(4, bytes(&[6; 16 * 65])), BYTES_LONG);
     c.ok("slot with an empty label", set(5, text("")));
     c.ok("slot made before 1970", set(6, int(-1)));
     c.ok("slot of the reader secret", set(3, uint(2)));

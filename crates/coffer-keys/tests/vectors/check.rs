@@ -3,7 +3,7 @@
 use coffer_crypto::{Argon2Params, CryptoError, SecretBytes};
 use coffer_format::id::{VaultId, hex, unhex};
 use coffer_format::slot::{Slot, SlotPurpose};
-use coffer_keys::{KeyError, KeyFile, Passphrase, RootKey, open_slot};
+use coffer_keys::{KeyError, KeyFile, Passphrase, RecoveryShares, RootKey, Share, open_slot};
 use serde_json::Value;
 
 /// How the vector ends. Where that is `ok`, the results have been compared with those it names.
@@ -11,6 +11,7 @@ pub(crate) fn outcome(vector: &Value) -> &'static str {
     match text(vector, "test") {
         "key slot" => key_slot(vector),
         "key file text" => key_file_text(vector),
+        "share text" => share_text(vector),
         other => panic!("no such test: {other}"),
     }
 }
@@ -29,14 +30,18 @@ pub(crate) fn bytes(vector: &Value, field: &str) -> Vec<u8> {
         .collect()
 }
 
-fn root_key(vector: &Value) -> Box<dyn RootKey> {
-    if vector.get("passphrase").is_some() {
+fn root_key(vector: &Value) -> Option<Box<dyn RootKey>> {
+    Some(if vector.get("passphrase").is_some() {
         let passphrase = SecretBytes::from(text(vector, "passphrase").to_owned());
         Box::new(Passphrase::new(passphrase, Argon2Params::FLOOR).expect("a passphrase"))
+    } else if vector.get("share lines").is_some() {
+        let shares =
+            text(vector, "share lines").lines().map(|line| Share::parse(line.as_bytes()).expect("a share"));
+        Box::new(RecoveryShares::collect(shares.collect()).ok()?)
     } else {
         let line = text(vector, "key file line");
         Box::new(KeyFile::parse(line.as_bytes()).expect("a key file"))
-    }
+    })
 }
 
 fn key_slot(vector: &Value) -> &'static str {
@@ -45,7 +50,8 @@ fn key_slot(vector: &Value) -> &'static str {
     let Ok(slot) = Slot::decode(&stored) else {
         return "malformed";
     };
-    match open_slot(&slot, vault, &*root_key(vector)) {
+    let Some(root) = root_key(vector) else { return "wrong key" };
+    match open_slot(&slot, vault, &*root) {
         Ok(key) => {
             assert_eq!(hex(key.expose()), text(vector, "key"));
             assert_eq!(slot.encode(), stored);
@@ -56,8 +62,22 @@ fn key_slot(vector: &Value) -> &'static str {
             assert_eq!(purpose, vector["purpose"]);
             "ok"
         }
-        Err(KeyError::WrongKey { .. }) => "wrong key",
+        Err(KeyError::WrongKey { .. } | KeyError::SharesMissing { .. }) => "wrong key",
         Err(KeyError::Crypto(CryptoError::Argon2Param { .. })) => "bad cost",
+        Err(other) => panic!("{}: {other}", vector["name"]),
+    }
+}
+
+fn share_text(vector: &Value) -> &'static str {
+    match Share::parse(&bytes(vector, "text")) {
+        Ok(share) => {
+            assert_eq!(share.to_line().expose(), text(vector, "share line").as_bytes());
+            assert_eq!(hex(&share.set_id()), text(vector, "set id"));
+            let numbers = [share.threshold(), share.count(), share.number()].map(Value::from);
+            assert_eq!(numbers, ["threshold", "count", "number"].map(|field| vector[field].clone()));
+            "ok"
+        }
+        Err(KeyError::Share { .. }) => "malformed",
         Err(other) => panic!("{}: {other}", vector["name"]),
     }
 }

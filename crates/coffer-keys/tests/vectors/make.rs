@@ -5,14 +5,14 @@ use coffer_crypto::{Argon2Params, Secret, SecretBytes, hash, wrap};
 use coffer_format::cbor::Encoder;
 use coffer_format::id::{VaultId, hex, unhex};
 use coffer_format::slot::{Slot, SlotKind, SlotPurpose};
-use coffer_keys::{KeyFile, Passphrase, RootKey, make_slot};
+use coffer_keys::{KeyFile, Passphrase, RecoveryShares, RootKey, make_slot};
 use serde_json::{Value, json};
 
 const VAULT: VaultId = VaultId([0x11; 32]);
 const PASSPHRASE: &str = "correct horse battery stäple";
 
 pub(crate) fn vectors() -> Vec<Value> {
-    [key_file_slots(), passphrase_slots(), key_file_texts()].concat()
+    [key_file_slots(), passphrase_slots(), share_slots(), key_file_texts(), share_texts()].concat()
 }
 
 fn key_file(seed: u64) -> KeyFile {
@@ -112,7 +112,7 @@ fn key_file_slots() -> Vec<Value> {
         altered(&base, &slot, "time", |slot| slot.created_s += 1),
         altered(&base, &slot, "key id", |slot| slot.kind = SlotKind::KeyFile { key_id: [0; 8] }),
         altered(&base, &slot, "kind 6", |slot| {
-            slot.kind = SlotKind::Other { number: 6, parameters: vec![0xa0] };
+            slot.kind = SlotKind::Shares { set_id: [0; 8], threshold: 2, digests: vec![[0; 16]; 2] };
         }),
         altered(&base, &slot, "salt", |slot| slot.salt.as_mut().expect("a salt")[31] ^= 1),
         altered(&base, &slot, "commitment", |slot| {
@@ -230,6 +230,89 @@ fn passphrase_slots() -> Vec<Value> {
         with_cost("passes above the limit", "bad cost", memory_kib, 17, lanes),
         with_cost("no lanes", "bad cost", memory_kib, passes, 0),
         with_cost("lanes above the limit", "bad cost", memory_kib, passes, 17),
+    ]
+}
+
+fn share_lines(set: &RecoveryShares) -> Vec<String> {
+    let line =
+        |share: &coffer_keys::Share| String::from_utf8(share.to_line().expose().to_vec()).expect("text");
+    set.shares().iter().map(line).collect()
+}
+
+fn share_slots() -> Vec<Value> {
+    let set = |threshold, count, seed| {
+        RecoveryShares::generate(threshold, count, &SeededRng::new(seed))
+            .expect("a seeded generator does not fail")
+    };
+    let (root, vault_key) = (set(3, 5, 40), key(41));
+    let slot = made(&root, SlotPurpose::VaultKey, "board", &vault_key, 42);
+    let lines = share_lines(&root);
+    let some = |numbers: &[usize]| {
+        let chosen: Vec<_> = numbers.iter().map(|number| lines[number - 1].as_str()).collect();
+        chosen.join("\n")
+    };
+    let (of_all, of_others) = (some(&[1, 2, 3, 4, 5]), share_lines(&set(3, 5, 43)).join("\n"));
+    let base = good("shares slot", &slot, ("share lines", &some(&[2, 5, 3])), &vault_key);
+    let with_kind = |how: &str, threshold: u8, change: &dyn Fn(&mut Vec<[u8; 16]>)| {
+        let SlotKind::Shares { set_id, mut digests, .. } = slot.kind.clone() else {
+            unreachable!("shares make a shares slot")
+        };
+        change(&mut digests);
+        altered(&base, &slot, how, |slot| slot.kind = SlotKind::Shares { set_id, threshold, digests })
+    };
+    vec![
+        base.clone(),
+        good("shares slot: all shares", &slot, ("share lines", &of_all), &vault_key),
+        wrong(&base, "too few shares", "share lines", &some(&[1, 4])),
+        wrong(&base, "one share three times", "share lines", &some(&[1, 1, 1])),
+        wrong(&base, "shares of another set", "share lines", &of_others),
+        with_kind("threshold", 2, &|_| ()),
+        with_kind("a share more", 3, &|digests| digests.push([0; 16])),
+        with_kind("digest of a share that is used", 3, &|digests| digests[1][0] ^= 1),
+        with_kind("digest of a share that is not used", 3, &|digests| digests[0][0] ^= 1),
+    ]
+}
+
+fn share_texts() -> Vec<Value> {
+    let set = RecoveryShares::generate(2, 3, &SeededRng::new(50)).expect("a seeded generator does not fail");
+    let lines = share_lines(&set);
+    let line = lines[1].clone();
+    let vector = |name: &str, expect: &str, text: &[u8]| {
+        let mut vector = json!({
+            "test": "share text", "section": "7.2", "name": format!("share text: {name}"), "expect": expect, "text": hex(text),
+        });
+        if expect == "ok" {
+            vector["share line"] = line.as_str().into();
+            vector["set id"] = hex(&set.shares()[1].set_id()).into();
+            (vector["threshold"], vector["count"], vector["number"]) = (2.into(), 3.into(), 2.into());
+        }
+        vector
+    };
+    let good = |name, text: String| vector(name, "ok", text.as_bytes());
+    let bad = |name, text: String| vector(name, "malformed", text.as_bytes());
+    let last = line.len() - 1;
+    let other_digit = if line.ends_with('0') { '1' } else { '0' };
+    let fill = "#".repeat((16 << 10) - line.len() - 1);
+    vec![
+        good("as written", line.clone()),
+        good("comments, blank lines, carriage returns", format!("# a\r\n\r\n \t{line} \t\r\n# b\n")),
+        good("small letters", line.to_lowercase()),
+        good("no hyphens", format!("COFFER-SHARE-1-{}", line[15..].replace('-', ""))),
+        good("spaces for hyphens", format!("COFFER-SHARE-1-{}", line[15..].replace('-', " "))),
+        good("16384 bytes", format!("{fill}\n{line}")),
+        bad("16385 bytes", format!("#{fill}\n{line}")),
+        bad("empty", String::new()),
+        bad("comments alone", "# a\n\n#".to_owned()),
+        bad("twice", format!("{line}\n{line}\n")),
+        bad("two shares", format!("{line}\n{}\n", lines[0])),
+        bad("another line", format!("{line}\nshare\n")),
+        bad("another version", line.replace("-1-", "-2-")),
+        bad("a key file's line", self::line(&key_file(30))),
+        bad("last digit missing", line[..last].to_owned()),
+        bad("a digit too many", format!("{line}0")),
+        bad("last digit altered", format!("{}{other_digit}", &line[..last])),
+        bad("a letter that is no digit", format!("{}G", &line[..last])),
+        bad("over two lines", format!("{}\n{}\n", &line[..40], &line[40..])),
     ]
 }
 
