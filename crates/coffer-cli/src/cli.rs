@@ -28,7 +28,7 @@ use crate::commands::verify::VerifyArgs;
     coffer -V /backup/vault --key-file ~/coffer.key backup ~/documents\n  \
     coffer -V /backup/vault --key-file ~/coffer.key restore latest --target /tmp/out\n\n\
     Environment: COFFER_VAULT, COFFER_KEY_FILE, COFFER_PASSPHRASE, COFFER_PASSPHRASE_FILE, \
-    COFFER_PASSPHRASE_COMMAND, COFFER_CACHE_DIR, COFFER_CONFIG. The command line goes before the environment, that \
+    COFFER_PASSPHRASE_COMMAND, COFFER_SHARES, COFFER_CACHE_DIR, COFFER_CONFIG. The command line goes before the environment, that \
     before the configuration file. COFFER_PROFILE, as --profile, chooses a profile of that file.\n\n\
     Exit codes: 0 done, 1 failed, 2 usage, 3 partial, 10 no vault, 11 cannot commit, 12 wrong key, 20 corrupt, \
     21 missing, 22 surplus, 23 rollback, 24 restored from a damaged vault, 130 interrupted, 141 nobody read the output.")]
@@ -61,6 +61,9 @@ pub(crate) struct Global {
     /// Open the vault with the passphrase that this shell command prints.
     #[arg(long, global = true, value_name = "COMMAND")]
     pub(crate) passphrase_command: Option<String>,
+    /// Open the vault with recovery shares: the file of one; given as often as shares are needed.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) share: Vec<PathBuf>,
     /// Where this machine remembers heads and file fingerprints.
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) cache_dir: Option<PathBuf>,

@@ -13,6 +13,7 @@ use crate::cli::Global;
 use crate::command_error::Failure;
 use crate::config::Config;
 use crate::exit_code::Exit;
+use crate::shares;
 
 /// A key file has at most this length.
 const KEY_FILE_LEN_MAX: u64 = 4096;
@@ -27,6 +28,8 @@ pub(crate) enum KeySource {
     PassphraseCommand(String),
     /// The environment holds the passphrase itself.
     PassphraseVariable,
+    /// Files with recovery shares.
+    Shares(Vec<PathBuf>),
 }
 
 /// The one source that is given, by the highest of command line, environment and configuration that gives any.
@@ -39,25 +42,37 @@ pub(crate) fn source(global: &Global, config: &Config) -> Result<Option<KeySourc
         })
         .transpose()?;
     let variable = std::env::var_os("COFFER_PASSPHRASE").is_some_and(|value| !value.is_empty());
+    let shares: Vec<PathBuf> = std::env::var_os("COFFER_SHARES")
+        .map(|value| std::env::split_paths(&value).filter(|path| !path.as_os_str().is_empty()).collect())
+        .unwrap_or_default();
     let mut levels = vec![
         (
             "on the command line".to_owned(),
-            collect(&global.key_file, &global.passphrase_file, &global.passphrase_command, false),
+            collect(
+                &global.key_file,
+                &global.passphrase_file,
+                &global.passphrase_command,
+                false,
+                &global.share,
+            ),
         ),
         (
             "in the environment".to_owned(),
-            collect(&path("COFFER_KEY_FILE"), &path("COFFER_PASSPHRASE_FILE"), &command, variable),
+            collect(&path("COFFER_KEY_FILE"), &path("COFFER_PASSPHRASE_FILE"), &command, variable, &shares),
         ),
     ];
     levels.extend(config.keys.iter().map(|keys| {
-        (keys.part.clone(), collect(&keys.key_file, &keys.passphrase_file, &keys.passphrase_command, false))
+        (
+            keys.part.clone(),
+            collect(&keys.key_file, &keys.passphrase_file, &keys.passphrase_command, false, &[]),
+        )
     }));
     for (level, mut sources) in levels {
         match sources.len() {
             0 => {}
             1 => return Ok(sources.pop()),
             _ => {
-                let hint = "give one of key file, passphrase file, passphrase command and passphrase";
+                let hint = "give one of key file, passphrase file, passphrase command, passphrase and shares";
                 return Err(Failure::usage(format!("two key sources are given {level}")).hint(hint).into());
             }
         }
@@ -70,12 +85,14 @@ fn collect(
     passphrase_file: &Option<PathBuf>,
     command: &Option<String>,
     variable: bool,
+    shares: &[PathBuf],
 ) -> Vec<KeySource> {
     let key_file = key_file.clone().map(KeySource::KeyFile);
     let passphrase_file = passphrase_file.clone().map(KeySource::PassphraseFile);
     let command = command.clone().map(KeySource::PassphraseCommand);
     let variable = variable.then_some(KeySource::PassphraseVariable);
-    [key_file, passphrase_file, command, variable].into_iter().flatten().collect()
+    let shares = (!shares.is_empty()).then(|| KeySource::Shares(shares.to_vec()));
+    [key_file, passphrase_file, command, variable, shares].into_iter().flatten().collect()
 }
 
 impl fmt::Display for KeySource {
@@ -86,6 +103,7 @@ impl fmt::Display for KeySource {
             // A command may hold a secret itself.
             Self::PassphraseCommand(_) => f.write_str("passphrase command"),
             Self::PassphraseVariable => f.write_str("COFFER_PASSPHRASE"),
+            Self::Shares(paths) => write!(f, "{} recovery share(s)", paths.len()),
         }
     }
 }
@@ -95,6 +113,7 @@ impl KeySource {
     pub(crate) fn read(&self) -> Result<Box<dyn RootKey>> {
         match self {
             Self::KeyFile(path) => Ok(Box::new(key_file(path)?)),
+            Self::Shares(paths) => Ok(Box::new(shares::read(paths)?)),
             Self::PassphraseFile(path) => Ok(Box::new(passphrase_file(path)?)),
             Self::PassphraseCommand(command) => Ok(Box::new(passphrase(passphrase_of_command(command)?)?)),
             Self::PassphraseVariable => {
@@ -180,7 +199,7 @@ fn without_line_end(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes
 }
 
-fn read_bounded(what: &str, path: &Path, len_max: u64, missing: &str) -> Result<Vec<u8>> {
+pub(crate) fn read_bounded(what: &str, path: &Path, len_max: u64, missing: &str) -> Result<Vec<u8>> {
     let open = || -> std::io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         std::fs::File::open(path)?.take(len_max).read_to_end(&mut bytes)?;
@@ -197,4 +216,16 @@ fn read_bounded(what: &str, path: &Path, len_max: u64, missing: &str) -> Result<
             _ => failure.into(),
         }
     })
+}
+
+/// Makes a file that only its owner may read; an existing one is an error.
+pub(crate) fn create_private(path: &Path) -> std::io::Result<std::fs::File> {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.mode(0o600);
+    }
+    options.open(path)
 }

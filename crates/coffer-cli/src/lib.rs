@@ -18,6 +18,7 @@ mod pattern_file;
 mod profile;
 mod progress;
 mod select_args;
+mod shares;
 mod similar;
 mod style;
 mod wiring;

@@ -131,3 +131,81 @@ fn a_damaged_slot_shows_in_the_list() {
     desk.run("--key-file ../second snapshots").expect(12);
     desk.run("backup src").expect(0);
 }
+
+/// The files with shares in a directory, in the order of their numbers.
+fn share_files(desk: &Desk, directory: &str) -> Vec<String> {
+    let entries = fs::read_dir(desk.path(directory)).unwrap();
+    let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path().display().to_string()).collect();
+    paths.sort();
+    paths
+}
+
+#[test]
+fn as_many_recovery_shares_as_are_needed_open_a_vault() {
+    let desk = Desk::new();
+    desk.run("init --add-shares 2of3 --shares-dir ../board")
+        .expect(0)
+        .says("hand each share to someone else");
+    desk.run("backup src").expect(0);
+    let files = share_files(&desk, "board");
+    assert_eq!(files.len(), 3);
+    for file in &files {
+        let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(file).unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o600, "{file}");
+        let text = fs::read_to_string(file).unwrap();
+        assert!(text.contains("COFFER-SHARE-1-") && text.contains('█'), "{text}");
+    }
+    let with = |chosen: &[usize], command: &str| {
+        let shares: Vec<_> = chosen.iter().map(|at| format!("--share {}", files[*at])).collect();
+        desk.bare(&format!("-V ../vault {} {command}", shares.join(" ")))
+    };
+    for chosen in [[0, 1], [2, 0], [1, 2]] {
+        with(&chosen, "snapshots").expect(0).says("1 snapshot(s)");
+    }
+    with(&[2, 1, 0], "restore latest -t ../out").expect(0);
+    assert_eq!(fs::read(desk.path("out/src/a")).unwrap(), b"a small file\n");
+    with(&[1], "snapshots").expect(12).says("1 share is good and 2 are needed").says("--share FILE");
+    with(&[1, 1], "snapshots").expect(12).says("1 share is good and 2 are needed");
+    let mut command = desk.bare_command(&["-V", "../vault", "snapshots"]);
+    desk.finish(command.env("COFFER_SHARES", format!("{}:{}", files[0], files[2]))).expect(0);
+    // Typed from paper, with a wrong digit and without.
+    let line = fs::read_to_string(&files[0]).unwrap().lines().last().unwrap().to_lowercase();
+    fs::write(desk.path("typed"), &line).unwrap();
+    desk.bare(&format!("-V ../vault --share ../typed --share {} snapshots", files[1])).expect(0);
+    let wrong = if line.ends_with('0') { "1" } else { "0" };
+    fs::write(desk.path("typed"), format!("{}{wrong}", &line[..line.len() - 1])).unwrap();
+    desk.bare(&format!("-V ../vault --share ../typed --share {} snapshots", files[1]))
+        .expect(12)
+        .says("typed is no recovery share: line 1")
+        .says("digit by digit");
+}
+
+#[test]
+fn recovery_shares_are_added_tested_and_told_apart() {
+    let desk = Desk::with_vault();
+    let added =
+        desk.json("keys add --new-shares 2-of-2 --shares-dir ../pair --label pair").expect(0).message();
+    assert_eq!(added["shares"].as_array().unwrap().len(), 2);
+    desk.run("keys add --new-shares 2of3 --shares-dir ../board").expect(0);
+    desk.run("keys list").expect(0).says("recovery shares, 2 of 2").says("recovery shares, 2 of 3");
+    let (pair, board) = (share_files(&desk, "pair"), share_files(&desk, "board"));
+    let tested = desk.json(&format!("keys test --also-share {} --also-share {}", pair[1], pair[0])).expect(0);
+    let slots = tested.message()["slots"].as_array().unwrap().clone();
+    assert_eq!(slots.iter().filter(|slot| slot["tested"] == true).count(), 2, "{slots:?}");
+    desk.bare(&format!("-V ../vault --share {} --share {} snapshots", pair[0], board[1]))
+        .expect(12)
+        .says("share 1 and share 2 are of different sets")
+        .says(&format!("look at {} and {}", pair[0], board[1]));
+    for (words, message) in [
+        ("--new-shares 1of3 --shares-dir ../x", "at least 2 must be needed"),
+        ("--new-shares 4of3 --shares-dir ../x", "at least 2 must be needed"),
+        ("--new-shares three --shares-dir ../x", "like 3of5"),
+        ("--new-shares 2of3", "--shares-dir"),
+    ] {
+        desk.run(&format!("keys add {words}")).expect(2).says(message);
+    }
+    let revoked =
+        slots.iter().find(|slot| slot["label"] == "pair").unwrap()["id"].as_str().unwrap().to_owned();
+    desk.run(&format!("keys revoke {revoked}")).expect(0);
+    desk.bare(&format!("-V ../vault --share {} --share {} snapshots", pair[0], pair[1])).expect(12);
+}

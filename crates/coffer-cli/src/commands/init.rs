@@ -13,6 +13,7 @@ use serde_json::json;
 use crate::command_error::Failure;
 use crate::exit_code::Exit;
 use crate::keys;
+use crate::shares::{self, ShareCounts};
 use crate::wiring::World;
 
 #[derive(Debug, Args)]
@@ -26,6 +27,12 @@ pub(crate) struct InitArgs {
     /// Add a slot for the passphrase in this file.
     #[arg(long, value_name = "FILE")]
     pub(crate) add_passphrase_file: Option<PathBuf>,
+    /// Add a slot for new recovery shares: how many are needed of how many, like 3of5.
+    #[arg(long, value_name = "MofN", requires = "shares_dir")]
+    pub(crate) add_shares: Option<ShareCounts>,
+    /// Directory for the files with the new shares.
+    #[arg(long, value_name = "DIR", requires = "add_shares")]
+    pub(crate) shares_dir: Option<PathBuf>,
     /// How files are cut into chunks.
     #[arg(long, value_enum, default_value_t = ChunkerName::Pcc)]
     pub(crate) chunker: ChunkerName,
@@ -44,9 +51,10 @@ pub(crate) enum ChunkerName {
 
 pub(super) fn run(world: &World, args: &InitArgs) -> Result<Exit> {
     let chunker = chunker(args)?;
-    let second_given = args.add_key_file.is_some() || args.add_passphrase_file.is_some();
+    let second_given =
+        args.add_key_file.is_some() || args.add_passphrase_file.is_some() || args.add_shares.is_some();
     if !args.single_slot && !second_given && !keys::has_terminal() {
-        let hint = "add a second way in with --add-passphrase-file FILE or --add-key-file FILE, or say --single-slot";
+        let hint = "add a second way in with --add-passphrase-file FILE, --add-key-file FILE or --add-shares 3of5 --shares-dir DIR, or say --single-slot";
         return Err(Failure::usage("a vault with a single key slot is lost with that one key")
             .hint(hint)
             .into());
@@ -64,6 +72,14 @@ pub(super) fn run(world: &World, args: &InitArgs) -> Result<Exit> {
     }
     if let Some(path) = &args.add_passphrase_file {
         roots.push((Box::new(keys::passphrase_file(path)?), "recovery".to_owned()));
+    }
+    if let (Some(counts), Some(dir)) = (args.add_shares, &args.shares_dir) {
+        let (set, paths) = shares::make(counts, dir)?;
+        for path in &paths {
+            world.output.note(&format!("made share {}", path.display()));
+        }
+        world.output.note(shares::ADVICE);
+        roots.push((Box::new(set), "recovery shares".to_owned()));
     }
     if roots.len() == 1 && !args.single_slot {
         roots.push((

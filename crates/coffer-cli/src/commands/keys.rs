@@ -18,6 +18,7 @@ use crate::command_error::Failure;
 use crate::exit_code::Exit;
 use crate::keys;
 use crate::output::{time, time_utc};
+use crate::shares::{self, ShareCounts};
 use crate::wiring::World;
 
 #[derive(Debug, Subcommand)]
@@ -34,7 +35,8 @@ pub(crate) enum KeysCommand {
     /// Add a key slot.
     #[command(after_help = "Examples:\n  \
         coffer keys add --new-key-file second.key --label second\n  \
-        coffer keys add --new-passphrase --label recovery")]
+        coffer keys add --new-passphrase --label recovery\n  \
+        coffer keys add --new-shares 3of5 --shares-dir shares --label board")]
     Add(NewSlotArgs),
     /// Open the vault with the key given, and check the slots it fits.
     #[command(after_help = "Examples:\n  \
@@ -47,6 +49,9 @@ pub(crate) enum KeysCommand {
         /// Also test the slots that the passphrase in this file fits.
         #[arg(long, value_name = "FILE")]
         also_passphrase_file: Option<PathBuf>,
+        /// Also test the slots that these recovery shares fit; may be given several times.
+        #[arg(long, value_name = "FILE")]
+        also_share: Vec<PathBuf>,
     },
     /// Revoke a key slot. An old copy of it, with the old secret, still opens what it could open.
     #[command(after_help = "Examples:\n  coffer keys revoke 2a8d8284")]
@@ -79,6 +84,17 @@ pub(crate) struct NewSlotArgs {
     /// For a passphrase that the terminal is asked for.
     #[arg(long)]
     pub(crate) new_passphrase: bool,
+    /// For new recovery shares: how many are needed of how many, like 3of5.
+    #[arg(
+        long,
+        value_name = "MofN",
+        requires = "shares_dir",
+        conflicts_with_all = ["new_key_file", "new_passphrase_file", "new_passphrase"],
+    )]
+    pub(crate) new_shares: Option<ShareCounts>,
+    /// Directory for the files with the new shares.
+    #[arg(long, value_name = "DIR", requires = "new_shares")]
+    pub(crate) shares_dir: Option<PathBuf>,
     /// Label of the slot.
     #[arg(long, default_value = "")]
     pub(crate) label: String,
@@ -89,8 +105,8 @@ pub(super) fn run(world: &World, command: &KeysCommand) -> Result<Exit> {
         KeysCommand::NewFile { file } => new_file(world, file),
         KeysCommand::List => list(world),
         KeysCommand::Add(args) => add(world, args),
-        KeysCommand::Test { also_key_file, also_passphrase_file } => {
-            test(world, also_key_file.as_deref(), also_passphrase_file.as_deref())
+        KeysCommand::Test { also_key_file, also_passphrase_file, also_share } => {
+            test(world, also_key_file.as_deref(), also_passphrase_file.as_deref(), also_share)
         }
         KeysCommand::Revoke { slot } => revoke(world, slot),
         KeysCommand::Passwd { new_passphrase_file, label } => {
@@ -101,14 +117,7 @@ pub(super) fn run(world: &World, command: &KeysCommand) -> Result<Exit> {
 
 fn new_file(world: &World, path: &Path) -> Result<Exit> {
     let key = KeyFile::generate(&OsRng)?;
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt;
-        options.mode(0o600);
-    }
-    let mut file = options.open(path).map_err(|error| {
+    let mut file = keys::create_private(path).map_err(|error| {
         let message = format!("make key file {}: {error}", path.display());
         let failure = Failure::new(Exit::Failed, message);
         match error.kind() {
@@ -133,6 +142,7 @@ fn new_file(world: &World, path: &Path) -> Result<Exit> {
 pub(super) fn key_id(kind: &SlotKind) -> Option<String> {
     match kind {
         SlotKind::KeyFile { key_id } => Some(hex(key_id)),
+        SlotKind::Shares { set_id, .. } => Some(hex(set_id)),
         _ => None,
     }
 }
@@ -144,6 +154,9 @@ fn kind_text(status: &SlotStatus) -> String {
             format!("passphrase (Argon2id {} MiB, {passes} passes, {lanes} lanes)", memory_kib / 1024)
         }
         Some(SlotKind::KeyFile { key_id }) => format!("key file {}", hex(key_id)),
+        Some(SlotKind::Shares { set_id, threshold, digests }) => {
+            format!("recovery shares, {threshold} of {}, set {}", digests.len(), hex(set_id))
+        }
         Some(kind) => kind.name().to_owned(),
     }
 }
@@ -196,7 +209,12 @@ fn list(world: &World) -> Result<Exit> {
     show(world, &vault.slots()?)
 }
 
-fn test(world: &World, key_file: Option<&Path>, passphrase_file: Option<&Path>) -> Result<Exit> {
+fn test(
+    world: &World,
+    key_file: Option<&Path>,
+    passphrase_file: Option<&Path>,
+    share_files: &[PathBuf],
+) -> Result<Exit> {
     let store = world.open_store()?;
     let first = world.root_key()?;
     let vault = coffer_engine::Vault::open(world.access(&store), first.as_ref(), world.vault_id)?;
@@ -207,6 +225,9 @@ fn test(world: &World, key_file: Option<&Path>, passphrase_file: Option<&Path>) 
     if let Some(path) = passphrase_file {
         roots.push(Box::new(keys::passphrase_file(path)?));
     }
+    if !share_files.is_empty() {
+        roots.push(Box::new(shares::read(share_files)?));
+    }
     let roots: Vec<&dyn RootKey> = roots.iter().map(AsRef::as_ref).collect();
     show(world, &vault.test_slots(&roots)?)
 }
@@ -214,6 +235,9 @@ fn test(world: &World, key_file: Option<&Path>, passphrase_file: Option<&Path>) 
 fn add(world: &World, args: &NewSlotArgs) -> Result<Exit> {
     let store = world.open_store()?;
     let mut vault = world.open_vault(&store)?;
+    if let (Some(counts), Some(dir)) = (args.new_shares, &args.shares_dir) {
+        return add_shares(world, &mut vault, counts, dir, &args.label);
+    }
     let root: Box<dyn RootKey> = match (&args.new_key_file, &args.new_passphrase_file, args.new_passphrase) {
         (Some(path), _, _) => Box::new(keys::key_file(path)?),
         (_, Some(path), _) => Box::new(keys::passphrase_file(path)?),
@@ -221,13 +245,34 @@ fn add(world: &World, args: &NewSlotArgs) -> Result<Exit> {
             Box::new(keys::ask_new_passphrase("New passphrase")?)
         }
         _ => {
-            let hint = "give --new-key-file FILE or --new-passphrase-file FILE";
+            let hint =
+                "give --new-key-file FILE, --new-passphrase-file FILE, or --new-shares 3of5 --shares-dir DIR";
             return Err(Failure::usage("what the new slot is for is not given").hint(hint).into());
         }
     };
     let (id, head) = vault.add_slot(root.as_ref(), &args.label)?;
-    let value = json!({"message_type": "key_added", "slot": id.to_string(), "head": head.to_string()});
+    let value =
+        json!({"message_type": "key_added", "slot": id.to_string(), "head": head.to_string(), "shares": []});
     world.output.result(&value, &format!("added key slot {}\nhead {head}", id.short()))?;
+    Ok(Exit::Done)
+}
+
+fn add_shares(
+    world: &World,
+    vault: &mut coffer_engine::Vault<'_>,
+    counts: ShareCounts,
+    dir: &Path,
+    label: &str,
+) -> Result<Exit> {
+    let (set, paths) = shares::make(counts, dir)?;
+    let (id, head) = vault.add_slot(&set, label)?;
+    let files: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+    let value = json!({
+        "message_type": "key_added", "slot": id.to_string(), "head": head.to_string(), "shares": files,
+    });
+    let text = format!("added key slot {}\nhead {head}\n{}", id.short(), files.join("\n"));
+    world.output.result(&value, &text)?;
+    world.output.note(shares::ADVICE);
     Ok(Exit::Done)
 }
 
