@@ -1,9 +1,13 @@
 //! What can go wrong between a vault and its store.
 
 use std::error::Error;
+use std::fmt;
 use std::io;
+use std::time::Duration;
 
 use rustix::io::Errno;
+
+use crate::RequestFailure;
 
 /// The cause that a backend gives for a failure.
 pub type Cause = Box<dyn Error + Send + Sync>;
@@ -18,6 +22,14 @@ pub enum StoreError {
     /// There is no such object, or no such store.
     #[error("{name} is not found in {store}")]
     NotFound {
+        /// What was looked for.
+        name: String,
+        /// Where.
+        store: String,
+    },
+    /// The object was deleted from a bucket that keeps what is deleted.
+    #[error("{name} in {store} was deleted; an earlier version may be there")]
+    Hidden {
         /// What was looked for.
         name: String,
         /// Where.
@@ -136,13 +148,121 @@ pub enum StoreError {
         /// Which rule it breaks.
         reason: &'static str,
     },
-    /// The location is well-formed, but this build has no backend for its scheme.
-    #[error(
-        "{scheme}: locations are not supported, this build stores in local directories: give a path or file://"
-    )]
-    UnsupportedLocation {
-        /// The scheme, in lower case.
-        scheme: String,
+    /// The bucket is not there, as far as these credentials can see.
+    #[error("there is no bucket {bucket} at {store}")]
+    NoBucket {
+        /// Name of the bucket.
+        bucket: String,
+        /// Where.
+        store: String,
+        /// What the store said.
+        source: Cause,
+    },
+    /// The bucket is in another region than the one asked.
+    #[error("bucket {bucket} of {store} is not in the region that was asked")]
+    WrongRegion {
+        /// Name of the bucket.
+        bucket: String,
+        /// Where.
+        store: String,
+        /// The region where it is, if the store said so.
+        region: Option<String>,
+        /// What the store said.
+        source: Cause,
+    },
+    /// No credentials were given or found.
+    #[error("no credentials for {store} were found in {looked_in}")]
+    NoCredentials {
+        /// Where.
+        store: String,
+        /// Where credentials were looked for.
+        looked_in: String,
+    },
+    /// The store knows whom it talks to, or should, and does not accept them.
+    #[error("{store} refuses the credentials: {reason}")]
+    CredentialsRefused {
+        /// Where.
+        store: String,
+        /// What is wrong with them.
+        reason: CredentialFault,
+        /// What the store said.
+        source: Cause,
+    },
+    /// The clock of this machine and that of the store are too far apart.
+    #[error("{store} refuses the request as its clock and that of this machine differ too much")]
+    ClockSkew {
+        /// Where.
+        store: String,
+        /// What the store said.
+        source: Cause,
+    },
+    /// No secure connection could be made: an unknown issuer, another name, an expired certificate.
+    #[error("no secure connection to {endpoint} could be made for {store}")]
+    Tls {
+        /// Where.
+        store: String,
+        /// Host that was asked.
+        endpoint: String,
+        /// What went wrong.
+        source: Cause,
+    },
+    /// No connection could be made: the name is not known, or nobody listens.
+    #[error("{endpoint} cannot be reached for {store}")]
+    Unreachable {
+        /// Where.
+        store: String,
+        /// Host that was asked.
+        endpoint: String,
+        /// Whether it has answered before, so that it may again.
+        has_answered: bool,
+        /// What went wrong.
+        source: Cause,
+    },
+    /// What answers does not speak S3.
+    #[error("{endpoint} does not speak S3: it answered {found}")]
+    NotS3 {
+        /// Where.
+        store: String,
+        /// Host that was asked.
+        endpoint: String,
+        /// What came instead, as `status 200 with text/html`.
+        found: String,
+    },
+    /// The object is archived and cannot be read before it was asked for.
+    #[error("{name} in {store} is archived")]
+    Archived {
+        /// Key of the object.
+        name: String,
+        /// Where.
+        store: String,
+        /// What the store said.
+        source: Cause,
+    },
+    /// The store understood the request and does not do it; trying again does not help.
+    #[error("{store} rejects the request for {name}")]
+    Rejected {
+        /// What the call was about.
+        name: String,
+        /// Where.
+        store: String,
+        /// What the store said.
+        source: Cause,
+    },
+    /// The store has not what the call needs.
+    #[error("{store} does not offer {what}")]
+    Unsupported {
+        /// Where.
+        store: String,
+        /// What it lacks.
+        what: &'static str,
+    },
+    /// A setting or a file that it names is of no use. Neither is repeated: it may hold credentials.
+    #[error("{what} cannot be used: {reason}")]
+    InvalidSetting {
+        /// Which setting or file.
+        what: String,
+        /// What is wrong with it.
+        reason: String,
     },
 }
 
@@ -150,13 +270,37 @@ impl StoreError {
     /// Whether making the same call again may succeed.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Unavailable { .. })
+        matches!(self, Self::Unavailable { .. } | Self::Unreachable { has_answered: true, .. })
+    }
+
+    /// Whether it says that the store could not be asked or does not do as asked, and nothing of the object: that one may
+    /// be as it should be.
+    #[must_use]
+    pub const fn is_of_store(&self) -> bool {
+        !matches!(
+            self,
+            Self::NotFound { .. }
+                | Self::NotAnObject { .. }
+                | Self::TooLong { .. }
+                | Self::Truncated { .. }
+                | Self::LengthChanged { .. }
+                | Self::InvalidKey { .. }
+        )
+    }
+
+    /// How long the store asked to be left alone before the next attempt.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Unavailable { source, .. } => source.downcast_ref::<RequestFailure>()?.retry_after,
+            _ => None,
+        }
     }
 
     /// Whether the object, or the store itself, is absent.
     #[must_use]
     pub fn is_not_found(&self) -> bool {
-        matches!(self, Self::NotFound { .. })
+        matches!(self, Self::NotFound { .. } | Self::Hidden { .. })
     }
 
     /// Sorts an error of the operating system by what a caller can do about it.
@@ -179,6 +323,34 @@ impl StoreError {
             _ if is_out_of_descriptors(&error) => Self::Unavailable { name, store, source: error.into() },
             _ => Self::Io { name, store, source: error.into() },
         }
+    }
+}
+
+/// What is wrong with credentials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CredentialFault {
+    /// They were good, and are no more.
+    Expired,
+    /// The store does not know the access key.
+    UnknownKey,
+    /// The secret does not belong to the access key.
+    WrongSecret,
+    /// The identity service does not give a token for them.
+    IdentityRefused,
+    /// The store does not take the token.
+    TokenRefused,
+}
+
+impl fmt::Display for CredentialFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Expired => "they have expired",
+            Self::UnknownKey => "it does not know the access key",
+            Self::WrongSecret => "the secret does not belong to the access key",
+            Self::IdentityRefused => "the identity service gives no token for them",
+            Self::TokenRefused => "it does not take the token",
+        })
     }
 }
 

@@ -1,39 +1,58 @@
 //! Opaque objects on disk, in memory and on object storage.
 //!
 //! An [`ObjectStore`] keeps immutable byte strings under validated names. It offers what a vault needs and no more:
-//! create-if-absent, whole and ranged reads, length, listing, deletion. It refuses to know what an object holds, to
-//! overwrite one, and to read a clock.
+//! create-if-absent, whole and ranged reads, length, listing, deletion. It refuses to know what an object holds and to
+//! overwrite one. No promise of it rests on a clock; S3 reads one, as signatures and time-outs need it.
 //!
 //! The trait is blocking and called from many threads at once; a backend that needs an asynchronous runtime holds its
 //! own inside.
 //!
-//! - [`MemoryStore`] and [`LocalStore`] keep objects; [`RetryStore`] and [`CountingStore`] wrap a store and are
-//!   one.
+//! - [`MemoryStore`], [`LocalStore`] and [`S3Store`] keep objects; [`RetryStore`] and [`CountingStore`] wrap a store
+//!   and are one.
+//! - [`VersionedStore`] says which version of an object counts, [`RetainingStore`] retains what it creates.
+//! - [`CloudStore`] is what object storage has besides: versions, locks, archive classes.
 //! - [`probe`] finds out whether a store keeps the promises below, above all whether its conditional create can be
 //!   trusted.
 //! - [`Location`] parses what an operator types for a store.
 
+mod cloud;
 mod counting;
 mod error;
 mod key;
+mod limit;
 mod local;
 mod memory;
 mod probe;
+mod regions;
+mod retained;
 mod retry;
+mod s3;
 mod url;
+mod versioned;
 
 use std::fmt::Debug;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+pub use cloud::{
+    Access, BucketFacts, CloudStore, Fact, ObjectLock, Protection, RestoreTier, Retention, RetentionMode,
+    StorageState, VersionItem, Versioning,
+};
 pub use counting::{CountingStore, RequestCounter, RequestCounts};
-pub use error::{Cause, StoreError};
+pub use error::{Cause, CredentialFault, StoreError};
 pub use key::{COMPONENT_LEN_MAX, KEY_LEN_MAX, ObjectKey};
 pub use local::{LocalStore, TempFile};
 pub use memory::MemoryStore;
-pub use probe::{ProbeCheck, ProbeReport, probe};
+pub use probe::{ProbeCheck, ProbeFact, ProbeReport, Support, probe};
+pub use regions::{CosLocation, LOCATIONS, Network, Resiliency};
+pub use retained::RetainingStore;
 pub use retry::{RetryPolicy, RetryStore};
-pub use url::Location;
+pub use s3::{
+    ApiKey, AwsKeys, AwsSettings, BearerSource, BearerToken, CosCredentials, Credentials, RequestFailure,
+    S3Options, S3Store, TokenError,
+};
+pub use url::{Location, S3Location, S3Place};
+pub use versioned::{VersionRule, VersionedStore};
 
 /// Whether [`ObjectStore::put_if_absent`] made the object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -132,6 +151,24 @@ pub trait ObjectStore: Send + Sync + Debug {
 
     /// Where the store is, for messages. Holds no secret.
     fn url(&self) -> String;
+
+    /// The bytes that a range of this object gave were found wrong. Says whether another copy of it will be read from now
+    /// on, so that trying once more is worth it; only a store that keeps several can say so.
+    fn distrust(&self, _key: &ObjectKey) -> bool {
+        false
+    }
+
+    /// How many requests are worth having under way at once. One means that a request costs no more than its work, as on
+    /// a disk; more, that each waits for an answer from far away, so that requests are better made side by side, and what
+    /// they brought is better kept.
+    fn parallelism_hint(&self) -> usize {
+        1
+    }
+
+    /// What the store has beyond plain objects, if it is one of object storage.
+    fn cloud(&self) -> Option<&dyn CloudStore> {
+        None
+    }
 }
 
 macro_rules! forward_to_inner {
@@ -168,6 +205,18 @@ macro_rules! forward_to_inner {
 
             fn url(&self) -> String {
                 (**self).url()
+            }
+
+            fn distrust(&self, key: &ObjectKey) -> bool {
+                (**self).distrust(key)
+            }
+
+            fn parallelism_hint(&self) -> usize {
+                (**self).parallelism_hint()
+            }
+
+            fn cloud(&self) -> Option<&dyn CloudStore> {
+                (**self).cloud()
             }
         }
     )+};

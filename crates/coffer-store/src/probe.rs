@@ -7,7 +7,9 @@
 use std::ops::{ControlFlow, Range};
 use std::sync::{Condvar, Mutex, PoisonError};
 
-use crate::{ItemKind, ObjectKey, ObjectStore, PutOutcome, StoreError};
+use crate::{BucketFacts, ItemKind, ObjectKey, ObjectStore, PutOutcome, StoreError};
+
+mod bucket;
 
 /// Threads that race for one name.
 const RACE_THREADS_COUNT: usize = 16;
@@ -20,6 +22,10 @@ const BODY_LEN: usize = 4096;
 
 const CREATE: &str = "create-if-absent";
 const CREATE_RACE: &str = "create-if-absent in a race";
+const CREATE_PARTS: &str = "create-if-absent in parts";
+const CREATE_PARTS_RACE: &str = "create-if-absent in parts, in a race";
+const OLDEST: &str = "oldest version in a race";
+const DELETION: &str = "deletion";
 
 /// One promise and whether it was kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,11 +38,37 @@ pub struct ProbeCheck {
     pub detail: String,
 }
 
+/// What a bucket is set to, and what follows from it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProbeFact {
+    /// What was asked.
+    pub name: &'static str,
+    /// What the store said.
+    pub found: String,
+    /// What that means for a vault there, in plain words.
+    pub consequence: String,
+}
+
+/// How several writers can share a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Support {
+    /// By creating what is not there: the store lets exactly one succeed.
+    ConditionalCreate,
+    /// By versions: the oldest of a name counts.
+    OldestVersion,
+    /// Not at all.
+    SingleWriter,
+}
+
 /// What a probe found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProbeReport {
     /// Every check, in the order they were made.
     pub checks: Vec<ProbeCheck>,
+    /// What the bucket is set to, if it is one.
+    pub facts: Vec<ProbeFact>,
+    /// The same as the store told it.
+    pub bucket: Option<BucketFacts>,
     /// Names of probe objects that may be left in the store, as under a lock.
     pub leftovers: Vec<String>,
 }
@@ -46,10 +78,42 @@ impl ProbeReport {
     /// store.
     #[must_use]
     pub fn can_trust_conditional_create(&self) -> bool {
-        [CREATE, CREATE_RACE].iter().all(|name| {
-            self.checks.iter().any(|check| check.name == *name)
-                && self.checks.iter().all(|check| check.name != *name || check.is_passed)
-        })
+        let parts = [CREATE_PARTS, CREATE_PARTS_RACE];
+        [CREATE, CREATE_RACE].iter().all(|name| self.has_passed(name))
+            && (self.bucket.is_none() || parts.iter().all(|name| self.has_passed(name)))
+    }
+
+    /// How several writers can share the store.
+    #[must_use]
+    pub fn support(&self) -> Support {
+        if self.can_trust_conditional_create() {
+            Support::ConditionalCreate
+        } else if self.has_passed(OLDEST) {
+            Support::OldestVersion
+        } else {
+            Support::SingleWriter
+        }
+    }
+
+    /// Whether all is well that a vault needs whose writers share the store in that way.
+    #[must_use]
+    pub fn is_enough_for(&self, support: Support) -> bool {
+        let of_condition = [CREATE, CREATE_RACE, CREATE_PARTS, CREATE_PARTS_RACE];
+        let is_shared = match support {
+            Support::ConditionalCreate => self.can_trust_conditional_create(),
+            Support::OldestVersion => self.has_passed(OLDEST),
+            Support::SingleWriter => true,
+        };
+        // Where it is not relied on, the condition may do what it likes; so may a deletion that leaves a version.
+        let is_needed = |name: &str| {
+            !of_condition.contains(&name) && name != OLDEST && (support == Support::ConditionalCreate || name != DELETION)
+        };
+        is_shared && self.checks.iter().all(|check| check.is_passed || !is_needed(check.name))
+    }
+
+    fn has_passed(&self, name: &str) -> bool {
+        let mut checks = self.checks.iter().filter(|check| check.name == name).peekable();
+        checks.peek().is_some() && checks.all(|check| check.is_passed)
     }
 
     /// Whether every check passed.
@@ -72,9 +136,14 @@ pub fn probe(store: &dyn ObjectStore, seed: &[u8; 32]) -> ProbeReport {
     run.check("ranges", Run::ranges);
     run.check("length", Run::length);
     run.check("listing", Run::listing);
-    run.check("deletion", Run::deletion);
+    run.check(DELETION, Run::deletion);
+    let bucket = store.cloud().and_then(|cloud| {
+        let found = run.bucket(cloud);
+        found.map_err(|detail| run.note("settings of the bucket", Err(detail))).ok()
+    });
+    let facts = bucket.as_ref().map(bucket::consequences).unwrap_or_default();
     let leftovers = run.clean_up();
-    ProbeReport { checks: run.checks, leftovers }
+    ProbeReport { checks: run.checks, facts, bucket, leftovers }
 }
 
 /// What a check saw: `Err` holds what is wrong.
@@ -89,7 +158,12 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn check(&mut self, name: &'static str, check: fn(&mut Self) -> Seen) {
-        let (is_passed, detail) = match check(self) {
+        let seen = check(self);
+        self.note(name, seen);
+    }
+
+    fn note(&mut self, name: &'static str, seen: Seen) {
+        let (is_passed, detail) = match seen {
             Ok(detail) => (true, detail),
             Err(detail) => (false, detail),
         };
@@ -276,20 +350,28 @@ impl Run<'_> {
 
 /// Lets one thread per body create `key` at once; gives each thread's outcome.
 fn race(store: &dyn ObjectStore, key: &ObjectKey, bodies: &[Vec<u8>]) -> Vec<Result<PutOutcome, String>> {
+    race_with(bodies, |body| store.put_if_absent(key, body).map_err(told))
+}
+
+/// Lets one thread per body do `work` at once; gives each thread's outcome.
+fn race_with<R: Send>(
+    bodies: &[Vec<u8>],
+    work: impl Fn(&[u8]) -> Result<R, String> + Sync,
+) -> Vec<Result<R, String>> {
     let is_open = Mutex::new(false);
     let opened = Condvar::new();
-    let create = |body: &[u8]| {
+    let run = |body: &[u8]| {
         let gate = is_open.lock().unwrap_or_else(PoisonError::into_inner);
         drop(opened.wait_while(gate, |is_open| !*is_open).unwrap_or_else(PoisonError::into_inner));
-        store.put_if_absent(key, body).map_err(told)
+        work(body)
     };
-    let create = &create;
+    let run = &run;
     std::thread::scope(|scope| {
-        let start = |body| std::thread::Builder::new().spawn_scoped(scope, move || create(body));
+        let start = |body| std::thread::Builder::new().spawn_scoped(scope, move || run(body));
         let threads: Vec<_> = bodies.iter().map(|body| start(body)).collect();
         *is_open.lock().unwrap_or_else(PoisonError::into_inner) = true;
         opened.notify_all();
-        let finish = |thread: std::io::Result<std::thread::ScopedJoinHandle<'_, _>>| match thread {
+        let finish = |thread: std::io::Result<std::thread::ScopedJoinHandle<'_, Result<R, String>>>| match thread {
             Ok(thread) => thread.join().unwrap_or_else(|_| Err("a create panicked".to_owned())),
             Err(error) => Err(format!("no thread could be started: {error}")),
         };

@@ -1,8 +1,10 @@
 //! A store that tries again.
 //!
 //! [`RetryStore`] repeats a call whose error [is retryable](StoreError::is_retryable), a bounded number of times, with
-//! exponential backoff and jitter. It reads no clock; how it waits comes from outside. It repeats nothing else: a
-//! failed sync or a denied access stays what it is.
+//! exponential backoff and jitter, and no sooner than a store asked for. It reads no clock; how it waits comes from
+//! outside. It repeats nothing else: a failed sync or a denied access stays what it is.
+//!
+//! It is the one place that tries again: a backend makes each request once.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -11,10 +13,16 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::{ListItem, ObjectKey, ObjectStat, ObjectStore, PutOutcome, StoreError};
+use crate::{
+    BucketFacts, CloudStore, ListItem, ObjectKey, ObjectStat, ObjectStore, PutOutcome, RestoreTier,
+    Retention, StorageState, StoreError, VersionItem,
+};
 
 /// Longest piece read at once when an object is compared with what was to be written.
 const COMPARE_LEN_MAX: usize = 1 << 20;
+
+/// Longest wait that a store may ask for.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(120);
 
 /// How often and how patiently to try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +33,14 @@ pub struct RetryPolicy {
     pub delay_first: Duration,
     /// Longest wait.
     pub delay_max: Duration,
+}
+
+impl RetryPolicy {
+    /// For a store behind a network: ten attempts over at most some eighty seconds of waiting.
+    #[must_use]
+    pub const fn remote() -> Self {
+        Self { attempts_max: 10, delay_first: Duration::from_millis(200), delay_max: Duration::from_secs(30) }
+    }
 }
 
 impl Default for RetryPolicy {
@@ -78,7 +94,8 @@ impl<S: ObjectStore> RetryStore<S> {
                     if failure_count >= self.policy.attempts_max {
                         return Err(error);
                     }
-                    (self.sleep)(self.delay_after(failure_count));
+                    let asked = error.retry_after().unwrap_or_default().min(RETRY_AFTER_MAX);
+                    (self.sleep)(self.delay_after(failure_count).max(asked));
                 }
                 result => return result,
             }
@@ -92,6 +109,35 @@ impl<S: ObjectStore> RetryStore<S> {
         let counter = self.jitter.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed);
         let share = (mix(counter) >> 32) as f64 / f64::from(u32::MAX);
         full / 2 + (full / 2).mul_f64(share)
+    }
+
+    /// Creates by `put` until it is known whether the object is this call's.
+    fn settle(
+        &self,
+        key: &ObjectKey,
+        body: &[u8],
+        mut put: impl FnMut() -> Result<PutOutcome, StoreError>,
+    ) -> Result<PutOutcome, StoreError> {
+        let mut is_effect_unknown = false;
+        let outcome = self.attempt(|| {
+            let result = put();
+            is_effect_unknown |= result.is_err();
+            result
+        })?;
+        if outcome == PutOutcome::Created || !is_effect_unknown {
+            return Ok(outcome);
+        }
+        match self.holds(key, body) {
+            Ok(true) => Ok(PutOutcome::Created),
+            Ok(false) => Ok(PutOutcome::AlreadyExists),
+            // A caller that writes must not be told that what it writes is missing.
+            Err(StoreError::NotFound { name, store }) => Err(StoreError::Unavailable {
+                name,
+                store,
+                source: "the object came and went while its creation was being settled".into(),
+            }),
+            Err(error) => Err(error),
+        }
     }
 
     /// Whether the object `key` holds exactly `body`, compared piece by piece.
@@ -124,26 +170,7 @@ impl<S: fmt::Debug> fmt::Debug for RetryStore<S> {
 
 impl<S: ObjectStore> ObjectStore for RetryStore<S> {
     fn put_if_absent(&self, key: &ObjectKey, body: &[u8]) -> Result<PutOutcome, StoreError> {
-        let mut is_effect_unknown = false;
-        let outcome = self.attempt(|| {
-            let result = self.inner.put_if_absent(key, body);
-            is_effect_unknown |= result.is_err();
-            result
-        })?;
-        if outcome == PutOutcome::Created || !is_effect_unknown {
-            return Ok(outcome);
-        }
-        match self.holds(key, body) {
-            Ok(true) => Ok(PutOutcome::Created),
-            Ok(false) => Ok(PutOutcome::AlreadyExists),
-            // A caller that writes must not be told that what it writes is missing.
-            Err(StoreError::NotFound { name, store }) => Err(StoreError::Unavailable {
-                name,
-                store,
-                source: "the object came and went while its creation was being settled".into(),
-            }),
-            Err(error) => Err(error),
-        }
+        self.settle(key, body, || self.inner.put_if_absent(key, body))
     }
 
     fn read(&self, key: &ObjectKey, len_max: u64, out: &mut Vec<u8>) -> Result<(), StoreError> {
@@ -184,6 +211,134 @@ impl<S: ObjectStore> ObjectStore for RetryStore<S> {
 
     fn url(&self) -> String {
         self.inner.url()
+    }
+
+    fn parallelism_hint(&self) -> usize {
+        self.inner.parallelism_hint()
+    }
+
+    fn cloud(&self) -> Option<&dyn CloudStore> {
+        self.inner.cloud().is_some().then_some(self)
+    }
+}
+
+impl<S: ObjectStore> RetryStore<S> {
+    fn inner_cloud(&self) -> Result<&dyn CloudStore, StoreError> {
+        self.inner.cloud().ok_or_else(|| StoreError::Unsupported {
+            store: self.inner.url(),
+            what: "what only object storage has",
+        })
+    }
+}
+
+impl<S: ObjectStore> CloudStore for RetryStore<S> {
+    fn bucket_facts(&self) -> Result<BucketFacts, StoreError> {
+        self.attempt(|| self.inner_cloud()?.bucket_facts())
+    }
+
+    fn versions(
+        &self,
+        prefix: &str,
+        visit: &mut dyn FnMut(VersionItem) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        let hasher = RandomState::new();
+        let mut shown = HashSet::new();
+        self.attempt(|| {
+            self.inner_cloud()?.versions(prefix, &mut |item| {
+                if shown.insert(hasher.hash_one((&item.name, &item.version_id))) {
+                    visit(item)
+                } else {
+                    ControlFlow::Continue(())
+                }
+            })
+        })
+    }
+
+    fn read_version(
+        &self,
+        key: &ObjectKey,
+        version_id: &str,
+        len_max: u64,
+        out: &mut Vec<u8>,
+    ) -> Result<(), StoreError> {
+        self.attempt(|| self.inner_cloud()?.read_version(key, version_id, len_max, out))
+    }
+
+    fn read_version_range(
+        &self,
+        key: &ObjectKey,
+        version_id: &str,
+        offset: u64,
+        out: &mut [u8],
+    ) -> Result<(), StoreError> {
+        self.attempt(|| self.inner_cloud()?.read_version_range(key, version_id, offset, out))
+    }
+
+    fn put_if_absent_retained(
+        &self,
+        key: &ObjectKey,
+        body: &[u8],
+        retention: &Retention,
+    ) -> Result<PutOutcome, StoreError> {
+        self.settle(key, body, || self.inner_cloud()?.put_if_absent_retained(key, body, retention))
+    }
+
+    /// A write whose reply was lost is made again, so that a versioned bucket may get two versions.
+    fn put_unconditional(
+        &self,
+        key: &ObjectKey,
+        body: &[u8],
+        retention: Option<&Retention>,
+    ) -> Result<Option<String>, StoreError> {
+        self.attempt(|| self.inner_cloud()?.put_unconditional(key, body, retention))
+    }
+
+    fn put_if_absent_in_parts(&self, key: &ObjectKey, body: &[u8]) -> Result<PutOutcome, StoreError> {
+        self.settle(key, body, || self.inner_cloud()?.put_if_absent_in_parts(key, body))
+    }
+
+    fn retention(&self, key: &ObjectKey, version_id: Option<&str>) -> Result<Option<Retention>, StoreError> {
+        self.attempt(|| self.inner_cloud()?.retention(key, version_id))
+    }
+
+    fn extend_retention(
+        &self,
+        key: &ObjectKey,
+        version_id: Option<&str>,
+        retention: &Retention,
+    ) -> Result<(), StoreError> {
+        self.attempt(|| self.inner_cloud()?.extend_retention(key, version_id, retention))
+    }
+
+    fn legal_hold(&self, key: &ObjectKey, version_id: Option<&str>) -> Result<bool, StoreError> {
+        self.attempt(|| self.inner_cloud()?.legal_hold(key, version_id))
+    }
+
+    fn set_legal_hold(
+        &self,
+        key: &ObjectKey,
+        version_id: Option<&str>,
+        is_held: bool,
+    ) -> Result<(), StoreError> {
+        self.attempt(|| self.inner_cloud()?.set_legal_hold(key, version_id, is_held))
+    }
+
+    fn storage_class(&self, key: &ObjectKey, version_id: Option<&str>) -> Result<StorageState, StoreError> {
+        self.attempt(|| self.inner_cloud()?.storage_class(key, version_id))
+    }
+
+    fn request_restore(
+        &self,
+        key: &ObjectKey,
+        version_id: Option<&str>,
+        days: u32,
+        tier: RestoreTier,
+    ) -> Result<(), StoreError> {
+        self.attempt(|| self.inner_cloud()?.request_restore(key, version_id, days, tier))
+    }
+
+    fn delete_version(&self, key: &ObjectKey, version_id: &str) -> Result<(), StoreError> {
+        self.attempt(|| self.inner_cloud()?.delete_version(key, version_id))
     }
 }
 

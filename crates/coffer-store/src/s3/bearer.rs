@@ -1,0 +1,70 @@
+//! Tokens that stand for the caller, and where they come from.
+
+use std::fmt;
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use crate::Cause;
+
+/// A token that is sent as `Authorization: Bearer`. It is wiped when dropped and never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct BearerToken(Zeroizing<String>);
+
+impl BearerToken {
+    /// Takes a token.
+    #[must_use]
+    pub fn new(token: String) -> Self {
+        Self(Zeroizing::new(token))
+    }
+
+    /// The token itself, for a header.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for BearerToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BearerToken")
+    }
+}
+
+/// What gives tokens and keeps them fresh.
+pub trait BearerSource: Send + Sync {
+    /// The token in force; may block while a new one is fetched. Calls that come meanwhile share that fetch.
+    ///
+    /// # Errors
+    /// [`TokenError`].
+    fn token(&self) -> Result<BearerToken, TokenError>;
+
+    /// Tells that a service refused the token, so that the next call of [`token`](Self::token) gives another one.
+    fn refused(&self, token: &BearerToken);
+}
+
+/// Why there is no token.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TokenError {
+    /// The identity service knows no such key or profile, or refuses it.
+    #[error("the identity service refuses the credentials")]
+    Refused {
+        /// What it said.
+        source: Cause,
+    },
+    /// The identity service cannot be reached or is busy; it may be asked again.
+    #[error("the identity service is not available")]
+    Unavailable {
+        /// How long it asked to be left alone.
+        retry_after: Option<Duration>,
+        /// What went wrong.
+        source: Cause,
+    },
+    /// Asking again does not help.
+    #[error("no token can be had")]
+    Failed {
+        /// What went wrong.
+        source: Cause,
+    },
+}

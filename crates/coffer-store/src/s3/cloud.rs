@@ -1,0 +1,583 @@
+//! Versions, locks and archive classes on S3 and Cloud Object Storage.
+//!
+//! What both have goes the way of S3. Retention policies, their legal holds and the root key of a bucket are known to
+//! Cloud Object Storage alone and are asked for only where an endpoint is given.
+
+use std::cmp::Reverse;
+use std::ops::ControlFlow;
+
+use aws_sdk_s3::operation::head_object::HeadObjectOutput;
+use aws_sdk_s3::types::{
+    BucketVersioningStatus, EncodingType, GlacierJobParameters, ObjectLockLegalHold,
+    ObjectLockLegalHoldStatus, ObjectLockMode, ObjectLockRetention, ObjectLockRetentionMode, RestoreRequest,
+    Tier,
+};
+use aws_smithy_types::DateTime;
+use aws_smithy_types::date_time::Format;
+
+use super::S3Store;
+use super::download::Source;
+use super::failure::{RequestFailure, chain};
+use super::list::decode;
+use super::raw::{RawRequest, elements};
+use super::upload::{Put, RETAIN_UNTIL_HEADER, date_time, iso_time};
+use crate::{
+    Access, BucketFacts, CloudStore, Fact, ObjectKey, ObjectLock, Protection, PutOutcome, RestoreTier,
+    Retention, RetentionMode, StorageState, StoreError, VersionItem, Versioning,
+};
+
+/// The id of the legal holds that coffer lays under a bucket's policy.
+const LEGAL_HOLD_ID: &str = "coffer";
+
+impl CloudStore for S3Store {
+    fn bucket_facts(&self) -> Result<BucketFacts, StoreError> {
+        self.run(async {
+            let versioning = fact(self.versioning().await)?;
+            Ok(BucketFacts {
+                location: fact(self.bucket_location().await)?,
+                versioning,
+                object_lock: fact(self.object_lock().await)?,
+                protection: fact(self.protection().await)?,
+                root_key: fact(self.root_key().await)?,
+            })
+        })
+    }
+
+    fn versions(
+        &self,
+        prefix: &str,
+        visit: &mut dyn FnMut(VersionItem) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        let mut next = None;
+        loop {
+            let (items, after) = self.run(self.version_page(prefix, next.take()))?;
+            for item in items {
+                if visit(item).is_break() {
+                    return Ok(());
+                }
+            }
+            match after {
+                None => return Ok(()),
+                after => next = after,
+            }
+        }
+    }
+
+    fn read_version(
+        &self,
+        key: &ObjectKey,
+        version_id: &str,
+        len_max: u64,
+        out: &mut Vec<u8>,
+    ) -> Result<(), StoreError> {
+        let source = Source { name: key.as_str(), version_id: Some(version_id) };
+        self.run(async { absent_if_marker(self.read_whole(source, len_max, out).await) })
+    }
+
+    fn read_version_range(
+        &self,
+        key: &ObjectKey,
+        version_id: &str,
+        offset: u64,
+        out: &mut [u8],
+    ) -> Result<(), StoreError> {
+        let source = Source { name: key.as_str(), version_id: Some(version_id) };
+        self.run(async { absent_if_marker(self.fill_range(source, offset, out).await) })
+    }
+
+    fn put_if_absent_retained(
+        &self,
+        key: &ObjectKey,
+        body: &[u8],
+        retention: &Retention,
+    ) -> Result<PutOutcome, StoreError> {
+        let put = Put { if_absent: true, retention: Some(retention) };
+        Ok(self.run(self.put(key.as_str(), body, put))?.0)
+    }
+
+    fn put_unconditional(
+        &self,
+        key: &ObjectKey,
+        body: &[u8],
+        retention: Option<&Retention>,
+    ) -> Result<Option<String>, StoreError> {
+        let put = Put { if_absent: false, retention };
+        Ok(self.run(self.put(key.as_str(), body, put))?.1)
+    }
+
+    fn put_if_absent_in_parts(&self, key: &ObjectKey, body: &[u8]) -> Result<PutOutcome, StoreError> {
+        let put = Put { if_absent: true, retention: None };
+        Ok(self.run(self.write_in_parts(key.as_str(), body, put))?.0)
+    }
+
+    fn retention(&self, key: &ObjectKey, version_id: Option<&str>) -> Result<Option<Retention>, StoreError> {
+        self.run(self.retention_of(key.as_str(), version_id))
+    }
+
+    fn extend_retention(
+        &self,
+        key: &ObjectKey,
+        version_id: Option<&str>,
+        retention: &Retention,
+    ) -> Result<(), StoreError> {
+        self.run(async {
+            let current = self.retention_of(key.as_str(), version_id).await?;
+            if let Some(current) = current {
+                if current.until_s > retention.until_s {
+                    return Err(self.odd(key.as_str(), "the object is retained for longer than that"));
+                }
+                let is_as_firm = current.mode == retention.mode || current.mode == RetentionMode::Compliance;
+                if current.until_s == retention.until_s && is_as_firm {
+                    return Ok(());
+                }
+            }
+            let is_compliance = current.is_some_and(|current| current.mode == RetentionMode::Compliance);
+            self.retain(key.as_str(), version_id, retention, is_compliance).await
+        })
+    }
+
+    fn legal_hold(&self, key: &ObjectKey, version_id: Option<&str>) -> Result<bool, StoreError> {
+        self.run(async {
+            let head = self.head(key.as_str(), version_id).await?;
+            if head.object_lock_legal_hold_status() == Some(&ObjectLockLegalHoldStatus::On) {
+                return Ok(true);
+            }
+            let count = self.cos_header(key.as_str(), "retention-legal-hold-count").await?;
+            Ok(count.and_then(|count| count.parse::<u32>().ok()).is_some_and(|count| count > 0))
+        })
+    }
+
+    fn set_legal_hold(
+        &self,
+        key: &ObjectKey,
+        version_id: Option<&str>,
+        is_held: bool,
+    ) -> Result<(), StoreError> {
+        self.run(async {
+            if self.has_policy().await? {
+                self.set_policy_hold(key.as_str(), is_held).await
+            } else {
+                self.set_lock_hold(key.as_str(), version_id, is_held).await
+            }
+        })
+    }
+
+    fn storage_class(&self, key: &ObjectKey, version_id: Option<&str>) -> Result<StorageState, StoreError> {
+        let head = self.run(self.head(key.as_str(), version_id))?;
+        let class = head.storage_class().map_or("STANDARD", |class| class.as_str()).to_owned();
+        let access = match head.restore() {
+            _ if !matches!(class.as_str(), "GLACIER" | "DEEP_ARCHIVE" | "ACCELERATED") => Access::Now,
+            None => Access::Archived,
+            Some(state) if state.contains("ongoing-request=\"true\"") => Access::Restoring,
+            Some(state) => Access::Restored(expiry(state)),
+        };
+        Ok(StorageState { class, access })
+    }
+
+    fn request_restore(
+        &self,
+        key: &ObjectKey,
+        version_id: Option<&str>,
+        days: u32,
+        tier: RestoreTier,
+    ) -> Result<(), StoreError> {
+        let tier = match tier {
+            RestoreTier::Expedited if self.is_cos => Tier::from("Accelerated"),
+            RestoreTier::Expedited => Tier::Expedited,
+            // Cloud Object Storage has no tier between the two.
+            RestoreTier::Standard if !self.is_cos => Tier::Standard,
+            _ => Tier::Bulk,
+        };
+        self.run(async {
+            let odd = |error: aws_sdk_s3::error::BuildError| self.odd(key.as_str(), &error.to_string());
+            let job = GlacierJobParameters::builder().tier(tier).build().map_err(odd)?;
+            let days = i32::try_from(days).unwrap_or(i32::MAX);
+            let wish = RestoreRequest::builder().days(days).glacier_job_parameters(job).build();
+            let request = self
+                .client
+                .restore_object()
+                .bucket(&self.location.bucket)
+                .key(self.full(key.as_str()))
+                .set_version_id(version_id.map(str::to_owned))
+                .restore_request(wish);
+            match request.send().await.map_err(|error| self.sdk(key.as_str(), error)) {
+                Err(StoreError::Rejected { source, .. }) if has_code(&source, "RestoreAlreadyInProgress") => {
+                    Ok(())
+                }
+                result => result.map(drop),
+            }
+        })
+    }
+
+    fn delete_version(&self, key: &ObjectKey, version_id: &str) -> Result<(), StoreError> {
+        self.run(self.remove(key.as_str(), Some(version_id)))
+    }
+}
+
+impl S3Store {
+    async fn versioning(&self) -> Result<Versioning, StoreError> {
+        let bucket = &self.location.bucket;
+        let output = self.client.get_bucket_versioning().bucket(bucket).send().await;
+        let output = output.map_err(|error| self.sdk(bucket, error))?;
+        Ok(match output.status {
+            Some(BucketVersioningStatus::Enabled) => Versioning::On,
+            Some(BucketVersioningStatus::Suspended) => Versioning::Suspended,
+            _ => Versioning::Off,
+        })
+    }
+
+    async fn bucket_location(&self) -> Result<String, StoreError> {
+        let bucket = &self.location.bucket;
+        let output = self.client.get_bucket_location().bucket(bucket).send().await;
+        let output = output.map_err(|error| self.sdk(bucket, error))?;
+        let place = output.location_constraint.map(|place| place.as_str().to_owned());
+        // The first region of AWS has no name here.
+        Ok(place.filter(|place| !place.is_empty()).unwrap_or_else(|| "us-east-1".to_owned()))
+    }
+
+    async fn object_lock(&self) -> Result<Option<ObjectLock>, StoreError> {
+        let bucket = &self.location.bucket;
+        let output = self.client.get_object_lock_configuration().bucket(bucket).send().await;
+        let output = match output.map_err(|error| self.sdk(bucket, error)) {
+            Err(StoreError::NotFound { .. }) => return Ok(None),
+            output => output?,
+        };
+        let Some(configuration) = output.object_lock_configuration else { return Ok(None) };
+        if configuration.object_lock_enabled.is_none() {
+            return Ok(None);
+        }
+        let default = configuration.rule.and_then(|rule| rule.default_retention).and_then(|retention| {
+            let years = retention.years.and_then(|years| years.checked_mul(365));
+            let days = u32::try_from(retention.days.or(years)?).ok()?;
+            Some((lock_retention_mode(&retention.mode?)?, days))
+        });
+        Ok(Some(ObjectLock { default }))
+    }
+
+    async fn protection(&self) -> Result<Option<Protection>, StoreError> {
+        if self.endpoint.is_none() {
+            return Ok(None);
+        }
+        let call = RawRequest { method: "GET", name: None, query: "protection", headers: &[] };
+        let answer = match self.raw(call).await {
+            Err(StoreError::NotFound { .. }) => return Ok(None),
+            answer => answer?,
+        };
+        Ok(parse_protection(&String::from_utf8_lossy(&answer.body)))
+    }
+
+    async fn has_policy(&self) -> Result<bool, StoreError> {
+        if let Some(has_policy) = self.has_policy.get() {
+            return Ok(*has_policy);
+        }
+        let has_policy = matches!(fact(self.protection().await)?, Fact::Known(Some(_)));
+        Ok(*self.has_policy.get_or_init(|| has_policy))
+    }
+
+    async fn root_key(&self) -> Result<Option<String>, StoreError> {
+        let bucket = &self.location.bucket;
+        if self.endpoint.is_some() {
+            let call = RawRequest { method: "HEAD", name: None, query: "", headers: &[] };
+            let answer = self.raw(call).await?;
+            let is_enabled = answer.headers.get("ibm-sse-kp-enabled");
+            if is_enabled.is_some_and(|value| value.eq_ignore_ascii_case("true")) {
+                let id = answer.headers.get("ibm-sse-kp-crk-id").unwrap_or("unknown");
+                return Ok(Some(id.to_owned()));
+            }
+            if self.is_cos {
+                return Ok(None);
+            }
+        }
+        let output = self.client.get_bucket_encryption().bucket(bucket).send().await;
+        let output = match output.map_err(|error| self.sdk(bucket, error)) {
+            Err(StoreError::NotFound { .. }) => return Ok(None),
+            output => output?,
+        };
+        let rules = output.server_side_encryption_configuration.map(|rules| rules.rules).unwrap_or_default();
+        let keys = rules.into_iter().filter_map(|rule| rule.apply_server_side_encryption_by_default);
+        Ok(keys.filter_map(|key| key.kms_master_key_id).next())
+    }
+
+    /// One page of versions, and where the next one begins.
+    async fn version_page(
+        &self,
+        prefix: &str,
+        next: Option<(Option<String>, Option<String>)>,
+    ) -> Result<(Vec<VersionItem>, Option<(Option<String>, Option<String>)>), StoreError> {
+        let (key_marker, version_marker) = next.unwrap_or_default();
+        let output = self
+            .client
+            .list_object_versions()
+            .bucket(&self.location.bucket)
+            .prefix(self.full(prefix))
+            .encoding_type(EncodingType::Url)
+            .set_key_marker(key_marker)
+            .set_version_id_marker(version_marker)
+            .send()
+            .await
+            .map_err(|error| self.sdk(prefix, error))?;
+        let is_encoded = output.encoding_type == Some(EncodingType::Url);
+        let item =
+            |key: Option<String>, version_id: Option<String>, is_latest, modified: Option<DateTime>| {
+                let name = decode(&key?, is_encoded);
+                Some(VersionItem {
+                    name: name.strip_prefix(&self.prefix)?.to_owned(),
+                    version_id: version_id.unwrap_or_else(|| "null".to_owned()),
+                    is_latest: is_latest == Some(true),
+                    is_delete_marker: false,
+                    modified_ms: modified
+                        .and_then(|time| time.to_millis().ok())
+                        .and_then(|time| u64::try_from(time).ok())
+                        .unwrap_or(0),
+                    len: 0,
+                })
+            };
+        let mut items = Vec::new();
+        for found in output.versions.unwrap_or_default() {
+            let len = found.size.and_then(|size| u64::try_from(size).ok()).unwrap_or(0);
+            if let Some(item) = item(found.key, found.version_id, found.is_latest, found.last_modified) {
+                items.push(VersionItem { len, ..item });
+            }
+        }
+        for found in output.delete_markers.unwrap_or_default() {
+            if let Some(item) = item(found.key, found.version_id, found.is_latest, found.last_modified) {
+                items.push(VersionItem { is_delete_marker: true, ..item });
+            }
+        }
+        // Versions and markers come apart. The sort keeps the store's order where times are equal.
+        items.sort_by(|one, other| {
+            let rank = |item: &VersionItem| (!item.is_latest, Reverse(item.modified_ms));
+            one.name.cmp(&other.name).then_with(|| rank(one).cmp(&rank(other)))
+        });
+        if output.is_truncated != Some(true) {
+            return Ok((items, None));
+        }
+        if output.next_key_marker.is_none() {
+            return Err(self.odd(prefix, "the listing breaks off without saying where it goes on"));
+        }
+        let key_marker = output.next_key_marker.map(|marker| decode(&marker, is_encoded));
+        Ok((items, Some((key_marker, output.next_version_id_marker))))
+    }
+
+    async fn head(&self, name: &str, version_id: Option<&str>) -> Result<HeadObjectOutput, StoreError> {
+        let request = self
+            .client
+            .head_object()
+            .bucket(&self.location.bucket)
+            .key(self.full(name))
+            .set_version_id(version_id.map(str::to_owned));
+        request.send().await.map_err(|error| self.sdk(name, error))
+    }
+
+    /// A header of an object that the SDK does not know; nothing on AWS.
+    async fn cos_header(&self, name: &str, header: &str) -> Result<Option<String>, StoreError> {
+        if self.endpoint.is_none() {
+            return Ok(None);
+        }
+        let call = RawRequest { method: "HEAD", name: Some(name), query: "", headers: &[] };
+        Ok(self.raw(call).await?.headers.get(header).map(str::to_owned))
+    }
+
+    async fn retention_of(
+        &self,
+        name: &str,
+        version_id: Option<&str>,
+    ) -> Result<Option<Retention>, StoreError> {
+        let head = self.head(name, version_id).await?;
+        let mode = match head.object_lock_mode() {
+            Some(ObjectLockMode::Governance) => Some(RetentionMode::Governance),
+            Some(ObjectLockMode::Compliance) => Some(RetentionMode::Compliance),
+            _ => None,
+        };
+        if let (Some(mode), Some(until)) = (mode, head.object_lock_retain_until_date()) {
+            return Ok(Some(Retention { mode, until_s: u64::try_from(until.secs()).unwrap_or(0) }));
+        }
+        let Some(until) = self.cos_header(name, RETAIN_UNTIL_HEADER).await? else { return Ok(None) };
+        let until_s = parse_time(&until)
+            .ok_or_else(|| self.odd(name, "the store tells an end of retention that is no time"))?;
+        Ok(Some(Retention { mode: RetentionMode::Policy, until_s }))
+    }
+
+    async fn retain(
+        &self,
+        name: &str,
+        version_id: Option<&str>,
+        retention: &Retention,
+        is_compliance: bool,
+    ) -> Result<(), StoreError> {
+        let mode = match retention.mode {
+            RetentionMode::Policy => {
+                let headers = [("new-retention-expiration-date", iso_time(retention.until_s))];
+                let call = RawRequest {
+                    method: "POST",
+                    name: Some(name),
+                    query: "extendRetention",
+                    headers: &headers,
+                };
+                return self.raw(call).await.map(drop);
+            }
+            RetentionMode::Governance if !is_compliance => ObjectLockRetentionMode::Governance,
+            _ => ObjectLockRetentionMode::Compliance,
+        };
+        let until = date_time(retention.until_s);
+        let request = self
+            .client
+            .put_object_retention()
+            .bucket(&self.location.bucket)
+            .key(self.full(name))
+            .set_version_id(version_id.map(str::to_owned))
+            .retention(ObjectLockRetention::builder().mode(mode).retain_until_date(until).build())
+            .customize()
+            .mutate_request(add_md5);
+        request.send().await.map(drop).map_err(|error| self.sdk(name, error))
+    }
+
+    async fn set_lock_hold(
+        &self,
+        name: &str,
+        version_id: Option<&str>,
+        is_held: bool,
+    ) -> Result<(), StoreError> {
+        let status = if is_held { ObjectLockLegalHoldStatus::On } else { ObjectLockLegalHoldStatus::Off };
+        let request = self
+            .client
+            .put_object_legal_hold()
+            .bucket(&self.location.bucket)
+            .key(self.full(name))
+            .set_version_id(version_id.map(str::to_owned))
+            .legal_hold(ObjectLockLegalHold::builder().status(status).build())
+            .customize()
+            .mutate_request(add_md5);
+        request.send().await.map(drop).map_err(|error| self.sdk(name, error))
+    }
+
+    async fn set_policy_hold(&self, name: &str, is_held: bool) -> Result<(), StoreError> {
+        let call = RawRequest { method: "GET", name: Some(name), query: "legalHold", headers: &[] };
+        let answer = self.raw(call).await?;
+        let text = String::from_utf8_lossy(&answer.body).into_owned();
+        let is_ours = |(element, value): &(String, String)| element == "ID" && value == LEGAL_HOLD_ID;
+        if elements(&text).iter().any(is_ours) == is_held {
+            return Ok(());
+        }
+        let query = format!("legalHold&{}={LEGAL_HOLD_ID}", if is_held { "add" } else { "remove" });
+        let call = RawRequest { method: "POST", name: Some(name), query: &query, headers: &[] };
+        self.raw(call).await.map(drop)
+    }
+}
+
+/// What a question about the bucket gave: that it may not be asked is an answer, that nobody can be asked is none.
+fn fact<T>(result: Result<T, StoreError>) -> Result<Fact<T>, StoreError> {
+    match result {
+        Ok(value) => Ok(Fact::Known(value)),
+        Err(
+            error @ (StoreError::Denied { .. }
+            | StoreError::Rejected { .. }
+            | StoreError::Unsupported { .. }
+            | StoreError::NotFound { .. }),
+        ) => Ok(Fact::Unknown(chain(&error))),
+        Err(error) => Err(error),
+    }
+}
+
+/// A delete marker is there, but there is nothing to read.
+fn absent_if_marker(result: Result<(), StoreError>) -> Result<(), StoreError> {
+    match result {
+        Err(StoreError::Rejected { name, store, source }) if has_code(&source, "MethodNotAllowed") => {
+            Err(StoreError::NotFound { name, store })
+        }
+        result => result,
+    }
+}
+
+fn has_code(cause: &crate::Cause, code: &str) -> bool {
+    cause.downcast_ref::<RequestFailure>().is_some_and(|failure| failure.code.as_deref() == Some(code))
+}
+
+const fn lock_retention_mode(mode: &ObjectLockRetentionMode) -> Option<RetentionMode> {
+    match mode {
+        ObjectLockRetentionMode::Governance => Some(RetentionMode::Governance),
+        ObjectLockRetentionMode::Compliance => Some(RetentionMode::Compliance),
+        _ => None,
+    }
+}
+
+/// The retention policy in a document, if it is one and in force.
+fn parse_protection(text: &str) -> Option<Protection> {
+    let found = elements(text);
+    let (root, _) = found.first()?;
+    let status = found.iter().find(|(element, _)| element == "Status")?;
+    if root != "ProtectionConfiguration" || status.1 == "Disabled" {
+        return None;
+    }
+    let days = |period: &str| {
+        let after = found.iter().skip_while(|(element, _)| element != period);
+        after.take(2).find(|(element, _)| element == "Days")?.1.parse().ok()
+    };
+    let is_permanent = |(element, value): &(String, String)| {
+        element == "EnablePermanentRetention" && value.eq_ignore_ascii_case("true")
+    };
+    Some(Protection {
+        minimum_days: days("MinimumRetention")?,
+        default_days: days("DefaultRetention")?,
+        maximum_days: days("MaximumRetention")?,
+        is_permanent_allowed: found.iter().any(is_permanent),
+    })
+}
+
+/// Adds the checksum of a body that is in memory.
+fn add_md5(request: &mut aws_smithy_runtime_api::client::orchestrator::HttpRequest) {
+    if let Some(sum) = request.body().bytes().map(super::upload::md5_of) {
+        request.headers_mut().insert("content-md5", sum);
+    }
+}
+
+/// A time that the service tells in one form or the other.
+fn parse_time(text: &str) -> Option<u64> {
+    let read = |form| DateTime::from_str(text.trim(), form).ok();
+    let time = read(Format::DateTimeWithOffset).or_else(|| read(Format::HttpDate))?;
+    u64::try_from(time.secs()).ok()
+}
+
+/// The end of a copy in `ongoing-request="false", expiry-date="Fri, 23 Dec 2012 00:00:00 GMT"`.
+fn expiry(state: &str) -> Option<u64> {
+    let (_, after) = state.split_once("expiry-date=\"")?;
+    parse_time(after.split('"').next()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_retention_policy_is_read_and_nothing_else_taken_for_one() {
+        let text = "<?xml version=\"1.0\"?><ProtectionConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
+            <Status>Retention</Status><MinimumRetention><Days>1</Days></MinimumRetention>\
+            <DefaultRetention><Days>30</Days></DefaultRetention>\
+            <MaximumRetention><Days>365</Days></MaximumRetention>\
+            <EnablePermanentRetention>true</EnablePermanentRetention></ProtectionConfiguration>";
+        let expected =
+            Protection { minimum_days: 1, default_days: 30, maximum_days: 365, is_permanent_allowed: true };
+        assert_eq!(parse_protection(text), Some(expected));
+        for other in [
+            "",
+            "no XML",
+            "<ProtectionConfiguration><Status>Disabled</Status></ProtectionConfiguration>",
+            "<ProtectionConfiguration/>",
+            "<ListBucketResult><Status>Retention</Status></ListBucketResult>",
+        ] {
+            assert_eq!(parse_protection(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn times_in_both_forms() {
+        assert_eq!(parse_time("2015-10-21T07:28:00Z"), Some(1_445_412_480));
+        assert_eq!(parse_time("2015-10-21T07:28:00.000Z"), Some(1_445_412_480));
+        assert_eq!(parse_time("Wed, 21 Oct 2015 07:28:00 GMT"), Some(1_445_412_480));
+        assert_eq!(parse_time("tomorrow"), None);
+        let state = "ongoing-request=\"false\", expiry-date=\"Wed, 21 Oct 2015 07:28:00 GMT\"";
+        assert_eq!(expiry(state), Some(1_445_412_480));
+        assert_eq!(iso_time(1_445_412_480), "2015-10-21T07:28:00Z");
+        assert_eq!(iso_time(u64::MAX), "9999-12-31T23:59:59Z");
+    }
+}

@@ -1,0 +1,241 @@
+//! Versions, locks and archive classes, against canned answers: what is asked, and what is made of the answer.
+
+use std::ops::ControlFlow;
+
+use coffer_store::{
+    Access, CloudStore, Fact, ObjectKey, ObjectLock, Protection, RestoreTier, Retention, RetentionMode,
+    S3Store, StoreError, Versioning,
+};
+
+use crate::scripted::{Reply, Request, Scripted, reply, xml_error};
+use crate::server::{location, options};
+
+const UNTIL_S: u64 = 1_900_000_000;
+
+fn key() -> ObjectKey {
+    ObjectKey::new("packs/1").expect("a valid name")
+}
+
+fn xml(body: &str) -> Reply {
+    reply("200 OK", &[("Content-Type", "application/xml")], body.as_bytes())
+}
+
+fn store(server: &Scripted) -> S3Store {
+    S3Store::open(location("cos://eu-de/bucket/x"), &options(server.endpoint())).expect("a store")
+}
+
+#[track_caller]
+fn check_signed(request: &Request) {
+    let authorization = request.header("authorization").unwrap_or_default();
+    assert!(authorization.starts_with("AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/"), "{request:?}");
+}
+
+#[test]
+fn facts_of_a_bucket() {
+    let server = Scripted::start(|_, request, _| {
+        let query = request.target.split('?').nth(1).unwrap_or_default();
+        match query.split(['=', '&']).next().unwrap_or_default() {
+            "versioning" => {
+                xml("<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>")
+            }
+            "location" => xml("<LocationConstraint>eu-de-standard</LocationConstraint>"),
+            "object-lock" => xml(
+                "<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled><Rule><DefaultRetention>\
+                 <Mode>COMPLIANCE</Mode><Years>2</Years></DefaultRetention></Rule></ObjectLockConfiguration>",
+            ),
+            "protection" => {
+                xml("<ProtectionConfiguration><Status>Retention</Status><MinimumRetention><Days>1</Days>\
+                 </MinimumRetention><DefaultRetention><Days>7</Days></DefaultRetention>\
+                 <MaximumRetention><Days>30</Days></MaximumRetention></ProtectionConfiguration>")
+            }
+            "" => reply(
+                "200 OK",
+                &[("ibm-sse-kp-enabled", "True"), ("ibm-sse-kp-crk-id", "crn:v1:bluemix:public:kms")],
+                b"",
+            ),
+            other => panic!("{other} was asked for"),
+        }
+    });
+    let facts = store(&server).bucket_facts().expect("facts");
+    assert_eq!(facts.versioning, Fact::Known(Versioning::On));
+    assert_eq!(facts.location, Fact::Known("eu-de-standard".to_owned()));
+    let lock = ObjectLock { default: Some((RetentionMode::Compliance, 730)) };
+    assert_eq!(facts.object_lock, Fact::Known(Some(lock)));
+    let policy =
+        Protection { minimum_days: 1, default_days: 7, maximum_days: 30, is_permanent_allowed: false };
+    assert_eq!(facts.protection, Fact::Known(Some(policy)));
+    assert_eq!(facts.root_key, Fact::Known(Some("crn:v1:bluemix:public:kms".to_owned())));
+    server.requests().iter().for_each(check_signed);
+}
+
+#[test]
+fn what_may_not_be_asked_is_unknown_and_a_missing_bucket_is_none() {
+    let server = Scripted::always(xml_error("403 Forbidden", "AccessDenied", "no"));
+    let facts = store(&server).bucket_facts().expect("facts");
+    assert!(matches!(&facts.versioning, Fact::Unknown(why) if why.contains("AccessDenied")), "{facts:?}");
+    assert!(matches!(facts.protection, Fact::Unknown(_)), "{facts:?}");
+    let server = Scripted::always(xml_error("404 Not Found", "NoSuchBucket", "no"));
+    let error = store(&server).bucket_facts().expect_err("no bucket");
+    assert!(matches!(error, StoreError::NoBucket { .. }), "{error:?}");
+}
+
+#[test]
+fn versions_come_newest_first_over_all_pages() {
+    let server = Scripted::start(|number, request, _| match number {
+        0 => xml("<ListVersionsResult><IsTruncated>true</IsTruncated><NextKeyMarker>x/log/2</NextKeyMarker>\
+             <NextVersionIdMarker>b</NextVersionIdMarker>\
+             <DeleteMarker><Key>x/log/1</Key><VersionId>m</VersionId><IsLatest>true</IsLatest>\
+             <LastModified>2026-01-03T00:00:00.000Z</LastModified></DeleteMarker>\
+             <Version><Key>x/log/2</Key><VersionId>b</VersionId><IsLatest>true</IsLatest>\
+             <LastModified>2026-01-02T00:00:00.500Z</LastModified><Size>2</Size></Version>\
+             <Version><Key>x/log/1</Key><VersionId>a2</VersionId><IsLatest>false</IsLatest>\
+             <LastModified>2026-01-01T00:00:00.000Z</LastModified><Size>3</Size></Version>\
+             <Version><Key>x/log/1</Key><VersionId>a1</VersionId><IsLatest>false</IsLatest>\
+             <LastModified>2026-01-01T00:00:00.000Z</LastModified><Size>1</Size></Version></ListVersionsResult>"),
+        _ => {
+            assert!(request.target.contains("key-marker=x%2Flog%2F2"), "{}", request.target);
+            assert!(request.target.contains("version-id-marker=b"), "{}", request.target);
+            xml("<ListVersionsResult><IsTruncated>false</IsTruncated></ListVersionsResult>")
+        }
+    });
+    let mut seen = Vec::new();
+    store(&server)
+        .versions("log/", &mut |item| {
+            seen.push((item.name, item.version_id, item.is_latest, item.is_delete_marker, item.len));
+            assert!(item.modified_ms > 1_767_000_000_000, "{}", item.modified_ms);
+            ControlFlow::Continue(())
+        })
+        .expect("is listed");
+    let item = |name: &str, id: &str, is_latest, is_marker, len| {
+        (format!("log/{name}"), id.to_owned(), is_latest, is_marker, len)
+    };
+    let expected = [
+        item("1", "m", true, true, 0),
+        item("1", "a2", false, false, 3),
+        item("1", "a1", false, false, 1),
+        item("2", "b", true, false, 2),
+    ];
+    assert_eq!(seen, expected);
+    assert_eq!(server.requests().len(), 2);
+}
+
+#[test]
+fn a_version_is_read_and_removed_by_its_id() {
+    let server = Scripted::start(|_, request, _| {
+        assert!(request.target.contains("versionId=v1"), "{}", request.target);
+        match request.method.as_str() {
+            "GET" => reply("200 OK", &[("ETag", "\"e\"")], b"body"),
+            _ => reply("204 No Content", &[], b""),
+        }
+    });
+    let store = store(&server);
+    let mut out = Vec::new();
+    store.read_version(&key(), "v1", 10, &mut out).expect("is read");
+    assert_eq!(out, b"body");
+    store.delete_version(&key(), "v1").expect("is gone");
+    let marker = Scripted::always(xml_error("405 Method Not Allowed", "MethodNotAllowed", "a marker"));
+    let error = self::store(&marker).read_version(&key(), "v1", 10, &mut out).expect_err("a delete marker");
+    assert!(error.is_not_found(), "{error:?}");
+}
+
+#[test]
+fn an_unconditional_write_tells_its_version() {
+    let server = Scripted::always(reply("200 OK", &[("ETag", "\"e\""), ("x-amz-version-id", "v9")], b""));
+    let version = store(&server).put_unconditional(&key(), b"body", None).expect("is written");
+    assert_eq!(version.as_deref(), Some("v9"));
+    assert_eq!(server.requests()[0].header("if-none-match"), None);
+}
+
+#[test]
+fn retention_under_an_object_lock_is_extended_and_never_shortened() {
+    let server = Scripted::start(|_, request, _| match request.method.as_str() {
+        "HEAD" => reply(
+            "200 OK",
+            &[
+                ("x-amz-object-lock-mode", "GOVERNANCE"),
+                ("x-amz-object-lock-retain-until-date", "2030-03-17T17:46:40Z"),
+            ],
+            b"",
+        ),
+        _ => reply("200 OK", &[], b""),
+    });
+    let store = store(&server);
+    let governance = |until_s| Retention { mode: RetentionMode::Governance, until_s };
+    assert_eq!(store.retention(&key(), None).expect("is told"), Some(governance(UNTIL_S)));
+    store.extend_retention(&key(), None, &governance(UNTIL_S)).expect("it holds already");
+    store.extend_retention(&key(), None, &governance(UNTIL_S - 1)).expect_err("shorter");
+    assert!(server.requests().iter().all(|request| request.method == "HEAD"));
+    store.extend_retention(&key(), None, &governance(UNTIL_S + 1)).expect("longer");
+    let put = server.requests().pop().expect("a request");
+    assert!(put.method == "PUT" && put.target.starts_with("/bucket/x/packs/1?retention"), "{}", put.target);
+    let body = String::from_utf8(put.body.clone()).expect("XML");
+    assert!(body.contains("<Mode>GOVERNANCE</Mode>") && body.contains("2030-03-17T17:46:41Z"), "{body}");
+    assert!(put.header("content-md5").is_some());
+    check_signed(&put);
+}
+
+#[test]
+fn retention_and_holds_under_a_policy_go_their_own_way() {
+    let server = Scripted::start(|_, request, _| {
+        let query = request.target.split('?').nth(1).unwrap_or_default();
+        match (request.method.as_str(), query) {
+            ("HEAD", _) => reply(
+                "200 OK",
+                &[
+                    ("Retention-Expiration-Date", "Sun, 17 Mar 2030 17:46:40 GMT"),
+                    ("Retention-Legal-Hold-Count", "1"),
+                ],
+                b"",
+            ),
+            ("GET", "protection") => {
+                xml("<ProtectionConfiguration><Status>Retention</Status><MinimumRetention><Days>1</Days>\
+                 </MinimumRetention><DefaultRetention><Days>7</Days></DefaultRetention>\
+                 <MaximumRetention><Days>30</Days></MaximumRetention></ProtectionConfiguration>")
+            }
+            ("GET", "legalHold") => xml(
+                "<RetentionState><LegalHoldSet><LegalHold><ID>other</ID></LegalHold></LegalHoldSet></RetentionState>",
+            ),
+            ("POST", _) => reply("200 OK", &[], b""),
+            other => panic!("{other:?} was asked for"),
+        }
+    });
+    let store = store(&server);
+    let policy = |until_s| Retention { mode: RetentionMode::Policy, until_s };
+    assert_eq!(store.retention(&key(), None).expect("is told"), Some(policy(UNTIL_S)));
+    store.extend_retention(&key(), None, &policy(UNTIL_S + 1)).expect("longer");
+    assert!(store.legal_hold(&key(), None).expect("is told"));
+    store.set_legal_hold(&key(), None, true).expect("is laid");
+    store.set_legal_hold(&key(), None, false).expect("there is none of ours");
+    let requests = server.requests();
+    let posts: Vec<_> = requests.iter().filter(|request| request.method == "POST").collect();
+    let targets: Vec<_> = posts.iter().map(|request| request.target.as_str()).collect();
+    assert_eq!(targets, ["/bucket/x/packs/1?extendRetention", "/bucket/x/packs/1?legalHold&add=coffer"]);
+    assert_eq!(posts[0].header("new-retention-expiration-date"), Some("2030-03-17T17:46:41Z"));
+    requests.iter().for_each(check_signed);
+}
+
+#[test]
+fn archived_objects_are_known_and_asked_for() {
+    let check = |headers: &[(&str, &str)], class: &str, access: Access| {
+        let server = Scripted::always(reply("200 OK", headers, b""));
+        let state = store(&server).storage_class(&key(), None).expect("is told");
+        assert_eq!((state.class.as_str(), state.access), (class, access));
+    };
+    let class = |class| ("x-amz-storage-class", class);
+    check(&[], "STANDARD", Access::Now);
+    check(&[class("GLACIER_IR")], "GLACIER_IR", Access::Now);
+    check(&[class("GLACIER")], "GLACIER", Access::Archived);
+    check(&[class("ACCELERATED")], "ACCELERATED", Access::Archived);
+    check(&[class("GLACIER"), ("x-amz-restore", "ongoing-request=\"true\"")], "GLACIER", Access::Restoring);
+    let restored = "ongoing-request=\"false\", expiry-date=\"Sun, 17 Mar 2030 17:46:40 GMT\"";
+    check(&[class("GLACIER"), ("x-amz-restore", restored)], "GLACIER", Access::Restored(Some(UNTIL_S)));
+
+    let server = Scripted::always(reply("202 Accepted", &[], b""));
+    store(&server).request_restore(&key(), None, 3, RestoreTier::Expedited).expect("is asked for");
+    let request = server.requests().pop().expect("a request");
+    assert!(request.method == "POST" && request.target.contains("?restore"), "{}", request.target);
+    let body = String::from_utf8(request.body).expect("XML");
+    assert!(body.contains("<Days>3</Days>") && body.contains("<Tier>Accelerated</Tier>"), "{body}");
+    let server = Scripted::always(xml_error("409 Conflict", "RestoreAlreadyInProgress", "wait"));
+    store(&server).request_restore(&key(), None, 3, RestoreTier::Bulk).expect("is on its way");
+}

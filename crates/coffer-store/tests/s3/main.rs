@@ -1,0 +1,9 @@
+//! The store on S3, against a server over real HTTP with real signatures, and against one that answers what it is told.
+
+mod cloud;
+mod errors;
+mod objects;
+mod scripted;
+mod server;
+mod tls;
+mod transfers;
