@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Installs what some tests need beyond Rust: the libraries of the second reader (into .venv), cargo-fuzz and cargo-deny, and, where
-# there is apt-get and this is root, the programs that archives, attributes, terminals and the guard are tested with.
+# Installs what some tests need beyond Rust: the libraries of the second reader and the clients of object storage that
+# IBM and AWS publish (into .venv), cargo-fuzz and cargo-deny, and, where there is apt-get and this is root, the programs that
+# archives, attributes, terminals and the guard are tested with.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 if [ ! -x .venv/bin/python ]; then
   python3 -m venv .venv
 fi
-.venv/bin/python -m pip install --quiet --requirement tests/reader/requirements.txt
+.venv/bin/python -m pip install --quiet --requirement tests/reader/requirements.txt --requirement tests/foreign/requirements.txt
 command -v cargo-fuzz >/dev/null || cargo install --locked --quiet cargo-fuzz
 command -v cargo-deny >/dev/null || cargo install --locked --quiet cargo-deny
 

@@ -1,0 +1,42 @@
+//! A simulated IBM Cloud region on loopback, for tests and for trying things out.
+//!
+//! It has IAM (tokens, service ids, policies) and Cloud Object Storage (S3 with IBM's additions). State is kept in a directory and
+//! survives the end of the process at any moment. Services share one clock that tests move, and switches that make them fail or
+//! behave as other stores do. Nothing here is shared with the clients in this workspace, so that each catches the other's mistakes.
+//!
+//! It is no store for real data: it listens on loopback only, its admin endpoint asks nobody who they are, objects are not
+//! encrypted on its disk, and nothing is forced to the disk.
+//!
+//! | module | what it does |
+//! | --- | --- |
+//! | `sandbox` | starts a region and is the handle that tests hold |
+//! | `region`, `records`, `clock`, `switches` | what all services share |
+//! | `listener`, `tls` | ports and certificates |
+//! | `iam` | tokens, identities, policies |
+//! | `cos` | object storage |
+//! | `admin` | the Rust API over HTTP |
+
+#![forbid(unsafe_code)]
+
+mod admin;
+mod clock;
+mod cos;
+mod error;
+mod iam;
+mod listener;
+mod random;
+mod records;
+mod region;
+mod sandbox;
+mod switches;
+mod tls;
+
+pub use error::SandboxError;
+pub use iam::{HmacKeys, Policy, Role};
+pub use sandbox::{NewBucket, Sandbox, SandboxOptions};
+pub use switches::{ConditionMode, Switches, TokenRefusal, WrongLocation};
+
+/// A refusal of a service, for callers of the Rust API.
+pub(crate) fn refused(error: s3s::S3Error) -> SandboxError {
+    SandboxError::Refused { what: cos::what(&error) }
+}
