@@ -1,7 +1,9 @@
 //! What this machine remembers of vaults: the last head, which vault is where, and stat fingerprints of the last backup.
 //!
+//! Of a vault that is far away it also keeps the state of the log, and parts of objects as they are in the store.
+//!
 //! The directory can be deleted at any time: nothing but speed, and the memory that detects a rollback, is lost. It holds no
-//! content and no key. Files are replaced whole through a rename.
+//! key, and no content but sealed. Files are replaced whole through a rename.
 
 use std::fs;
 use std::io::{self, Write};
@@ -13,11 +15,17 @@ use coffer_format::id::{Head, SnapshotId, VaultId, hex};
 
 use crate::error::EngineError;
 
+mod kept;
+
+pub(crate) use kept::KeptState;
+
 /// The local memory of vaults.
 #[derive(Debug)]
 pub struct Cache {
     root: PathBuf,
     unique: AtomicU64,
+    /// Bytes of objects that were kept since it was last looked whether they are too many; `u64::MAX` before the first look.
+    kept_bytes: AtomicU64,
 }
 
 const FINGERPRINT_MAGIC: &[u8; 8] = b"coffstt1";
@@ -26,7 +34,7 @@ impl Cache {
     /// The memory in `root`, which is made when something is first remembered.
     #[must_use]
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), unique: AtomicU64::new(0) }
+        Self { root: root.into(), unique: AtomicU64::new(0), kept_bytes: AtomicU64::new(u64::MAX) }
     }
 
     /// The directory.
@@ -73,14 +81,27 @@ impl Cache {
         text.lines().nth(1).and_then(|line| line.strip_prefix("epoch ")?.parse().ok()).unwrap_or_default()
     }
 
-    pub(crate) fn set_head(&self, vault: &VaultId, head: &Head, epoch: u32) -> Result<(), EngineError> {
-        // Another process of this machine may have seen more.
+    /// The term that the log was in at that head; 0 if that is not known.
+    pub(crate) fn term(&self, vault: &VaultId) -> u64 {
+        let text = self.read_text(&self.vault_path(vault, "head")).ok().flatten().unwrap_or_default();
+        text.lines().nth(2).and_then(|line| line.strip_prefix("term ")?.parse().ok()).unwrap_or_default()
+    }
+
+    pub(crate) fn set_head(
+        &self,
+        vault: &VaultId,
+        head: &Head,
+        epoch: u32,
+        term: u64,
+    ) -> Result<(), EngineError> {
+        // Another process of this machine may have seen more. In a new term the log goes on from an earlier record.
         if let Ok(Some(known)) = self.head(vault)
-            && known.number >= head.number
+            && (self.term(vault), known.number) >= (term, head.number)
         {
             return Ok(());
         }
-        self.replace(&self.vault_path(vault, "head"), format!("{head}\nepoch {epoch}\n").as_bytes())
+        let text = format!("{head}\nepoch {epoch}\nterm {term}\n");
+        self.replace(&self.vault_path(vault, "head"), text.as_bytes())
     }
 
     /// Fingerprints of the entries of a snapshot in their order, if they are remembered.
@@ -125,7 +146,7 @@ impl Cache {
         name: &str,
         write: &mut dyn FnMut(&mut dyn Write) -> io::Result<()>,
     ) -> Result<(), EngineError> {
-        self.replace_with(&self.vault_path(vault, name), write)
+        self.replace_with(&self.vault_path(vault, name), true, write)
     }
 
     fn location_path(&self, url: &str) -> PathBuf {
@@ -149,12 +170,13 @@ impl Cache {
     }
 
     fn replace(&self, path: &Path, bytes: &[u8]) -> Result<(), EngineError> {
-        self.replace_with(path, &mut |out| out.write_all(bytes))
+        self.replace_with(path, true, &mut |out| out.write_all(bytes))
     }
 
     fn replace_with(
         &self,
         path: &Path,
+        is_lasting: bool,
         write_to: &mut dyn FnMut(&mut dyn Write) -> io::Result<()>,
     ) -> Result<(), EngineError> {
         let folder = path.parent().unwrap_or(&self.root);
@@ -163,7 +185,9 @@ impl Cache {
             self.create_temp(folder).map_err(|source| fail("create a file in", folder, source))?;
         let mut write = || {
             write_to(&mut file)?;
-            file.sync_data()?;
+            if is_lasting {
+                file.sync_data()?;
+            }
             fs::rename(&temp, path)
         };
         write().map_err(|source| {

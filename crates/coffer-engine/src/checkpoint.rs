@@ -27,10 +27,13 @@ use coffer_pipeline::pack_reader::{FrameReader, chunk_id};
 use coffer_pipeline::pack_writer::{PackSealer, PackWriter};
 use coffer_pipeline::record::{open_body, signature_is_good};
 use coffer_pipeline::segment::SegmentWriter;
-use coffer_store::ListItem;
+use coffer_store::{ListItem, ObjectStore};
 
 use crate::access::{Access, key_of, put_new};
+use crate::cache::KeptState;
 use crate::error::EngineError;
+use crate::log::Ahead;
+use crate::parallel;
 use crate::read::ChunkReader;
 use crate::tree_reader::ContentReader;
 use crate::vault::Vault;
@@ -56,31 +59,9 @@ pub(crate) struct EarlyKey {
 }
 
 impl EarlyKey {
-    /// Opens one of the slots in the store, whether or not it is current. No service is asked: only the log says which of its slots to believe.
-    fn open(access: &Access<'_>, vault: VaultId, root: &dyn RootKey) -> Option<Self> {
-        let mut ids = Vec::new();
-        let listed = access.store.list(SLOTS_PREFIX, None, &mut |item: ListItem| {
-            if let Some(ObjectName::Slot(id)) = ObjectName::parse(&item.name) {
-                ids.push(id);
-            }
-            if ids.len() > SLOT_TRY_COUNT_MAX { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        });
-        if listed.is_err() || ids.len() > SLOT_TRY_COUNT_MAX {
-            return None;
-        }
-        let mut slots = Vec::new();
-        let mut bytes = Vec::new();
-        for id in ids {
-            let read = access.store.read(&key_of(ObjectName::Slot(id)).ok()?, SLOT_LEN_MAX, &mut bytes);
-            if read.is_ok()
-                && Slot::id(&bytes) == id
-                && let Ok(slot) = Slot::decode(&bytes)
-                && is_cheap(&slot.kind)
-            {
-                slots.push((id, slot));
-            }
-        }
-        let (id, slot, secret) = try_slots(&slots, vault, root).ok()?;
+    /// Opens one of these slots.
+    fn open(slots: &[(SlotId, Slot)], vault: VaultId, root: &dyn RootKey) -> Option<Self> {
+        let (id, slot, secret) = try_slots(slots, vault, root).ok()?;
         let is_vault_key = slot.purpose == SlotPurpose::VaultKey;
         is_vault_key.then(|| Self { slot: id, epoch: slot.epoch, key: VaultKey::from_secret(secret) })
     }
@@ -88,6 +69,43 @@ impl EarlyKey {
     fn copy(&self) -> VaultKey {
         VaultKey::from_secret(Secret::new(*self.key.expose()))
     }
+
+    /// Whoever knows of a newer epoch does not believe the key of an older one, which may have leaked.
+    fn is_too_old(&self, access: &Access<'_>, vault: VaultId) -> bool {
+        access.cache.is_some_and(|cache| cache.epoch(&vault) > self.epoch)
+    }
+}
+
+/// The slots in the store that may be tried, whether or not they are current. No service is asked: only the log says which of its slots
+/// to believe.
+fn cheap_slots(store: &dyn ObjectStore) -> Vec<(SlotId, Slot)> {
+    let mut ids = Vec::new();
+    let listed = store.list(SLOTS_PREFIX, None, &mut |item: ListItem| {
+        if let Some(ObjectName::Slot(id)) = ObjectName::parse(&item.name) {
+            ids.push(id);
+        }
+        if ids.len() > SLOT_TRY_COUNT_MAX { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    if listed.is_err() || ids.len() > SLOT_TRY_COUNT_MAX {
+        return Vec::new();
+    }
+    read_slots(store, ids).into_iter().filter(|(_, slot)| is_cheap(&slot.kind)).collect()
+}
+
+/// Those of these slots that are there and intact.
+pub(crate) fn read_slots(store: &dyn ObjectStore, ids: Vec<SlotId>) -> Vec<(SlotId, Slot)> {
+    let read = parallel::map(parallel::in_flight(store), ids, |id| {
+        let mut bytes = Vec::new();
+        let key = key_of(ObjectName::Slot(id)).ok()?;
+        store.read(&key, SLOT_LEN_MAX, &mut bytes).ok()?;
+        // Where something was laid over it, a store that keeps versions still has it.
+        if Slot::id(&bytes) != id && store.distrust(&key) {
+            store.read(&key, SLOT_LEN_MAX, &mut bytes).ok()?;
+        }
+        let slot = Slot::decode(&bytes).ok().filter(|_| Slot::id(&bytes) == id);
+        slot.map(|slot| (id, slot))
+    });
+    read.into_iter().flatten().collect()
 }
 
 /// Whether a slot that the log has not confirmed is worth trying: anybody who can write to the store may have put it there.
@@ -99,31 +117,53 @@ const fn is_cheap(kind: &SlotKind) -> bool {
     }
 }
 
+/// The state that this machine kept, if the key behind the slot that opened the vault then vouches for it. A service is asked for that key:
+/// the slot has the name that the log confirmed.
+pub(crate) fn kept_state(
+    access: &Access<'_>,
+    vault: VaultId,
+    root: &dyn RootKey,
+    kept: &KeptState,
+    early: &mut Option<EarlyKey>,
+) -> Option<LogState> {
+    let opened = EarlyKey::open(&read_slots(access.store, vec![kept.slot]), vault, root)?;
+    let opened = early.insert(opened);
+    if opened.is_too_old(access, vault) {
+        return None;
+    }
+    kept.open(vault, &opened.key.signing())
+}
+
 /// The state that the newest usable checkpoint among the records listed gives; `early` keeps the key that was unwrapped to judge it. `None` where replaying the whole log is
 /// the better way, or the only one.
 pub(crate) fn short_cut(
     access: &Access<'_>,
     vault: VaultId,
     root: &dyn RootKey,
-    listed: &[u64],
+    (listed, ahead): (&[u64], &mut Ahead<'_>),
     early: &mut Option<EarlyKey>,
 ) -> Option<LogState> {
+    let store = access.store;
+    let candidates = || {
+        let newest = listed.iter().copied().rev().take(SEARCH_COUNT_MAX);
+        newest.take_while(|number| *number >= SPARED_COUNT_MIN)
+    };
     let mut bytes = Vec::new();
-    for number in
-        listed.iter().copied().rev().take(SEARCH_COUNT_MAX).take_while(|number| *number >= SPARED_COUNT_MIN)
-    {
-        let read = access.store.read(&key_of(ObjectName::Record(number)).ok()?, RECORD_LEN_MAX, &mut bytes);
-        let record = read.ok().and_then(|()| Record::decode(&bytes).ok());
-        let Some(record) = record.filter(|record| record.public.kind == RecordKind::Checkpoint.number())
-        else {
-            continue;
-        };
+    let mut slots = None;
+    if parallel::is_far(store) && early.is_none() && candidates().next().is_some() {
+        // What is looked at here is kept for the search below.
+        let search = || candidates().any(|number| checkpoint_in(number, ahead, &mut bytes).is_some());
+        let (read, _) = parallel::both(store, || cheap_slots(store), search);
+        slots = Some(read);
+    }
+    for number in candidates() {
+        let Some(record) = checkpoint_in(number, ahead, &mut bytes) else { continue };
         if early.is_none() {
-            *early = Some(EarlyKey::open(access, vault, root)?);
+            let slots = slots.take().unwrap_or_else(|| cheap_slots(store));
+            *early = Some(EarlyKey::open(&slots, vault, root)?);
         }
         let opened = early.as_ref()?;
-        // Whoever knows of a newer epoch does not believe the key of an older one, which may have leaked.
-        if access.cache.is_some_and(|cache| cache.epoch(&vault) > opened.epoch) {
+        if opened.is_too_old(access, vault) {
             return None;
         }
         let keyring = Arc::new(Keyring::of_newest(opened.epoch, opened.copy()));
@@ -132,6 +172,15 @@ pub(crate) fn short_cut(
         }
     }
     None
+}
+
+/// The record with this number, if it is a checkpoint.
+fn checkpoint_in<'b>(number: u64, ahead: &mut Ahead<'_>, bytes: &'b mut Vec<u8>) -> Option<Record<'b>> {
+    if !ahead.look(number, bytes) {
+        return None;
+    }
+    let record = Record::decode(bytes).ok();
+    record.filter(|record| record.public.kind == RecordKind::Checkpoint.number())
 }
 
 /// The state after record `number` − 1, from the checkpoint in record `number`, if everything about it is as it must be.

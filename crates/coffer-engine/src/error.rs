@@ -94,6 +94,39 @@ pub enum EngineError {
         /// Why.
         reason: String,
     },
+    /// Nothing may be committed through these stores.
+    #[error("nothing can be committed")]
+    Refused(#[source] crate::replicas::Refusal),
+    /// Two stores are one, or copies of each other.
+    #[error("{first} and {second} are the same store, or copies of one")]
+    SameStore {
+        /// One.
+        first: String,
+        /// The other.
+        second: String,
+    },
+    /// A store that is needed does not answer.
+    #[error("{store} is not reached: {reason}")]
+    Unreachable {
+        /// The store.
+        store: String,
+        /// Why.
+        reason: String,
+    },
+    /// A store could not be brought up to the head of the log.
+    #[error("{store} could not be caught up: {reason}")]
+    CannotCopy {
+        /// The store.
+        store: String,
+        /// Why.
+        reason: String,
+    },
+    /// A store is not promoted while the home of the log answers.
+    #[error("the home of the log, {home}, answers")]
+    HomeAnswers {
+        /// The home.
+        home: String,
+    },
     /// Text that cannot name a snapshot.
     #[error("{text:?} names no snapshot: it is \"latest\", \"latest~N\" or the beginning of an id")]
     BadSelector {
@@ -187,12 +220,7 @@ impl EngineError {
     /// What an error met on reading an object says of it: that it is damaged, unless the store could not be asked.
     pub(crate) fn of_object(object: impl ToString, error: Self) -> Self {
         match error {
-            Self::Store(
-                error @ (StoreError::Denied { .. }
-                | StoreError::Unavailable { .. }
-                | StoreError::NoSpace { .. }
-                | StoreError::Io { .. }),
-            ) => Self::Store(error),
+            Self::Store(error) if error.is_of_store() => Self::Store(error),
             error => Self::damaged(object, error),
         }
     }
@@ -203,6 +231,17 @@ impl EngineError {
             Self::Damaged { .. } | Self::Format(_) | Self::Pipeline(_) => true,
             Self::ChunkLost { source, .. } => source.as_ref().is_none_or(|source| !source.is_unasked()),
             _ => false,
+        }
+    }
+
+    /// Whether it says that an object is absent or damaged wherever it was looked for.
+    pub(crate) fn is_gone(&self) -> bool {
+        match self {
+            Self::Store(error) => matches!(
+                error,
+                StoreError::NotFound { .. } | StoreError::NotAnObject { .. } | StoreError::TooLong { .. } | StoreError::Truncated { .. }
+            ),
+            error => error.is_damage(),
         }
     }
 

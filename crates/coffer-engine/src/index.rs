@@ -1,7 +1,7 @@
 //! Where chunks are: lookups in the live index segments of one dedup domain.
 //!
 //! Segments are never loaded whole. Their pack tables are (44 bytes for every pack); of their chunk and frame tables only pages that a
-//! lookup needs, kept in a cache of bounded size. Which segments to ask at all, and that a chunk is in none, a table in the local
+//! lookup needs, kept in a cache of bounded size. Of a store that is far away more is read with each request, and small segments whole. Which segments to ask at all, and that a chunk is in none, a table in the local
 //! cache says.
 
 use std::collections::{HashMap, HashSet};
@@ -10,20 +10,29 @@ use std::sync::Arc;
 
 use coffer_crypto::DomainKeys;
 use coffer_format::id::{ChunkId, DomainId, PackId, SegmentId, VaultId, hex};
-use coffer_format::index::{ChunkRow, PackRow, SEGMENT_HEAD_LEN, SegmentHead, read_frame_row};
+use coffer_format::index::{ChunkRow, PackRow, SEGMENT_HEAD_LEN, SegmentHead, Table, read_frame_row};
 use coffer_format::limits::{INDEX_LEN_MAX, PAGE_LEN};
 use coffer_format::object::{ObjectName, PACKS_PREFIX};
 use coffer_format::pack::{Directory, FramePlace};
 use coffer_pipeline::segment::{PageAnswer, SegmentReader, SegmentTable, find_in_page};
 use coffer_store::{ListItem, ObjectStore};
 
-use crate::access::key_of;
 use crate::cache::Cache;
 use crate::error::EngineError;
 use crate::lookup::{Lookup, fingerprint};
+use crate::parallel;
+use crate::parts::Parts;
 
 /// Pages of chunk and frame tables kept opened: 16 MiB.
 const PAGE_CACHE_COUNT_MAX: usize = 1024;
+/// What is read of a segment at first: all of a small one.
+const FIRST_LEN: u64 = 8 << 10;
+/// As [`FIRST_LEN`], where a request costs more than these bytes.
+const FIRST_LEN_FAR: u64 = 256 << 10;
+/// Beginnings of segments kept in memory, together, and the whole tables of segments that many questions are put to.
+const BEGINNINGS_LEN_MAX: usize = 64 << 20;
+/// Tables are read in pieces of this length.
+const TABLE_PIECE_LEN: u64 = 1 << 20;
 /// So many questions are put to all segments before a table is made that says which to ask.
 const LOOKUPS_BEFORE_TABLE: u32 = 64;
 /// With fewer segments a reader does without the table.
@@ -53,15 +62,19 @@ struct Segment {
     packs: Vec<PackRow>,
     /// Number of frames in the packs before each pack.
     frame_starts: Vec<u32>,
+    /// The beginning of the object, sealed pages among it, as far as it was read and is worth its memory.
+    beginning: Vec<u8>,
 }
 
 /// Lookups in the index segments of one dedup domain.
 #[derive(Debug)]
 pub(crate) struct Index<'a> {
-    store: &'a dyn ObjectStore,
+    parts: Parts<'a>,
     vault: VaultId,
     domain: DomainKeys,
     segments: Vec<Segment>,
+    /// Length of all beginnings that are kept.
+    beginnings_len: usize,
     /// Segments that could not be read, and why.
     unreadable: Vec<(SegmentId, EngineError)>,
     pages: HashMap<(usize, SegmentTable, u64), Arc<Vec<u8>>>,
@@ -88,10 +101,11 @@ impl<'a> Index<'a> {
     ) -> Self {
         let (pages, recovered) = (HashMap::new(), HashMap::new());
         let mut index = Self {
-            store,
+            parts: Parts::new(store, vault, cache),
             vault,
             domain: keys,
             segments: Vec::new(),
+            beginnings_len: 0,
             unreadable: Vec::new(),
             pages,
             lookup: None,
@@ -101,9 +115,15 @@ impl<'a> Index<'a> {
             present: None,
             recovered,
         };
-        for (id, len) in segments {
-            if let Err(error) = index.add_segment(id, len) {
-                index.unreadable.push((id, error));
+        let read = parallel::map(parallel::in_flight(store), segments, |(id, len)| {
+            (id, index.read_segment(id, len))
+        });
+        for (id, segment) in read {
+            match segment {
+                Ok(segment) => index.push(segment),
+                Err(error) => {
+                    index.unreadable.push((id, EngineError::of_object(ObjectName::Segment(id), error)))
+                }
             }
         }
         index
@@ -123,7 +143,7 @@ impl<'a> Index<'a> {
             // Those of a backup's own progress record came after the store was listed.
             present.extend(segment.packs.iter().map(|pack| (pack.id, pack.len)));
         }
-        self.segments.push(segment);
+        self.push(segment);
         let position = self.segments.len() - 1;
         if let Some(mut lookup) = self.lookup.take() {
             let place = lookup.begin_segment(id);
@@ -137,27 +157,67 @@ impl<'a> Index<'a> {
         Ok(())
     }
 
+    fn push(&mut self, mut segment: Segment) {
+        if self.beginnings_len + segment.beginning.len() > BEGINNINGS_LEN_MAX {
+            segment.beginning = Vec::new();
+        }
+        self.beginnings_len += segment.beginning.len();
+        self.segments.push(segment);
+    }
+
     fn read_segment(&self, id: SegmentId, len: u64) -> Result<Segment, EngineError> {
-        let key = key_of(ObjectName::Segment(id))?;
-        let stat = self.store.stat(&key)?;
-        if stat.len != len || len > INDEX_LEN_MAX {
+        match self.read_segment_of(self.parts, id, len) {
+            // What is kept of it may be older than its repair.
+            Err(_) if self.parts.has_memory() => self.read_segment_of(self.parts.without_memory(), id, len),
+            read => read,
+        }
+    }
+
+    /// Opens a segment in one request if it is small, else in two.
+    fn read_segment_of(&self, parts: Parts<'_>, id: SegmentId, len: u64) -> Result<Segment, EngineError> {
+        if len > INDEX_LEN_MAX {
             return Err(EngineError::invalid(format!(
-                "its length is {} bytes, the log says {len}",
-                stat.len
+                "the log says it has {len} bytes, which is over the limit"
             )));
         }
-        let mut head_bytes = vec![0; usize::try_from(SEGMENT_HEAD_LEN).unwrap_or_default()];
-        self.store.read_range(&key, 0, &mut head_bytes)?;
-        let head = SegmentHead::decode(&head_bytes, len)?;
-        let mut table = vec![0; usize::try_from(head.pack_table_len()).unwrap_or_default()];
-        self.store.read_range(&key, SEGMENT_HEAD_LEN, &mut table)?;
-        let packs = head.decode_packs(&table)?;
-        let reader = SegmentReader::open(self.vault, &self.domain, head)?;
-        // The frame table begins with a number for each pack.
-        let mut starts = Vec::new();
-        for page in 0..(packs.len() as u64 * 4).div_ceil(PAGE_LEN) {
-            starts.extend_from_slice(&self.read_page(id, &reader, SegmentTable::Frames, page)?);
-        }
+        let name = ObjectName::Segment(id);
+        let first_len = if parallel::is_far(parts.store()) { FIRST_LEN_FAR } else { FIRST_LEN };
+        let open_head = |bytes: &[u8]| -> Result<_, EngineError> {
+            let head = bytes.get(..usize::try_from(SEGMENT_HEAD_LEN).unwrap_or_default());
+            let head = SegmentHead::decode(head.unwrap_or_default(), len)?;
+            let reader = SegmentReader::open(self.vault, &self.domain, head)?;
+            let table = reader.head().frame_table();
+            // The frame table begins with a number for each pack.
+            let start_pages = (u64::from(reader.head().pack_count) * 4).div_ceil(PAGE_LEN);
+            let end = start_pages.checked_sub(1).map(|last| table.page(last));
+            Ok((reader, start_pages, end.map_or(table.offset, |(offset, len)| offset + len)))
+        };
+        let first_len = first_len.min(len);
+        let ((reader, start_pages, end), mut beginning) =
+            parts.range(name, (0, first_len), &mut |bytes| Ok((open_head(bytes)?, bytes.to_vec())))?;
+        let open_rest = |bytes: &[u8]| -> Result<_, EngineError> {
+            let table = bytes.get(usize::try_from(SEGMENT_HEAD_LEN).unwrap_or_default()..);
+            let table_len = usize::try_from(reader.head().pack_table_len()).unwrap_or(usize::MAX);
+            let packs = reader
+                .head()
+                .decode_packs(table.and_then(|table| table.get(..table_len)).unwrap_or_default())?;
+            let mut starts = Vec::new();
+            for page in 0..start_pages {
+                starts.extend_from_slice(&open_page(&reader, SegmentTable::Frames, page, bytes)?);
+            }
+            Ok((packs, starts))
+        };
+        let (packs, starts) = if end > first_len {
+            let known_len = beginning.len();
+            let opened = parts.range(name, (first_len, end - first_len), &mut |bytes| {
+                beginning.truncate(known_len);
+                beginning.extend_from_slice(bytes);
+                open_rest(&beginning)
+            });
+            opened?
+        } else {
+            open_rest(&beginning)?
+        };
         let starts = starts.get(..packs.len() * 4).unwrap_or_default();
         let frame_starts: Vec<u32> =
             starts.as_chunks::<4>().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect();
@@ -168,26 +228,52 @@ impl<'a> Index<'a> {
         {
             return Err(EngineError::invalid("its frame table does not fit its packs"));
         }
-        Ok(Segment { id, reader, packs, frame_starts })
+        Ok(Segment { id, reader, packs, frame_starts, beginning })
     }
 
-    fn read_page(
-        &self,
-        id: SegmentId,
-        reader: &SegmentReader,
-        table: SegmentTable,
-        page: u64,
-    ) -> Result<Vec<u8>, EngineError> {
-        let place = match table {
-            SegmentTable::Frames => reader.head().frame_table(),
-            SegmentTable::Chunks => reader.head().chunk_table(),
-        };
-        let (offset, len) = place.page(page);
-        let mut sealed = vec![0; usize::try_from(len).unwrap_or_default()];
-        self.store.read_range(&key_of(ObjectName::Segment(id))?, offset, &mut sealed)?;
-        let mut plain = Vec::new();
-        reader.page(table, page, &sealed, &mut plain)?;
-        Ok(plain)
+    fn read_page(&self, segment: &Segment, table: SegmentTable, page: u64) -> Result<Vec<u8>, EngineError> {
+        let (offset, len) = table_of(segment.reader.head(), table).page(page);
+        if offset + len <= segment.beginning.len() as u64
+            && let Ok(plain) = open_page(&segment.reader, table, page, &segment.beginning)
+        {
+            return Ok(plain);
+        }
+        self.parts.range(ObjectName::Segment(segment.id), (offset, len), &mut |sealed| {
+            let mut plain = Vec::new();
+            segment.reader.page(table, page, sealed, &mut plain)?;
+            Ok(plain)
+        })
+    }
+
+    /// Reads the tables of all segments of a store that is far away, as far as there is memory for them. What cannot be read is left to who
+    /// needs it.
+    fn read_tables(&mut self) {
+        let mut budget = BEGINNINGS_LEN_MAX.saturating_sub(self.beginnings_len) as u64;
+        let mut pieces = Vec::new();
+        for (position, segment) in self.segments.iter().enumerate() {
+            let (from, end) = (segment.beginning.len() as u64, segment.reader.head().object_len());
+            // The beginning of one that has none was given up for want of memory.
+            if from == 0 || end - from > budget {
+                continue;
+            }
+            budget -= end - from;
+            let offsets = (from..end).step_by(usize::try_from(TABLE_PIECE_LEN).unwrap_or(usize::MAX));
+            pieces.extend(offsets.map(|offset| (position, offset, (end - offset).min(TABLE_PIECE_LEN))));
+        }
+        let read =
+            parallel::map(parallel::in_flight(self.parts.store()), pieces, |(position, offset, len)| {
+                let name = ObjectName::Segment(self.segments[position].id);
+                // A page in it that cannot be opened is asked for again by itself.
+                let bytes = self.parts.range(name, (offset, len), &mut |bytes| Ok(bytes.to_vec())).ok()?;
+                Some((position, offset, bytes))
+            });
+        for (position, offset, bytes) in read.into_iter().flatten() {
+            let beginning = &mut self.segments[position].beginning;
+            if beginning.len() as u64 == offset {
+                beginning.extend_from_slice(&bytes);
+                self.beginnings_len += bytes.len();
+            }
+        }
     }
 
     fn page(&mut self, segment: usize, table: SegmentTable, page: u64) -> Result<Arc<Vec<u8>>, EngineError> {
@@ -195,7 +281,7 @@ impl<'a> Index<'a> {
             return Ok(Arc::clone(plain));
         }
         let found = &self.segments[segment];
-        let plain = Arc::new(self.read_page(found.id, &found.reader, table, page)?);
+        let plain = Arc::new(self.read_page(found, table, page)?);
         if self.pages.len() >= PAGE_CACHE_COUNT_MAX {
             self.pages.clear();
         }
@@ -271,7 +357,7 @@ impl<'a> Index<'a> {
         let found = &self.segments[segment];
         let mut fingerprints = Vec::new();
         for page in 0..found.reader.head().chunk_table().page_count() {
-            let plain = self.read_page(found.id, &found.reader, SegmentTable::Chunks, page);
+            let plain = self.read_page(found, SegmentTable::Chunks, page);
             let plain = plain.map_err(|error| unusable(found.id, error))?;
             fingerprints.clear();
             fingerprints.extend(plain.as_chunks::<32>().0.iter().map(|row| fingerprint(row)));
@@ -283,6 +369,9 @@ impl<'a> Index<'a> {
     /// The segments that may list a chunk.
     fn candidates(&mut self, id: &ChunkId) -> Vec<usize> {
         self.lookup_count = self.lookup_count.saturating_add(1);
+        if self.lookup_count == LOOKUPS_BEFORE_TABLE && parallel::is_far(self.parts.store()) {
+            self.read_tables();
+        }
         if self.lookup.is_none()
             && self.lookup_count == LOOKUPS_BEFORE_TABLE
             && self.segments.len() >= SEGMENTS_BEFORE_TABLE
@@ -308,7 +397,7 @@ impl<'a> Index<'a> {
     /// Lists the packs of the store: a chunk whose packs are all lost, or of another length than the index says, is contained no more.
     pub(crate) fn check_packs(&mut self) -> Result<(), EngineError> {
         let mut present = HashMap::new();
-        self.store.list(PACKS_PREFIX, None, &mut |item: ListItem| {
+        self.parts.store().list(PACKS_PREFIX, None, &mut |item: ListItem| {
             if let Some(ObjectName::Pack(id)) = ObjectName::parse(&item.name) {
                 present.insert(id, item.len);
             }
@@ -413,6 +502,29 @@ impl<'a> Index<'a> {
     ) -> impl Iterator<Item = (SegmentId, u64)> {
         state.segments.iter().filter(move |(_, live)| live.domain == domain).map(|(id, live)| (*id, live.len))
     }
+}
+
+fn table_of(head: &SegmentHead, table: SegmentTable) -> Table {
+    match table {
+        SegmentTable::Frames => head.frame_table(),
+        SegmentTable::Chunks => head.chunk_table(),
+    }
+}
+
+/// Opens a page that is within the `beginning` of its object.
+fn open_page(
+    reader: &SegmentReader,
+    table: SegmentTable,
+    page: u64,
+    beginning: &[u8],
+) -> Result<Vec<u8>, EngineError> {
+    let (offset, len) = table_of(reader.head(), table).page(page);
+    let range = usize::try_from(offset).ok().zip(usize::try_from(offset + len).ok());
+    let sealed = range.and_then(|(from, to)| beginning.get(from..to));
+    let sealed = sealed.ok_or_else(|| EngineError::invalid("its tables are longer than it is"))?;
+    let mut plain = Vec::new();
+    reader.page(table, page, sealed, &mut plain)?;
+    Ok(plain)
 }
 
 /// A segment whose pages cannot be read: a backup goes on without it. A store that fails is another matter.

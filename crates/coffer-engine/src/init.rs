@@ -220,7 +220,7 @@ fn finish(
     let head = Head { number: 0, chain: chain_value(&bytes) };
     if let Some(cache) = access.cache {
         // The vault is made; that this machine cannot remember it is said by the next command.
-        drop(cache.set_location(&access.store.url(), &vault).and_then(|()| cache.set_head(&vault, &head, 0)));
+        drop(cache.set_location(&access.store.url(), &vault).and_then(|()| cache.set_head(&vault, &head, 0, 0)));
     }
     Ok(Created { vault, head, slots, resumed })
 }

@@ -15,20 +15,28 @@ mod backup;
 mod cache;
 mod checkpoint;
 mod clock;
+mod cold;
 mod content;
 mod diff;
 mod dump;
 mod error;
+mod estimate;
 mod find;
 mod index;
 mod init;
 mod keys;
 mod listing;
+mod locks;
 mod log;
 mod lookup;
+mod needs;
+mod parallel;
+mod parts;
 mod read;
+mod replicas;
 mod restore;
 mod select;
+mod settings;
 mod stats;
 mod tree_reader;
 mod vault;
@@ -40,18 +48,28 @@ pub use backup::{
 pub use cache::Cache;
 pub use checkpoint::CHECKPOINT_INTERVAL;
 pub use clock::Clock;
+pub use cold::ColdState;
 pub use diff::{
     Change, DiffCounts, DiffItem, DiffOptions, DiffReport, DiffVisit, Difference, DirectoryOptions, diff,
     diff_directory,
 };
 pub use dump::{DumpReport, cat, dump, entry_at};
 pub use error::EngineError;
+pub use estimate::{Estimate, estimate_backup, estimate_restore};
 pub use find::{FindOptions, Finder};
 pub use init::{Created, InitOptions, init};
 pub use keys::SlotStatus;
 pub use listing::{ListedEntry, list};
+pub use locks::{Expiry, ExtendReport, LockReport, Needed, extend_locks, hold_objects, look_at_locks, record_locks};
 pub use log::Log;
+pub use needs::{Needs, PackNeed};
+pub use replicas::{
+    Ack, CopyReport, FailedOver, HealOutcome, Healed, HomeId, Lag, Loss, LostSnapshot, PromoteOptions, Promotion,
+    Receipt, ReconcileReport, Refusal, Rejoined, ReplicaOptions, Replicas, ReplicateReport, Standing, StoreStatus,
+    UnreachableStore,
+};
 pub use restore::{Overwrite, RestoreAction, RestoreObserver, RestoreOptions, RestoreReport, restore};
+pub use settings::{LOCK_DAYS, LOCK_DAYS_MAX, LOCK_MODE, LockPolicy, Settings, lock_mode_name};
 pub use select::{Selection, Selector, SnapshotFilter, choose};
 pub use stats::{Stats, stats};
 pub use tree_reader::LostSubtree;

@@ -1,6 +1,7 @@
 //! Reading the log to its head, and committing to it.
 
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use coffer_format::header::Header;
 use coffer_format::id::{Head, VaultId};
@@ -12,10 +13,21 @@ use coffer_pipeline::record::signature_is_good;
 use coffer_store::{ListItem, ObjectStore, PutOutcome, StoreError};
 
 use crate::access::{Access, key_of};
+use crate::cache::KeptState;
 use crate::error::EngineError;
+use crate::parallel::{both, is_far};
+
+mod ahead;
+
+pub(crate) use ahead::Ahead;
+use ahead::end_of;
 
 /// How often a commit tries the next number before it gives up.
 const COMMIT_ATTEMPT_COUNT_MAX: usize = 1000;
+/// After so many lost races a writer does not wait longer than before.
+const STEP_COUNT_MAX: usize = 16;
+/// The longest wait after a lost race: a second.
+const STEP_NS_MAX: u64 = 1_000_000_000;
 /// How many objects beyond a gap are looked at for evidence that the log once went on.
 const EVIDENCE_COUNT_MAX: usize = 4096;
 
@@ -43,19 +55,37 @@ pub struct Log {
     watched: (Option<u64>, Option<[u8; 32]>),
 }
 
+/// What a client may know of a log before it reads it.
+pub(crate) enum Beginning<'k> {
+    /// A state that this machine kept.
+    Kept(&'k KeptState),
+    /// Which records a listing shows.
+    Listed(&'k [u64]),
+}
+
+/// Says up to which record the state is known, and what it is.
+pub(crate) type Begin<'b> = dyn FnMut(VaultId, Beginning<'_>, &mut Ahead<'_>) -> Option<LogState> + 'b;
+
 impl Log {
     /// Reads header and log, and checks them against the vault id that is known from elsewhere and against what this machine saw before.
     /// What was read is not remembered before a key has proved that it is the vault meant.
     pub fn read(access: &Access<'_>, expected: Option<VaultId>) -> Result<Self, EngineError> {
-        Self::read_from(access, expected, &mut |_, _| None)
+        Self::read_with(access, expected, None)
     }
 
-    /// As [`Self::read`], beginning behind the record up to which `begin` knows the state of the vault, if it does. It is told which records
-    /// a listing shows.
+    /// As [`Self::read`], beginning behind the record up to which `begin` knows the state of the vault, if it does.
     pub(crate) fn read_from(
         access: &Access<'_>,
         expected: Option<VaultId>,
-        begin: &mut dyn FnMut(VaultId, &[u64]) -> Option<LogState>,
+        begin: &mut Begin<'_>,
+    ) -> Result<Self, EngineError> {
+        Self::read_with(access, expected, Some(begin))
+    }
+
+    fn read_with(
+        access: &Access<'_>,
+        expected: Option<VaultId>,
+        begin: Option<&mut Begin<'_>>,
     ) -> Result<Self, EngineError> {
         let store = access.store;
         let mut memory_warning = None;
@@ -69,12 +99,35 @@ impl Log {
         };
         let at_location = access.cache.and_then(|cache| recall(cache.remembered(&store.url())));
         let expected = expected.or(at_location.map(|(vault, _)| vault));
-        let (vault, header, header_recovered) = read_header(store, expected)?;
+        let kept = access.cache.zip(expected).filter(|_| begin.is_some() && is_far(store));
+        let kept = kept.and_then(|(cache, vault)| cache.kept_state(&vault));
+        // Of a log whose state is known, only what came since is listed.
+        let since = kept.as_ref().map(|kept| kept.number);
+        let (header, listed) =
+            both(store, || read_header(store, expected), || listed_numbers(store, since, usize::MAX));
+        let (vault, header, header_recovered) = header?;
+        let mut listed = listed?;
         let remembered =
             access.cache.and_then(|cache| recall(cache.head(&vault).map(|head| Some((vault, head)))));
-        let remembered = remembered.and_then(|(_, head)| head);
-        let listed = listed_numbers(store, None)?;
-        let state = begin(vault, &listed).unwrap_or_else(|| LogState::new(vault, &header));
+        let mut remembered = remembered.and_then(|(_, head)| head);
+        let mut ahead = Ahead::new(store, end_of(&listed));
+        let (mut state, mut is_kept) = (None, false);
+        if let Some(begin) = begin {
+            if let Some(kept) = &kept {
+                state = begin(vault, Beginning::Kept(kept), &mut ahead);
+                match &state {
+                    // Somebody else's memory of the head may be gone; this one is as good.
+                    Some(state) => (remembered, is_kept) = (remembered.or(state.head()), true),
+                    None => listed = listed_numbers(store, None, usize::MAX)?,
+                }
+            }
+            if state.is_none() {
+                ahead = Ahead::new(store, end_of(&listed));
+                state = begin(vault, Beginning::Listed(&listed), &mut ahead);
+            }
+        }
+        let kept_term = state.as_ref().filter(|_| is_kept).map(|state| state.term);
+        let state = state.unwrap_or_else(|| LogState::new(vault, &header));
         let from = state.next;
         let watched = (remembered.map(|head| head.number), None);
         let ineffective = Vec::new();
@@ -88,7 +141,16 @@ impl Log {
             begins_at: from,
             watched,
         };
-        log.extend(store)?;
+        if let Some(before) = remembered.filter(|head| head.number < from) {
+            if is_far(store) {
+                ahead.fetch([before.number, from]);
+            }
+            log.watched.1 = chain_value_of(&mut ahead, before.number)?;
+            if let Some(term) = kept_term.filter(|_| log.watched.1 != Some(before.chain)) {
+                return Self::read_over(access, expected, before, term);
+            }
+        }
+        log.extend(&mut ahead)?;
         log.look_at(store, &listed)?;
         if log.state.next == 0 {
             return Err(EngineError::Unfinished { store: store.url() });
@@ -96,16 +158,34 @@ impl Log {
         if let Some(minor) = log.state.needs_minor {
             return Err(EngineError::NeedsNewer { minor });
         }
-        if let Some(remembered) = remembered.filter(|head| head.number < from) {
-            log.watched.1 = chain_value_of(store, remembered.number)?;
-        }
+        log.memory_warning = memory_warning;
         if let Some(remembered) = remembered
             && log.watched.1 != Some(remembered.chain)
         {
-            return Err(EngineError::Rollback { store: store.url(), remembered });
+            // The owner's record of a promotion says that what another store had behind it is void.
+            if access.cache.is_none_or(|cache| cache.term(&vault) >= log.state.term) {
+                return Err(EngineError::Rollback { store: store.url(), remembered });
+            }
+            let number = remembered.number;
+            log.memory_warning = Some(format!(
+                "another store was promoted since this machine saw record {number}, which is not in the log any more"
+            ));
         }
-        log.memory_warning = memory_warning;
         Ok(log)
+    }
+
+    /// Reads a log from record 0 whose `record` is not the one that a state kept in `term` goes on from. Only a promotion explains that.
+    fn read_over(
+        access: &Access<'_>,
+        expected: Option<VaultId>,
+        record: Head,
+        term: u64,
+    ) -> Result<Self, EngineError> {
+        let log = Self::read_with(access, expected, None)?;
+        if log.state.term > term {
+            return Ok(log);
+        }
+        Err(EngineError::Rollback { store: access.store.url(), remembered: record })
     }
 
     /// The head as far as the log was read.
@@ -115,23 +195,30 @@ impl Log {
     }
 
     /// Reads the records that follow, up to the first number that is absent.
-    fn extend(&mut self, store: &dyn ObjectStore) -> Result<(), EngineError> {
+    fn extend(&mut self, ahead: &mut Ahead<'_>) -> Result<(), EngineError> {
         let mut buffer = Vec::new();
-        while self.read_next(store, &mut buffer)? {}
+        while self.read_next(ahead, &mut buffer)? {}
         Ok(())
     }
 
     /// Applies the record with the next number; `false` if there is none.
-    fn read_next(&mut self, store: &dyn ObjectStore, buffer: &mut Vec<u8>) -> Result<bool, EngineError> {
+    fn read_next(&mut self, ahead: &mut Ahead<'_>, buffer: &mut Vec<u8>) -> Result<bool, EngineError> {
         let number = self.state.next;
-        let key = key_of(ObjectName::Record(number))?;
-        let outcome = match store.read(&key, RECORD_LEN_MAX, buffer) {
+        let mut read = ahead.read(number, buffer)?;
+        // Where something was laid over a record, a store that keeps versions still has it.
+        let is_foreign = match &read {
+            Ok(()) => !is_record_of(buffer, &self.vault, number),
+            Err(error) => matches!(error, StoreError::TooLong { .. }),
+        };
+        if is_foreign && ahead.store().distrust(&key_of(ObjectName::Record(number))?) {
+            read = ahead.store().read(&key_of(ObjectName::Record(number))?, RECORD_LEN_MAX, buffer);
+        }
+        let outcome = match read {
             Ok(()) => self.state.apply(StoredRecord::Whole(buffer), &signature_is_good),
             Err(error) if error.is_not_found() => return Ok(false),
             Err(StoreError::TooLong { len, .. }) => {
-                buffer.resize(usize::try_from(RECORD_LEN_MAX).unwrap_or(usize::MAX), 0);
-                store.read_range(&key, 0, buffer)?;
-                self.state.apply(StoredRecord::Oversize(buffer, len), &signature_is_good)
+                let first = beginning_of(ahead.store(), number)?;
+                self.state.apply(StoredRecord::Oversize(&first, len), &signature_is_good)
             }
             Err(error) => return Err(error.into()),
         };
@@ -144,12 +231,8 @@ impl Log {
         Ok(true)
     }
 
-    /// Where a record is absent, looks for later ones that an enrolled signer signed: then the absent one was lost.
-    fn look_beyond(&mut self, store: &dyn ObjectStore) -> Result<(), EngineError> {
-        self.look_at(store, &listed_numbers(store, Some(self.state.next))?)
-    }
-
-    /// As [`Self::look_beyond`], at records that were listed, in ascending order.
+    /// Where a record is absent, looks for later ones that an enrolled signer signed: then the absent one was lost. `listed` are records
+    /// that a listing shows, in ascending order.
     fn look_at(&mut self, store: &dyn ObjectStore, listed: &[u64]) -> Result<(), EngineError> {
         let numbers = &listed[listed.partition_point(|number| *number < self.state.next)..];
         if numbers.len() > EVIDENCE_COUNT_MAX {
@@ -175,14 +258,16 @@ impl Log {
             if !believable || !self.state.is_evidence(number, &buffer, &signature_is_good) {
                 continue;
             }
+            // What was absent before the evidence was seen is asked for again: it may have come since.
+            let mut ahead = Ahead::new(store, number);
             while self.state.next < number {
                 let lost = self.state.next;
-                if !self.read_next(store, &mut buffer)? {
+                if !self.read_next(&mut ahead, &mut buffer)? {
                     self.state.apply(StoredRecord::Missing, &signature_is_good);
                     self.ineffective.push((lost, Outcome::Missing));
                 }
             }
-            self.extend(store)?;
+            self.extend(&mut ahead)?;
         }
         Ok(())
     }
@@ -192,7 +277,7 @@ impl Log {
         let (Some(cache), Some(head)) = (access.cache, self.head()) else { return };
         let done = cache
             .set_location(&access.store.url(), &self.vault)
-            .and_then(|()| cache.set_head(&self.vault, &head, self.state.epoch()));
+            .and_then(|()| cache.set_head(&self.vault, &head, self.state.epoch(), self.state.term));
         if let Err(error) = done {
             self.memory_warning = Some(format!("the head cannot be remembered: {}", explain(&error)));
         }
@@ -208,10 +293,21 @@ impl Log {
         make: &mut dyn FnMut(&LogState) -> Result<Vec<u8>, EngineError>,
     ) -> Result<Head, EngineError> {
         let refuse = |reason: String| EngineError::CannotCommit { reason };
-        for _ in 0..COMMIT_ATTEMPT_COUNT_MAX {
-            self.extend(access.store)?;
+        let store = access.store;
+        let mut taken_end = 0;
+        for lost_count in 0..COMMIT_ATTEMPT_COUNT_MAX {
+            let begin_ns = access.clock.monotonic_ns();
+            let after = self.state.next;
+            let mut ahead = Ahead::new(store, taken_end);
+            let list = || listed_numbers(store, Some(after), EVIDENCE_COUNT_MAX);
+            let (extended, listed) = both(store, || self.extend(&mut ahead), list);
+            extended?;
             // A record that was lost leaves a gap, which must not be filled.
-            self.look_beyond(access.store)?;
+            let mut listed = listed?;
+            if listed.len() > EVIDENCE_COUNT_MAX {
+                listed = listed_numbers(store, Some(self.state.next), EVIDENCE_COUNT_MAX)?;
+            }
+            self.look_at(store, &listed)?;
             if let Some(minor) = self.state.needs_minor {
                 return Err(EngineError::NeedsNewer { minor });
             }
@@ -225,14 +321,18 @@ impl Log {
                 )));
             }
             let key = key_of(ObjectName::Record(head.number))?;
-            match access.store.put_if_absent(&key, &bytes) {
+            match store.put_if_absent(&key, &bytes) {
                 Ok(PutOutcome::Created) => {}
-                Ok(PutOutcome::AlreadyExists) => continue,
+                Ok(PutOutcome::AlreadyExists) => {
+                    taken_end = head.number + 1;
+                    step_back(access, begin_ns, lost_count);
+                    continue;
+                }
                 Err(error @ StoreError::SyncFailed { .. }) => return Err(error.into()),
                 // The effect is unknown: what stands there decides, once the store says that it is durable.
-                Err(error) => match chain_value_of(access.store, head.number) {
+                Err(error) => match chain_value_of(&mut Ahead::new(store, 0), head.number) {
                     Ok(Some(chain)) if chain == head.chain => {
-                        access.store.put_if_absent(&key, &bytes)?;
+                        store.put_if_absent(&key, &bytes)?;
                     }
                     Ok(Some(_)) => continue,
                     Ok(None) | Err(_) => return Err(error.into()),
@@ -246,8 +346,26 @@ impl Log {
     }
 }
 
+/// Waits after a lost race, for a part of the time that the attempt took, at random; longer after each further one. Where many commit at
+/// once, they ask for less in vain.
+fn step_back(access: &Access<'_>, begin_ns: u64, lost_count: usize) {
+    let took_ns = access.clock.monotonic_ns().saturating_sub(begin_ns);
+    let share = lost_count.clamp(1, STEP_COUNT_MAX) as u64;
+    let longest_ns = (took_ns.saturating_mul(share) / 2).min(STEP_NS_MAX);
+    let mut random = [0; 8];
+    if longest_ns == 0 || access.rng.fill(&mut random).is_err() {
+        return;
+    }
+    std::thread::sleep(Duration::from_nanos(u64::from_le_bytes(random) % longest_ns));
+}
+
+/// Whether bytes look like the record with this number: whether it is true is for the replay to find out.
+fn is_record_of(bytes: &[u8], vault: &VaultId, number: u64) -> bool {
+    Record::decode(bytes).is_ok_and(|record| record.public.vault == *vault && record.public.number == number)
+}
+
 /// An error with its causes, in one line.
-fn explain(error: &dyn std::error::Error) -> String {
+pub(crate) fn explain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -257,31 +375,39 @@ fn explain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Numbers of the records that a listing shows, behind `after`, ascending. It stops where more are there than are looked at.
-fn listed_numbers(store: &dyn ObjectStore, after: Option<u64>) -> Result<Vec<u64>, EngineError> {
+/// Numbers of the records that a listing shows, behind `after`, ascending; one more than `count_max` at most.
+fn listed_numbers(
+    store: &dyn ObjectStore,
+    after: Option<u64>,
+    count_max: usize,
+) -> Result<Vec<u64>, EngineError> {
     let mut numbers = Vec::new();
     let behind = after.map(|number| ObjectName::Record(number).to_string());
     store.list(LOG_PREFIX, behind.as_deref(), &mut |item: ListItem| {
         if let Some(ObjectName::Record(number)) = ObjectName::parse(&item.name) {
             numbers.push(number);
         }
-        let enough = after.is_some() && numbers.len() > EVIDENCE_COUNT_MAX;
-        if enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if numbers.len() > count_max { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
     numbers.sort_unstable();
     Ok(numbers)
 }
 
+/// As much of a record that is too long as counts.
+fn beginning_of(store: &dyn ObjectStore, number: u64) -> Result<Vec<u8>, EngineError> {
+    let mut first = vec![0; usize::try_from(RECORD_LEN_MAX).unwrap_or(usize::MAX)];
+    store.read_range(&key_of(ObjectName::Record(number))?, 0, &mut first)?;
+    Ok(first)
+}
+
 /// The chain value of the record object with this number; `None` if it is absent.
-fn chain_value_of(store: &dyn ObjectStore, number: u64) -> Result<Option<[u8; 32]>, EngineError> {
+fn chain_value_of(ahead: &mut Ahead<'_>, number: u64) -> Result<Option<[u8; 32]>, EngineError> {
     let mut bytes = Vec::new();
-    match store.read(&key_of(ObjectName::Record(number))?, RECORD_LEN_MAX, &mut bytes) {
+    match ahead.read(number, &mut bytes)? {
         Ok(()) => Ok(Some(chain_value(&bytes))),
         Err(error) if error.is_not_found() => Ok(None),
         Err(StoreError::TooLong { len, .. }) => {
-            let mut first = vec![0; usize::try_from(RECORD_LEN_MAX).unwrap_or(usize::MAX)];
-            store.read_range(&key_of(ObjectName::Record(number))?, 0, &mut first)?;
-            Ok(Some(chain_value_oversize(&first, len)))
+            Ok(Some(chain_value_oversize(&beginning_of(ahead.store(), number)?, len)))
         }
         Err(error) => Err(error.into()),
     }
@@ -305,6 +431,8 @@ fn read_header(
             }
         }
         Err(error) if error.is_not_found() => EngineError::NoVault { store: store.url() },
+        // Who could not be asked has no copy of it either.
+        Err(error) if error.is_of_store() => return Err(error.into()),
         Err(error) => EngineError::damaged(ObjectName::Header, error),
     };
     // Without an id from elsewhere a copy proves nothing, but neither did the header itself: the key decides later.

@@ -1,7 +1,7 @@
 //! Chunks out of packs, with every way around damage that the format offers.
 
 use std::collections::HashMap;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use coffer_crypto::DomainKeys;
@@ -19,26 +19,93 @@ use crate::access::key_of;
 use crate::cache::Cache;
 use crate::error::EngineError;
 use crate::index::{Index, Place};
+use crate::parallel;
+use crate::parts::Parts;
 use crate::vault::Vault;
 
 /// Keys of packs kept: each spares a key decapsulation.
 const PACK_KEY_COUNT_MAX: usize = 4096;
+/// Frames that lie no further apart are read with what is between them.
+const GAP_LEN_MAX: u64 = 64 << 10;
+/// One request brings at most this much of a pack, unless a single frame is longer.
+const STRETCH_LEN_MAX: u64 = 8 << 20;
+/// Frames that one reader reads ahead have at most this many bytes together.
+const AHEAD_LEN_MAX: u64 = 32 << 20;
+/// Chunks that are looked at to find the next frames.
+const AHEAD_CHUNK_COUNT_MAX: usize = 4096;
 /// Decoded frames kept by one reader.
 const FRAME_COUNT_MAX: usize = 4;
 
 /// Opens frames of packs of one dedup domain. Shared by threads.
 #[derive(Debug)]
 pub(crate) struct Packs<'v> {
-    store: &'v dyn ObjectStore,
+    parts: Parts<'v>,
     vault: VaultId,
     keyring: Arc<Keyring>,
     domain: DomainKeys,
     keys: Mutex<HashMap<PackId, Arc<PackKey>>>,
+    /// Held while the head of a pack is read: of many threads that want it, one asks.
+    asking: Mutex<()>,
+}
+
+/// Frames of one pack that are read together, in the order in which they lie there.
+#[derive(Debug)]
+pub(crate) struct Stretch {
+    frames: Vec<Place>,
+    /// Where they end in the pack.
+    end: u64,
+}
+
+impl Stretch {
+    pub(crate) fn of(place: &Place) -> Self {
+        Self { frames: vec![*place], end: end_of(place) }
+    }
+
+    /// Takes a frame in as well, if it lies so close behind the others that one request brings it along.
+    pub(crate) fn take(&mut self, place: &Place) -> bool {
+        let (Some(first), from) = (self.frames.first(), u64::from(place.frame.offset)) else { return false };
+        let begin = u64::from(first.frame.offset);
+        let fits = first.pack == place.pack
+            && from >= self.end
+            && from - self.end <= GAP_LEN_MAX
+            && end_of(place) - begin <= STRETCH_LEN_MAX;
+        if fits {
+            self.frames.push(*place);
+            self.end = end_of(place);
+        }
+        fits
+    }
+}
+
+fn end_of(place: &Place) -> u64 {
+    u64::from(place.frame.offset) + u64::from(place.frame.sealed_len)
+}
+
+/// A frame as it lies in its pack, and the pack's key.
+#[derive(Debug)]
+pub(crate) struct SealedFrame {
+    key: Arc<PackKey>,
+    /// What was read with it.
+    bytes: Arc<Vec<u8>>,
+    range: Range<usize>,
+    /// Whether that begins with the head of the pack.
+    with_head: bool,
+}
+
+impl SealedFrame {
+    fn sealed(&self) -> &[u8] {
+        &self.bytes[self.range.clone()]
+    }
+
+    /// The head of the pack, if it came along.
+    fn head(&self) -> Option<&[u8]> {
+        self.bytes.get(..PACK_HEAD_SIZE).filter(|_| self.with_head)
+    }
 }
 
 impl<'v> Packs<'v> {
     pub(crate) fn new(vault: &Vault<'v>, domain: &DomainId) -> Result<Self, EngineError> {
-        Self::of(vault.access.store, vault.id(), Arc::clone(&vault.keyring), domain)
+        Self::of(vault.access.store, vault.id(), Arc::clone(&vault.keyring), domain, vault.access.cache)
     }
 
     fn of(
@@ -46,26 +113,48 @@ impl<'v> Packs<'v> {
         vault: VaultId,
         keyring: Arc<Keyring>,
         domain: &DomainId,
+        cache: Option<&'v Cache>,
     ) -> Result<Self, EngineError> {
         let domain = keyring.domain_keys(domain)?;
-        Ok(Self { store, vault, keyring, domain, keys: Mutex::new(HashMap::new()) })
+        let parts = Parts::new(store, vault, cache);
+        Ok(Self { parts, vault, keyring, domain, keys: Mutex::default(), asking: Mutex::default() })
     }
 
     pub(crate) const fn domain(&self) -> &DomainKeys {
         &self.domain
     }
 
+    /// Whether a request costs more than what it brings.
+    pub(crate) fn are_far(&self) -> bool {
+        parallel::is_far(self.parts.store())
+    }
+
+    fn known_key(&self, pack: PackId) -> Option<Arc<PackKey>> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner).get(&pack).cloned()
+    }
+
     fn key(&self, pack: PackId) -> Result<Arc<PackKey>, EngineError> {
-        let known = self.keys.lock().unwrap_or_else(PoisonError::into_inner).get(&pack).cloned();
-        if let Some(known) = known {
+        if let Some(known) = self.known_key(pack) {
             return Ok(known);
         }
-        let mut head = [0; PACK_HEAD_SIZE];
-        self.store.read_range(&key_of(ObjectName::Pack(pack))?, 0, &mut head)?;
+        let asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = self.known_key(pack) {
+            return Ok(known);
+        }
+        let head = (0, PACK_HEAD_SIZE as u64);
+        let key = self.parts.range(ObjectName::Pack(pack), head, &mut |head| self.key_from(pack, head));
+        drop(asking);
+        key
+    }
+
+    /// The key that the head of a pack gives.
+    fn key_from(&self, pack: PackId, head: &[u8]) -> Result<Arc<PackKey>, EngineError> {
+        let head = head.first_chunk::<PACK_HEAD_SIZE>();
+        let head = head.ok_or_else(|| EngineError::invalid("it ends within its head"))?;
         let mut failure = EngineError::NotAllowed { action: "read any epoch" };
         // The newest epoch is the likeliest.
         for pair in self.keyring.sealing_pairs().iter().rev() {
-            match PackKey::open(self.vault, pair, &self.domain, &head) {
+            match PackKey::open(self.vault, pair, &self.domain, head) {
                 Ok(key) => {
                     let key = Arc::new(key);
                     let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
@@ -89,16 +178,101 @@ impl<'v> Packs<'v> {
         sealed: &mut Vec<u8>,
     ) -> Result<(ChunkKind, &'b [u8]), EngineError> {
         let name = ObjectName::Pack(place.pack.id);
-        let mut fetch = || -> Result<Arc<PackKey>, EngineError> {
+        let fetch = |sealed: &mut Vec<u8>| -> Result<Arc<PackKey>, EngineError> {
             place.frame.check(place.pack.len)?;
-            let key = self.key(place.pack.id)?;
-            sealed.resize(place.frame.sealed_len as usize, 0);
-            self.store.read_range(&key_of(name)?, u64::from(place.frame.offset), sealed)?;
+            let known = self.known_key(place.pack.id);
+            // The head of the pack comes along where that spares a request.
+            let is_near_head = u64::from(place.frame.offset) <= GAP_LEN_MAX + PACK_HEAD_SIZE as u64;
+            let from = match known {
+                None if is_near_head => 0,
+                _ => u64::from(place.frame.offset),
+            };
+            let len = end_of(place).saturating_sub(from);
+            sealed.resize(usize::try_from(len).unwrap_or(usize::MAX), 0);
+            let key = match known {
+                Some(known) => known,
+                None if is_near_head => {
+                    self.parts.store().read_range(&key_of(name)?, 0, sealed)?;
+                    let key = self.key_from(place.pack.id, sealed)?;
+                    sealed.drain(..place.frame.offset as usize);
+                    return Ok(key);
+                }
+                None => self.key(place.pack.id)?,
+            };
+            self.parts.store().read_range(&key_of(name)?, from, sealed)?;
             Ok(key)
         };
-        let key = fetch().map_err(|error| EngineError::of_object(name, error))?;
-        let opened = reader.open(&key, u64::from(place.frame_number), place.frame.plain_len, sealed);
-        opened.map_err(|error| EngineError::damaged(name, error))
+        let mut attempt = || -> Result<(), EngineError> {
+            let key = fetch(sealed).map_err(|error| EngineError::of_object(name, error))?;
+            self.open(place, reader, &key, sealed).map(drop)
+        };
+        let mut opened = attempt();
+        // Another copy may be whole.
+        if opened.as_ref().is_err_and(EngineError::is_damage) && self.parts.store().distrust(&key_of(name)?) {
+            self.keys.lock().unwrap_or_else(PoisonError::into_inner).remove(&place.pack.id);
+            opened = attempt();
+        }
+        opened?;
+        reader.last().ok_or(EngineError::WorkerGone)
+    }
+
+    fn open<'b>(
+        &self,
+        place: &Place,
+        reader: &'b mut FrameReader,
+        key: &PackKey,
+        sealed: &[u8],
+    ) -> Result<(ChunkKind, &'b [u8]), EngineError> {
+        let opened = reader.open(key, u64::from(place.frame_number), place.frame.plain_len, sealed);
+        opened.map_err(|error| EngineError::damaged(ObjectName::Pack(place.pack.id), error))
+    }
+
+    /// Reads the frames of a stretch with one request. Those that cannot be had this way are not among what it gives: whoever asks for them by
+    /// themselves learns why.
+    pub(crate) fn stretch(&self, stretch: &Stretch) -> Vec<(Place, SealedFrame)> {
+        let Some(first) = stretch.frames.first() else { return Vec::new() };
+        let is_sound = |place: &&Place| place.frame.check(place.pack.len).is_ok();
+        let mut bytes = Vec::new();
+        let mut read = || -> Result<(u64, Arc<PackKey>), EngineError> {
+            let key = key_of(ObjectName::Pack(first.pack.id))?;
+            let known = self.known_key(first.pack.id);
+            let begin = u64::from(first.frame.offset);
+            let from = if known.is_none() && begin <= GAP_LEN_MAX { 0 } else { begin };
+            bytes.resize(usize::try_from(stretch.end - from).unwrap_or(usize::MAX), 0);
+            self.parts.store().read_range(&key, from, &mut bytes)?;
+            let key = match known {
+                Some(known) => known,
+                None if from == 0 => self.key_from(first.pack.id, &bytes)?,
+                None => self.key(first.pack.id)?,
+            };
+            Ok((from, key))
+        };
+        let Ok((from, key)) = read() else { return Vec::new() };
+        let bytes = Arc::new(bytes);
+        let frames = stretch.frames.iter().filter(is_sound).filter_map(|place| {
+            let at = usize::try_from(u64::from(place.frame.offset) - from).ok()?;
+            let range = at..at + place.frame.sealed_len as usize;
+            bytes.get(range.clone())?;
+            let (key, bytes) = (Arc::clone(&key), Arc::clone(&bytes));
+            Some((*place, SealedFrame { key, bytes, range, with_head: from == 0 }))
+        });
+        frames.collect()
+    }
+
+    /// Whether the local memory seems to have the frame.
+    fn is_kept(&self, place: &Place) -> bool {
+        let range = (u64::from(place.frame.offset), u64::from(place.frame.sealed_len));
+        self.parts.is_kept(ObjectName::Pack(place.pack.id), range)
+    }
+
+    /// Opens a frame that was read in a stretch.
+    pub(crate) fn open_frame<'b>(
+        &self,
+        place: &Place,
+        frame: &SealedFrame,
+        reader: &'b mut FrameReader,
+    ) -> Result<(ChunkKind, &'b [u8]), EngineError> {
+        self.open(place, reader, &frame.key, frame.sealed())
     }
 
     /// Reads the directory of a pack of `len` bytes.
@@ -109,11 +283,11 @@ impl<'v> Packs<'v> {
             let object = key_of(name)?;
             let mut footer = [0; PACK_FOOTER_SIZE];
             let footer_offset = pack.len.saturating_sub(PACK_FOOTER_SIZE as u64);
-            self.store.read_range(&object, footer_offset, &mut footer)?;
+            self.parts.store().read_range(&object, footer_offset, &mut footer)?;
             let footer = key.footer(&footer, pack.len)?;
             let len = usize::try_from(footer.directory_sealed_len.min(PACK_LEN_MAX)).unwrap_or_default();
             let mut sealed = vec![0; len];
-            self.store.read_range(&object, footer.directory_offset, &mut sealed)?;
+            self.parts.store().read_range(&object, footer.directory_offset, &mut sealed)?;
             Ok(key.directory(&footer, sealed)?)
         };
         read().map_err(|error| EngineError::of_object(name, error))
@@ -158,7 +332,11 @@ pub(crate) struct ChunkReader<'v> {
     frames: FrameReader,
     sealed: Vec<u8>,
     decoded: Vec<Decoded>,
+    /// Frames that were read ahead of their turn.
+    ahead: HashMap<(PackId, u16), SealedFrame>,
     recovered: bool,
+    /// Where chunks were looked for, if that is wanted.
+    traced: Option<Vec<Place>>,
     /// Whether damage was met and a way around it was found.
     degraded: bool,
 }
@@ -182,14 +360,25 @@ impl<'v> ChunkReader<'v> {
         cache: Option<&'v Cache>,
     ) -> Result<Self, EngineError> {
         let index = Index::open(store, vault, keyring.domain_keys(domain)?, segments, cache);
-        let packs = Packs::of(store, vault, keyring, domain)?;
+        let packs = Packs::of(store, vault, keyring, domain, cache)?;
         let (frames, sealed, decoded) = (FrameReader::new()?, Vec::new(), Vec::new());
-        Ok(Self { packs, index, frames, sealed, decoded, recovered: true, degraded: false })
+        let ahead = HashMap::new();
+        Ok(Self { packs, index, frames, sealed, decoded, ahead, recovered: true, traced: None, degraded: false })
     }
 
     /// A reader that finds chunks through live segments alone: what it gives may be referred to by a new snapshot.
     pub(crate) fn without_recovery(vault: &Vault<'v>, domain: &DomainId) -> Result<Self, EngineError> {
         Ok(Self { recovered: true, ..Self::new(vault, domain)? })
+    }
+
+    /// From now on notes where chunks are looked for.
+    pub(crate) fn trace(&mut self) {
+        self.traced = Some(Vec::new());
+    }
+
+    /// What was noted, which may hold a place several times.
+    pub(crate) fn traced(&mut self) -> Vec<Place> {
+        self.traced.take().unwrap_or_default()
     }
 
     /// Whether damage was met and a way around it was found.
@@ -243,12 +432,16 @@ impl<'v> ChunkReader<'v> {
                 chunk.id, place.len, chunk.len
             )));
         }
+        if let Some(traced) = &mut self.traced
+            && traced.last() != Some(place)
+        {
+            traced.push(*place);
+        }
         let known = |kept: &Decoded| kept.pack == place.pack.id && kept.number == place.frame_number;
         let position = match self.decoded.iter().position(known) {
             Some(position) => position,
             None => {
-                let (kind, plain) = self.packs.frame(place, &mut self.frames, &mut self.sealed)?;
-                let plain = Arc::new(plain.to_vec());
+                let (kind, plain) = self.open_frame(kind, place)?;
                 if self.decoded.len() >= FRAME_COUNT_MAX {
                     self.decoded.remove(0);
                 }
@@ -266,13 +459,89 @@ impl<'v> ChunkReader<'v> {
         Ok(chunk_in_frame(self.packs.domain(), kind, &chunk.id, place, &frame.plain)?.to_vec())
     }
 
+    /// The kind of a frame and its chunks: read ahead, kept, or asked for now. Frames with metadata are kept.
+    fn open_frame(
+        &mut self,
+        kind: ChunkKind,
+        place: &Place,
+    ) -> Result<(ChunkKind, Arc<Vec<u8>>), EngineError> {
+        let (packs, reader) = (&self.packs, &mut self.frames);
+        if let Some(frame) = self.ahead.remove(&(place.pack.id, place.frame_number))
+            && let Ok((kind, plain)) = packs.open_frame(place, &frame, reader)
+        {
+            let plain = Arc::new(plain.to_vec());
+            if kind == ChunkKind::Meta {
+                let name = ObjectName::Pack(place.pack.id);
+                packs.parts.keep(name, u64::from(place.frame.offset), frame.sealed());
+                frame.head().into_iter().for_each(|head| packs.parts.keep(name, 0, head));
+            }
+            return Ok((kind, plain));
+        }
+        if kind == ChunkKind::Meta && packs.parts.has_memory() {
+            let name = ObjectName::Pack(place.pack.id);
+            let range = (u64::from(place.frame.offset), u64::from(place.frame.sealed_len));
+            let mut read = || -> Result<_, EngineError> {
+                place.frame.check(place.pack.len)?;
+                let key = packs.key(place.pack.id)?;
+                packs.parts.range(name, range, &mut |sealed| {
+                    let (kind, plain) = packs.open(place, reader, &key, sealed)?;
+                    Ok((kind, Arc::new(plain.to_vec())))
+                })
+            };
+            return read().map_err(|error| EngineError::of_object(name, error));
+        }
+        let (kind, plain) = packs.frame(place, reader, &mut self.sealed)?;
+        Ok((kind, Arc::new(plain.to_vec())))
+    }
+
+    /// Reads the frames of these chunks at once, unless the first one's is there already. Nothing is read ahead of a store that is near.
+    pub(crate) fn read_ahead<'c>(&mut self, chunks: impl Iterator<Item = &'c ChunkRef>) {
+        let in_flight = parallel::in_flight(self.packs.parts.store());
+        if in_flight == 1 {
+            return;
+        }
+        let (mut wanted, mut wanted_len) = (Vec::<Place>::new(), 0);
+        for (number, chunk) in chunks.take(AHEAD_CHUNK_COUNT_MAX).enumerate() {
+            let Some(place) = self.index.places(&chunk.id).into_iter().next() else { continue };
+            let frame = (place.pack.id, place.frame_number);
+            let is_wanted = |known: &Place| (known.pack.id, known.frame_number) == frame;
+            let is_there = self.ahead.contains_key(&frame)
+                || self.decoded.iter().any(|kept| (kept.pack, kept.number) == frame)
+                || self.packs.is_kept(&place);
+            if is_there && number == 0 {
+                return;
+            }
+            if is_there || wanted.iter().any(is_wanted) {
+                continue;
+            }
+            wanted_len += u64::from(place.frame.sealed_len);
+            if wanted_len > AHEAD_LEN_MAX || wanted.len() == 2 * in_flight {
+                break;
+            }
+            wanted.push(place);
+        }
+        // What was read ahead and not used is not needed any more.
+        self.ahead.clear();
+        wanted.sort_unstable_by_key(|place| (place.pack.id, place.frame.offset));
+        let mut stretches: Vec<Stretch> = Vec::new();
+        for place in &wanted {
+            if !stretches.last_mut().is_some_and(|last| last.take(place)) {
+                stretches.push(Stretch::of(place));
+            }
+        }
+        let packs = &self.packs;
+        let read = parallel::map(in_flight, stretches, |stretch| packs.stretch(&stretch));
+        let frames = read.into_iter().flatten();
+        self.ahead.extend(frames.map(|(place, frame)| ((place.pack.id, place.frame_number), frame)));
+    }
+
     /// Reads the directories of all packs, once: finds chunks whose index segments are damaged or gone. Says whether it did.
     pub(crate) fn recover(&mut self) -> Result<bool, EngineError> {
         if std::mem::replace(&mut self.recovered, true) {
             return Ok(false);
         }
         let mut packs = Vec::new();
-        self.packs.store.list(PACKS_PREFIX, None, &mut |item: ListItem| {
+        self.packs.parts.store().list(PACKS_PREFIX, None, &mut |item: ListItem| {
             if let Some(ObjectName::Pack(id)) = ObjectName::parse(&item.name)
                 && item.len <= PACK_LEN_MAX
             {
@@ -280,11 +549,17 @@ impl<'v> ChunkReader<'v> {
             }
             ControlFlow::Continue(())
         })?;
-        for pack in packs {
-            if let Ok(directory) = self.packs.directory(pack)
-                && directory.domain.0 == *self.packs.domain().domain()
-            {
-                self.index.add_directory(pack, &directory);
+        let reader = &self.packs;
+        let in_flight = parallel::in_flight(reader.parts.store());
+        // Directories may be long: no more are in memory than are read at once.
+        for packs in packs.chunks(in_flight) {
+            let read = parallel::map(in_flight, packs, |pack| (*pack, reader.directory(*pack)));
+            for (pack, directory) in read {
+                if let Ok(directory) = directory
+                    && directory.domain.0 == *reader.domain().domain()
+                {
+                    self.index.add_directory(pack, &directory);
+                }
             }
         }
         Ok(true)

@@ -15,12 +15,14 @@ use coffer_format::path::{compare_paths, display_path};
 use coffer_format::tree::TreeEntry;
 
 use crate::error::EngineError;
+use crate::parallel;
 use crate::read::{ChunkReader, Packs};
 use crate::tree_reader::TreeReader;
 use crate::vault::{Snapshot, Vault};
 
 mod compare;
 mod files;
+mod jobs;
 mod links;
 mod plan;
 mod ranges;
@@ -37,11 +39,14 @@ use rehearse::Rehearsal;
 pub use report::{Overwrite, RestoreAction, RestoreObserver, RestoreOptions, RestoreReport};
 use surplus::Surplus;
 use verify::ReadBack;
-use walk::walk;
+pub(crate) use walk::{Role, Visitor, walk};
 use writing::{Shared, work};
 
 /// Frames whose pieces are gathered at the same time.
 const OPEN_FRAME_COUNT: usize = 8;
+
+/// Threads that fetch and write are at most this many, unless more were asked for: each holds a frame, sealed and opened.
+const IO_COUNT_MAX: usize = 16;
 
 /// Pieces that are looked for elsewhere at once; each may hold a directory open.
 const UNREAD_COUNT_MAX: usize = 256;
@@ -122,7 +127,9 @@ fn write<'a>(
         written_bytes: AtomicU64::new(0),
         reused_bytes: AtomicU64::new(0),
     };
-    let worker_count = options.worker_count.max(1);
+    // Whoever waits for a store that is far away needs no processor.
+    let io_count = parallel::in_flight(vault.access.store).min(IO_COUNT_MAX);
+    let worker_count = options.worker_count.max(io_count);
     let (jobs, queue) = crossbeam_channel::bounded(2 * worker_count);
     let mut target = DirectoryTarget::open(target, options.target.clone())?;
     check_delete(&target, options)?;

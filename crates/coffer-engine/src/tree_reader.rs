@@ -65,6 +65,8 @@ impl TreeReader {
     /// The next leaf; `None` at the end.
     pub(crate) fn next_leaf(&mut self, chunks: &mut ChunkReader<'_>) -> Option<Result<Leaf, LostSubtree>> {
         loop {
+            // All that is on the stack will be visited.
+            chunks.read_ahead(self.stack.iter().rev().map(|(_, child)| &child.chunk));
             match self.open(chunks)? {
                 Ok(Opened::Node) => {}
                 Ok(Opened::Leaf(leaf)) => return Some(Ok(leaf)),
@@ -202,6 +204,7 @@ impl ContentReader {
             match (rows.next(), level) {
                 (Some(chunk), 0) => return Ok(Some(chunk)),
                 (Some(list), _) => {
+                    chunks.read_ahead(std::iter::once(&list).chain(rows.as_slice()));
                     let rows = ChunkRef::read_chunked_rows(&chunks.read(ChunkKind::Meta, &list)?)?;
                     self.stack.push((level - 1, rows.into_iter()));
                 }

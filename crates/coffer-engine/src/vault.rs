@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use coffer_crypto::{DomainKeys, SealingPublicKey, SigningKey};
 use coffer_format::id::{DomainId, Head, SlotId, SnapshotId, VaultId};
-use coffer_format::limits::{RECORD_LEN_MAX, SLOT_LEN_MAX};
+use coffer_format::limits::RECORD_LEN_MAX;
 use coffer_format::log::{LogState, SnapshotState};
 use coffer_format::manifest::Manifest;
 use coffer_format::object::{ObjectName, SLOTS_PREFIX};
@@ -16,10 +16,12 @@ use coffer_pipeline::keyring::{Keyring, UnwrappedKey};
 use coffer_pipeline::record::{BodySealer, open_body, seal_record};
 use coffer_store::ListItem;
 
-use crate::access::{Access, key_of};
-use crate::checkpoint::{EarlyKey, short_cut};
+use crate::access::Access;
+use crate::checkpoint::{EarlyKey, kept_state, read_slots, short_cut};
 use crate::error::EngineError;
-use crate::log::{Log, header_copy};
+use crate::log::{Beginning, Log, header_copy};
+use crate::parallel::{self, is_far};
+use crate::parts::Parts;
 use crate::select::SnapshotFilter;
 
 /// A vault opened with a key: its log as far as it was read, and the keys to read it.
@@ -70,9 +72,16 @@ impl<'a> Vault<'a> {
         let known = expected.is_some()
             || access.cache.is_some_and(|cache| !matches!(cache.remembered(&url), Ok(None)));
         let mut early = None;
-        let log = Log::read_from(&access, expected, &mut |vault, listed| {
-            short_cut(&access, vault, root, listed, &mut early)
+        let mut kept_number = None;
+        let log = Log::read_from(&access, expected, &mut |vault, beginning, ahead| match beginning {
+            Beginning::Kept(kept) => {
+                let state = kept_state(&access, vault, root, kept, &mut early);
+                kept_number = state.as_ref().map(|_| kept.number);
+                state
+            }
+            Beginning::Listed(listed) => short_cut(&access, vault, root, (listed, ahead), &mut early),
         })?;
+        let is_kept = kept_number.is_some() && kept_number == log.head().map(|head| head.number);
         // A key from a slot that is not current says nothing about the state that it vouched for.
         let log = match &early {
             Some(key) if log.begins_at > 0 && !log.state.slots.contains(&key.slot) => {
@@ -94,7 +103,20 @@ impl<'a> Vault<'a> {
             opened => opened?,
         };
         vault.log.remember(&access);
+        if !is_kept || vault.log.begins_at == 0 {
+            vault.keep_state();
+        }
         Ok(vault)
+    }
+
+    /// Keeps the state of the log of a vault that is far away, so that the next one to open it reads what is new. Without it the log is read
+    /// again, and nothing else suffers.
+    fn keep_state(&self) {
+        if let Some(cache) = self.access.cache.filter(|_| is_far(self.access.store))
+            && let Some(key) = self.keyring.signing()
+        {
+            drop(cache.keep_state(&self.id(), &self.opened_by, self.state(), key));
+        }
     }
 
     fn unlock(
@@ -193,7 +215,9 @@ impl<'a> Vault<'a> {
         let domain = self.domain_keys(&domain)?;
         let sealer = BodySealer { sealing_key: &sealing_key, epoch, domain: &domain };
         let access = self.access;
-        self.log.commit(&access, &mut |state| {
+        let parts = Parts::new(access.store, self.id(), access.cache);
+        let mut made = Vec::new();
+        let committed = self.log.commit(&access, &mut |state| {
             if state.epoch() != epoch {
                 let reason = "the vault's key was rotated meanwhile; run the command again".to_owned();
                 return Err(EngineError::CannotCommit { reason });
@@ -201,8 +225,16 @@ impl<'a> Vault<'a> {
             let mut public = state.next_public(kind, *signing.verifying_key().as_bytes());
             public.time_s = access.now_s();
             fill(state, &mut public)?;
-            Ok(seal_record(public, body.map(|body| (body, &sealer)), signing, access.rng)?)
-        })
+            let record = seal_record(public, body.map(|body| (body, &sealer)), signing, access.rng)?;
+            if parts.has_memory() {
+                made.clone_from(&record);
+            }
+            Ok(record)
+        })?;
+        // The next backup compares with this one.
+        parts.keep_whole(ObjectName::Record(committed.number), &made);
+        self.keep_state();
+        Ok(committed)
     }
 
     /// The manifest of a snapshot.
@@ -211,13 +243,12 @@ impl<'a> Vault<'a> {
     /// [`EngineError::Damaged`] when its record cannot be read or opened.
     pub fn snapshot(&self, state: &SnapshotState) -> Result<Snapshot, EngineError> {
         let name = ObjectName::Record(state.number);
-        let mut bytes = Vec::new();
-        let mut read = || {
-            self.access.store.read(&key_of(name)?, RECORD_LEN_MAX, &mut bytes)?;
-            self.open_manifest(&bytes, state).map_err(|error| EngineError::of_object(name, error))
-        };
+        let parts = Parts::new(self.access.store, self.id(), self.access.cache);
+        let read = parts.whole(name, RECORD_LEN_MAX, &mut |bytes| {
+            self.open_manifest(bytes, state).map_err(|error| EngineError::of_object(name, error))
+        });
         // A record that was lost or damaged may live on in a checkpoint.
-        match read() {
+        match read {
             Ok(manifest) => Ok(Snapshot { state: *state, manifest, is_degraded: false }),
             Err(error) => {
                 let manifest = self.checkpointed(&state.id).ok_or(error)?;
@@ -261,11 +292,13 @@ impl<'a> Vault<'a> {
     /// All snapshots that are not forgotten, in log order; those that cannot be read come as errors.
     pub fn snapshots(&self) -> Vec<(SnapshotState, Result<Snapshot, EngineError>)> {
         let live = self.log.state.snapshots.iter().filter(|snapshot| !snapshot.forgotten);
-        live.map(|state| match self.checkpointed(&state.id) {
-            Some(manifest) => (*state, Ok(Snapshot { state: *state, manifest, is_degraded: false })),
-            None => (*state, self.snapshot(state)),
+        self.known_manifests();
+        parallel::map(parallel::in_flight(self.access.store), live, |state| {
+            match self.checkpointed(&state.id) {
+                Some(manifest) => (*state, Ok(Snapshot { state: *state, manifest, is_degraded: false })),
+                None => (*state, self.snapshot(state)),
+            }
         })
-        .collect()
     }
 
     /// The snapshot that `selector` names: `latest`, `latest~N`, or the beginning of an id.
@@ -297,18 +330,8 @@ pub(crate) fn current_slots(access: &Access<'_>, log: &Log) -> Result<Vec<(SlotI
             if enough { std::ops::ControlFlow::Break(()) } else { std::ops::ControlFlow::Continue(()) }
         })?;
     }
-    let mut slots = Vec::new();
-    let mut bytes = Vec::new();
-    for id in ids {
-        let read = access.store.read(&key_of(ObjectName::Slot(id))?, SLOT_LEN_MAX, &mut bytes);
-        if read.is_ok()
-            && Slot::id(&bytes) == id
-            && let Ok(slot) = Slot::decode(&bytes)
-            // No service is asked because of a slot that the log does not name.
-            && (log.state.slots.contains(&id) || !matches!(slot.kind, SlotKind::Other { .. }))
-        {
-            slots.push((id, slot));
-        }
-    }
+    let mut slots = read_slots(access.store, ids);
+    // No service is asked because of a slot that the log does not name.
+    slots.retain(|(id, slot)| log.state.slots.contains(id) || !matches!(slot.kind, SlotKind::Other { .. }));
     Ok(slots)
 }

@@ -28,8 +28,10 @@ pub mod manifest;
 pub mod object;
 pub mod pack;
 pub mod path;
+pub mod policy;
 pub mod record;
 pub mod slot;
+pub mod store;
 pub mod tree;
 
 #[cfg(test)]

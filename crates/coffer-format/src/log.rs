@@ -180,6 +180,8 @@ pub struct LogState {
     pub needs_minor: Option<u64>,
     /// Number of the last effective checkpoint.
     pub last_checkpoint: Option<u64>,
+    /// Number of the last effective policy.
+    pub last_policy: Option<u64>,
     chain: Option<[u8; 32]>,
     previous_authentic: bool,
     last_prune_or_sweep: Option<u64>,
@@ -211,6 +213,7 @@ impl LogState {
             next: 0,
             needs_minor: None,
             last_checkpoint: None,
+            last_policy: None,
             chain: Some([0; 32]),
             previous_authentic: true,
             last_prune_or_sweep: None,
@@ -446,6 +449,7 @@ impl LogState {
         match kind {
             RecordKind::Prune | RecordKind::Sweep => self.last_prune_or_sweep = Some(self.next),
             RecordKind::Checkpoint => self.last_checkpoint = Some(self.next),
+            RecordKind::Policy => self.last_policy = Some(self.next),
             _ => {}
         }
         match details {

@@ -5,6 +5,8 @@ use crate::limits::LOG_NUMBER_MAX;
 
 /// Name of the header.
 pub const HEADER_NAME: &str = "vault";
+/// Name of the store's own id.
+pub const STORE_NAME: &str = "store";
 /// Folder of the key slots.
 pub const SLOTS_PREFIX: &str = "slots/";
 /// Folder of the log.
@@ -21,6 +23,8 @@ pub const PROBE_PREFIX: &str = "probe/";
 pub enum ObjectName {
     /// The header.
     Header,
+    /// The store's own id.
+    Store,
     /// A key slot.
     Slot(SlotId),
     /// Log record number n.
@@ -37,6 +41,9 @@ impl ObjectName {
     pub fn parse(name: &str) -> Option<Self> {
         if name == HEADER_NAME {
             return Some(Self::Header);
+        }
+        if name == STORE_NAME {
+            return Some(Self::Store);
         }
         if let Some(rest) = name.strip_prefix(SLOTS_PREFIX) {
             return unhex(rest).map(|id| Self::Slot(SlotId(id)));
@@ -57,6 +64,7 @@ impl std::fmt::Display for ObjectName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Header => f.write_str(HEADER_NAME),
+            Self::Store => f.write_str(STORE_NAME),
             Self::Slot(id) => write!(f, "{SLOTS_PREFIX}{id}"),
             Self::Record(number) => write!(f, "{LOG_PREFIX}{number:012}"),
             Self::Pack(id) => write!(f, "{PACKS_PREFIX}{}/{id}", hex(&id.0[..1])),

@@ -98,6 +98,7 @@ pub struct FrameReader {
     decompressor: Decompressor,
     opened: Vec<u8>,
     plain: Vec<u8>,
+    last: Option<(ChunkKind, Codec)>,
 }
 
 impl FrameReader {
@@ -106,7 +107,7 @@ impl FrameReader {
     /// # Errors
     /// [`PipelineError::Compress`] when zstd cannot allocate.
     pub fn new() -> Result<Self, PipelineError> {
-        Ok(Self { decompressor: Decompressor::new()?, opened: Vec::new(), plain: Vec::new() })
+        Ok(Self { decompressor: Decompressor::new()?, opened: Vec::new(), plain: Vec::new(), last: None })
     }
 
     /// Opens frame number `ordinal` and returns the kind of its chunks and their bytes, `plain_len` in all.
@@ -135,22 +136,30 @@ impl FrameReader {
             offset: 0,
             rule: "its number is over the limit",
         })?;
+        self.last = None;
         key.open_to(Purpose::Frame, ordinal, sealed, &mut self.opened)?;
         let (head, payload) = FrameHead::decode(&self.opened)?;
         if head.plain_len != plain_len {
             return Err(PipelineError::Decompress { plain_len });
         }
-        match head.codec {
-            Codec::Stored => Ok((head.kind, &self.opened[FRAME_HEAD_LEN..])),
-            Codec::Zstd => {
-                self.decompressor.replace(payload, plain_len, &mut self.plain)?;
-                Ok((head.kind, &self.plain))
-            }
+        let (kind, codec) = (head.kind, head.codec);
+        if codec == Codec::Zstd {
+            self.decompressor.replace(payload, plain_len, &mut self.plain)?;
         }
+        self.last = Some((kind, codec));
+        Ok((kind, if codec == Codec::Zstd { &self.plain } else { &self.opened[FRAME_HEAD_LEN..] }))
+    }
+
+    /// What the last call of [`Self::open`] gave, unless it failed.
+    #[must_use]
+    pub fn last(&self) -> Option<(ChunkKind, &[u8])> {
+        let (kind, codec) = self.last?;
+        Some((kind, if codec == Codec::Zstd { &self.plain } else { self.opened.get(FRAME_HEAD_LEN..)? }))
     }
 
     /// The bytes of the frame opened last are wiped from sight: a failed call leaves nothing to be used by mistake.
     pub fn clear(&mut self) {
+        self.last = None;
         self.opened.clear();
         self.plain.clear();
     }

@@ -4,7 +4,10 @@
 //! - [`RecordingStore`] counts what it is asked for;
 //! - [`FaultyStore`] fails chosen calls, before or after their effect;
 //! - [`CrashingStore`] stops the process, as far as the store can tell, at a chosen write;
+//! - [`SlowStore`] answers late and counts the rounds that somebody waited for;
 //! - [`ScheduledStore`] hands out turns, so that [`explore`] can run every interleaving of several workers.
+//!
+//! [`proxy`] does to real requests over HTTP what a bad network does.
 //!
 //! [`conformance`] holds the suites that every implementation of a trait runs; [`copy`] takes stores apart and builds
 //! them, for damage tests. Helpers here panic on what a test would have to unwrap anyway.
@@ -13,10 +16,13 @@ pub mod conformance;
 pub mod copy;
 mod crashing;
 mod faulty;
+pub mod proxy;
 mod recording;
 mod scheduled;
+mod slow;
 
 pub use crashing::{CrashMoment, CrashingStore};
 pub use faulty::{Fault, FaultKind, FaultMoment, FaultyStore};
 pub use recording::{Recording, RecordingStore};
 pub use scheduled::{ExploreLimits, Explored, ScheduledStore, Worker, explore, replay, worker};
+pub use slow::{SlowCounts, SlowStore};

@@ -159,6 +159,10 @@ impl<S: ObjectStore> ObjectStore for RecordingStore<S> {
     fn url(&self) -> String {
         self.inner.url()
     }
+
+    fn parallelism_hint(&self) -> usize {
+        self.inner.parallelism_hint()
+    }
 }
 
 #[cfg(test)]

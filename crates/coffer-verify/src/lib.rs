@@ -20,6 +20,8 @@
 //!   [`Subset`] thins out only the rehashing and opening of packs.
 //! - The same vault and options give the same report, whatever the number of threads.
 //!
+//! A store that is far away is asked with as many threads as it says are worth having, at most 32 without a key and 4 with one.
+//!
 //! Memory: without a key, a few hundred bytes for each pack and 1 MiB for each thread. With a key, in addition 48 bytes
 //! for each row of the live index (80 while it is read) and 12 for each frame, one pack of at most 128 MiB for each thread, and up to some
 //! 200 bytes for each distinct leaf and node of the trees (at most 4 million of them are remembered).
@@ -177,7 +179,7 @@ fn run(
                 keyring,
                 table: &table,
                 chosen: &chosen,
-                threads: options.threads,
+                threads: options.threads.max(source.threads(1).min(DEEP_THREAD_COUNT)),
                 progress,
             };
             deep::check(&task, rows, &mut findings, &mut counts)?;
@@ -196,6 +198,9 @@ fn run(
         residue,
     })
 }
+
+/// Packs that are opened at once because the store is far away: each is in memory whole.
+const DEEP_THREAD_COUNT: usize = 4;
 
 fn open_keyring(log: &LogState, epoch: u32, key: UnwrappedKey) -> Result<Keyring, VerifyError> {
     if epoch != log.epoch() {

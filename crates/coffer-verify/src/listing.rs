@@ -9,6 +9,7 @@ use coffer_format::limits::SLOT_LEN_MAX;
 use coffer_format::log::LogState;
 use coffer_format::object::{ObjectName, PROBE_PREFIX};
 use coffer_format::slot::Slot;
+use coffer_format::store::{STORE_LEN, decode_store};
 use coffer_store::{ItemKind, ListItem, ObjectStore};
 
 use crate::error::VerifyError;
@@ -28,6 +29,7 @@ pub(crate) struct Listing {
     packs: Vec<(PackId, u64)>,
     segments: Vec<(SegmentId, u64)>,
     slots: Vec<(SlotId, u64)>,
+    has_store_id: bool,
     probes: Vec<Residue>,
     /// Names that mean nothing, with what they are.
     strange: Vec<(String, &'static str)>,
@@ -56,6 +58,7 @@ impl Listing {
         let strange = match (item.kind, ObjectName::parse(&item.name)) {
             (ItemKind::Foreign, _) => "it is not an object",
             (_, Some(ObjectName::Header)) => return,
+            (_, Some(ObjectName::Store)) => return self.has_store_id = true,
             (_, Some(ObjectName::Record(number))) => return self.records.push((number, item.len)),
             (_, Some(ObjectName::Pack(id))) => return self.packs.push((id, item.len)),
             (_, Some(ObjectName::Segment(id))) => return self.segments.push((id, item.len)),
@@ -112,6 +115,11 @@ impl Listing {
         for (id, len) in self.segments.iter().filter(|(id, _)| !log.segments.contains_key(id)) {
             keep(ObjectName::Segment(*id), *len);
         }
+        if self.has_store_id
+            && let Some((class, what)) = wrong_store_id(source)?
+        {
+            findings.add(class, ObjectName::Store, what);
+        }
         let mut surplus = Surplus { findings, listed: 0, more: self.more_strange };
         for (id, len) in self.slots.iter().filter(|(id, _)| log.slots.binary_search(id).is_err()) {
             if replayed.known_slots.contains(id) || is_left_over(source, *id, log)? {
@@ -145,6 +153,16 @@ fn is_left_over(source: &Source<'_>, id: SlotId, log: &LogState) -> Result<bool,
     Ok(read.is_ok()
         && Slot::id(&bytes) == id
         && Slot::decode(&bytes).is_ok_and(|slot| slot.vault == log.vault))
+}
+
+/// What is wrong with the id of the store, which nothing but the choice of a home depends on.
+fn wrong_store_id(source: &Source<'_>) -> Result<Option<(Class, String)>, VerifyError> {
+    let mut bytes = Vec::new();
+    Ok(match source.read(ObjectName::Store, STORE_LEN as u64, &mut bytes)? {
+        Ok(()) => decode_store(&bytes).err().map(|error| (Class::Corrupt, error.to_string())),
+        // It was listed before.
+        Err(fault) => Some((fault.class(), fault.what())),
+    })
 }
 
 fn sort<T: Ord>(items: &mut Vec<T>) {

@@ -221,7 +221,7 @@ pub(crate) fn check(
         Ok((fault, hashed))
     };
     let jobs = table.packs.iter().zip(chosen);
-    let checked = parallel::map(options.threads, jobs, || Ok(Vec::new()), check)?;
+    let checked = parallel::map(source.threads(options.threads), jobs, || Ok(Vec::new()), check)?;
     let mut segment_faults: Vec<Faults> = vec![Faults::default(); table.segments.len()];
     for (pack, (fault, hashed)) in table.packs.iter().zip(checked) {
         counts.hashed_packs += u64::from(hashed > 0);

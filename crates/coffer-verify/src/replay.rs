@@ -198,10 +198,14 @@ impl Replay<'_> {
     fn run(&mut self, progress: &dyn Progress, findings: &mut Findings) -> Result<(), VerifyError> {
         loop {
             let from = self.log.next;
-            let count = WINDOW_COUNT * self.options.threads.max(1) as u64;
-            let numbers = from..(from + count).min(LOG_NUMBER_MAX + 1);
+            let threads = self.source.threads(self.options.threads);
+            let count = (WINDOW_COUNT * self.options.threads.max(1) as u64).max(threads as u64);
+            // Behind what is listed there is hardly anything, but that has to be seen.
+            let listed_end = self.listing.records.last().map_or(0, |(last, _)| last.saturating_add(1));
+            let end = (from + count).min(listed_end.max(from) + 1);
+            let numbers = from..end.min(LOG_NUMBER_MAX + 1);
             let read = |(): &mut (), number| read_record(self.source, number);
-            let window = parallel::map(self.options.threads, numbers.clone(), || Ok(()), read)?;
+            let window = parallel::map(threads, numbers.clone(), || Ok(()), read)?;
             for (number, fetched) in numbers.clone().zip(window) {
                 if !self.take(number, fetched, findings)? {
                     return Ok(());

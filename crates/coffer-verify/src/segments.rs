@@ -61,7 +61,7 @@ pub(crate) fn check(
         progress.advance(Stage::Index, live.len);
         Ok(reading.segment)
     };
-    parallel::map(options.threads, live.iter(), || Ok(()), read)
+    parallel::map(source.threads(options.threads), live.iter(), || Ok(()), read)
 }
 
 /// A segment being read from front to back.

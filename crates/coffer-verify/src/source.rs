@@ -9,6 +9,9 @@ use coffer_store::{ObjectKey, ObjectStore, StoreError};
 use crate::error::VerifyError;
 use crate::report::Class;
 
+/// More requests than this are never made at once because the store says so.
+const IN_FLIGHT_MAX: usize = 32;
+
 /// Why an object could not be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ReadFault {
@@ -56,6 +59,11 @@ impl<'a> Source<'a> {
 
     pub(crate) fn url(&self) -> String {
         self.store.url()
+    }
+
+    /// How many threads are worth having where `asked` were asked for: more, if the store is far away and waiting costs nothing else.
+    pub(crate) fn threads(&self, asked: usize) -> usize {
+        asked.max(self.store.parallelism_hint().clamp(1, IN_FLIGHT_MAX))
     }
 
     /// Reads a whole object of at most `len_max` bytes into `out`.

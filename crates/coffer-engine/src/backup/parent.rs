@@ -10,6 +10,7 @@ use coffer_pipeline::tree_writer::{MetaSink, TreeWriter};
 use super::options::{BackupOptions, Origin};
 use super::uploads::Uploads;
 use crate::error::EngineError;
+use crate::parallel;
 use crate::read::ChunkReader;
 use crate::tree_reader::{Leaf, TreeReader};
 use crate::vault::{Snapshot, Vault};
@@ -33,8 +34,19 @@ pub(super) fn find(
     }
     let live =
         vault.state().snapshots.iter().rev().filter(|state| !state.forgotten && state.body.domain == domain);
-    let mut readable = live.filter_map(|state| vault.snapshot(state).ok());
-    Ok(readable.find(|snapshot| Origin::of(&snapshot.manifest) == *origin))
+    let mut live = live.peekable();
+    let in_flight = parallel::in_flight(vault.access.store);
+    // The newest is likely the one; where it is not, more are read at a time.
+    let mut wave = 1;
+    while live.peek().is_some() {
+        let read = parallel::map(in_flight, live.by_ref().take(wave), |state| vault.snapshot(state).ok());
+        let is_of_origin = |snapshot: &Snapshot| Origin::of(&snapshot.manifest) == *origin;
+        if let Some(found) = read.into_iter().flatten().find(is_of_origin) {
+            return Ok(Some(found));
+        }
+        wave = (2 * wave).min(in_flight);
+    }
+    Ok(None)
 }
 
 /// What the parent knows of a path.

@@ -2,6 +2,9 @@
 //!
 //! Each worker owns one pack at a time, so nothing is handed around but frames of plain bytes. Workers are started when the queue
 //! is full: a small backup fills one pack, not one for each core.
+//!
+//! To a store that is far away other threads send the packs, several at once, while the workers go on. What is under way has at most
+//! [`UNDER_WAY_LEN_MAX`] bytes, beside the pack of each worker.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::Scope;
@@ -21,9 +24,12 @@ use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TryRecvError, TrySen
 use super::options::BackupOptions;
 use crate::access::{Access, put_new};
 use crate::error::EngineError;
+use crate::parallel;
 
 /// Frames waiting for a worker.
 const QUEUE_COUNT: usize = 2;
+/// Packs that are being sent to a store far away have at most this many bytes together; one may be sent in any case.
+const UNDER_WAY_LEN_MAX: u64 = 128 << 20;
 /// How often a full queue is looked at for a worker that failed.
 const FAILURE_POLL: Duration = Duration::from_millis(20);
 
@@ -58,6 +64,8 @@ pub(super) struct StageOptions<'env> {
     extra_verify: bool,
     pack_len_target: u64,
     worker_count_max: usize,
+    /// Threads that send packs; with none, each worker stores its own.
+    sender_count: usize,
     /// Frames are dropped: nothing is compressed, sealed or stored.
     is_dry: bool,
 }
@@ -70,7 +78,12 @@ impl<'env> StageOptions<'env> {
         stopped: &'env AtomicBool,
         is_dry: bool,
     ) -> Self {
+        let in_flight = parallel::in_flight(access.store);
+        let fitting =
+            usize::try_from(UNDER_WAY_LEN_MAX / options.pack_len_target.max(1)).unwrap_or(usize::MAX);
+        let sender_count = if in_flight > 1 { fitting.clamp(1, in_flight) } else { 0 };
         Self {
+            sender_count,
             store: access.store,
             rng: access.rng,
             sealer,
@@ -88,6 +101,8 @@ struct Open {
     jobs: Sender<Job>,
     queue: Receiver<Job>,
     results: Sender<Result<StoredPack, EngineError>>,
+    /// Packs to be sent, each of them waited for until a sender takes it; absent where workers store them.
+    packs: Option<(Sender<SealedPack>, Receiver<SealedPack>)>,
 }
 
 /// The workers and the queues to and from them.
@@ -99,6 +114,8 @@ pub(super) struct Stage<'scope, 'env> {
     results: Receiver<Result<StoredPack, EngineError>>,
     used: Receiver<Frame>,
     used_in: Sender<Frame>,
+    /// Memory of packs that were sent.
+    buffers: (Sender<Vec<u8>>, Receiver<Vec<u8>>),
     worker_count: usize,
 }
 
@@ -107,8 +124,10 @@ impl<'scope, 'env> Stage<'scope, 'env> {
         let (jobs, queue) = crossbeam_channel::bounded(QUEUE_COUNT);
         let (results_in, results) = crossbeam_channel::unbounded();
         let (used_in, used) = crossbeam_channel::bounded(QUEUE_COUNT + options.worker_count_max);
-        let open = Some(Open { jobs, queue, results: results_in });
-        Self { scope, options, open, results, used, used_in, worker_count: 0 }
+        let packs = (options.sender_count > 0).then(|| crossbeam_channel::bounded(0));
+        let buffers = crossbeam_channel::bounded(options.worker_count_max);
+        let open = Some(Open { jobs, queue, results: results_in, packs });
+        Self { scope, options, open, results, used, used_in, buffers, worker_count: 0 }
     }
 
     /// An empty frame, with the memory of one that was used where there is one.
@@ -184,14 +203,39 @@ impl<'scope, 'env> Stage<'scope, 'env> {
         self.options.stopped.store(true, Ordering::Relaxed);
     }
 
+    fn start_sender(&self, open: &Open) {
+        let Some((_, packs)) = &open.packs else { return };
+        let (options, packs) = (self.options, packs.clone());
+        let (results, buffers) = (open.results.clone(), self.buffers.0.clone());
+        self.scope.spawn(move || {
+            let alarm = Alarm(results.clone());
+            for pack in packs {
+                match store_pack(&options, pack, &results) {
+                    Ok(buffer) => drop(buffers.try_send(buffer)),
+                    Err(error) => {
+                        drop(results.send(Err(error)));
+                        break;
+                    }
+                }
+            }
+            drop(alarm);
+        });
+    }
+
     fn start_worker(&mut self) {
         let Some(open) = &self.open else { return };
+        if self.worker_count == 0 {
+            (0..self.options.sender_count).for_each(|_| self.start_sender(open));
+        }
         self.worker_count += 1;
         let (options, queue) = (self.options, open.queue.clone());
         let (results, used) = (open.results.clone(), self.used_in.clone());
+        let packs = open.packs.as_ref().map(|(packs, _)| packs.clone());
+        let buffers = self.buffers.1.clone();
         self.scope.spawn(move || {
             let alarm = Alarm(results.clone());
-            let work = Worker::new(options).and_then(|mut worker| worker.run(&queue, &results, &used));
+            let work = Worker::new(options, packs, buffers)
+                .and_then(|mut worker| worker.run(&queue, &results, &used));
             if let Err(error) = work {
                 // Nobody listens only when the backup has already failed.
                 drop(results.send(Err(error)));
@@ -199,6 +243,24 @@ impl<'scope, 'env> Stage<'scope, 'env> {
             drop(alarm);
         });
     }
+}
+
+/// A pack that is complete and not stored yet.
+type SealedPack = coffer_pipeline::pack_writer::FinishedPack;
+
+/// Stores a pack, unless the backup was given up. Gives its memory back.
+fn store_pack(
+    options: &StageOptions<'_>,
+    pack: SealedPack,
+    results: &Sender<Result<StoredPack, EngineError>>,
+) -> Result<Vec<u8>, EngineError> {
+    if options.stopped.load(Ordering::Relaxed) {
+        return Ok(pack.bytes);
+    }
+    put_new(options.store, ObjectName::Pack(pack.id), &pack.bytes)?;
+    let stored = StoredPack { id: pack.id, len: pack.bytes.len() as u64, directory: pack.directory };
+    results.send(Ok(stored)).map_err(|_| EngineError::WorkerGone)?;
+    Ok(pack.bytes)
 }
 
 /// Tells the main thread when a worker panics, which would otherwise wait for it.
@@ -214,6 +276,9 @@ impl Drop for Alarm {
 
 struct Worker<'env> {
     options: StageOptions<'env>,
+    /// Where packs go that others are to store.
+    packs: Option<Sender<SealedPack>>,
+    buffers: Receiver<Vec<u8>>,
     compressor: Compressor,
     reader: FrameReader,
     pack: Option<PackWriter>,
@@ -221,9 +286,14 @@ struct Worker<'env> {
 }
 
 impl<'env> Worker<'env> {
-    fn new(options: StageOptions<'env>) -> Result<Self, EngineError> {
+    fn new(
+        options: StageOptions<'env>,
+        packs: Option<Sender<SealedPack>>,
+        buffers: Receiver<Vec<u8>>,
+    ) -> Result<Self, EngineError> {
         let compressor = Compressor::new(options.compression)?;
-        Ok(Self { options, compressor, reader: FrameReader::new()?, pack: None, buffer: Vec::new() })
+        let (reader, buffer) = (FrameReader::new()?, Vec::new());
+        Ok(Self { options, packs, buffers, compressor, reader, pack: None, buffer })
     }
 
     fn run(
@@ -266,10 +336,15 @@ impl<'env> Worker<'env> {
             return Ok(());
         }
         let pack = pack.finish()?;
-        let name = ObjectName::Pack(pack.id);
-        put_new(self.options.store, name, &pack.bytes)?;
-        let stored = StoredPack { id: pack.id, len: pack.bytes.len() as u64, directory: pack.directory };
-        self.buffer = pack.bytes;
-        results.send(Ok(stored)).map_err(|_| EngineError::WorkerGone)
+        match &self.packs {
+            // Senders end only when all of them have failed, and that was told.
+            Some(packs) => packs.send(pack).map_err(|_| EngineError::WorkerGone)?,
+            None => {
+                self.buffer = store_pack(&self.options, pack, results)?;
+                return Ok(());
+            }
+        }
+        self.buffer = self.buffers.try_recv().unwrap_or_default();
+        Ok(())
     }
 }

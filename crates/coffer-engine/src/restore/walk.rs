@@ -15,7 +15,7 @@ use crate::vault::Snapshot;
 
 /// Why an entry is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
+pub(crate) enum Role {
     /// It is restored.
     Chosen,
     /// A directory above what is restored, shown before that.
@@ -25,7 +25,7 @@ pub(super) enum Role {
 }
 
 /// Sees the entries of a snapshot.
-pub(super) trait Visitor<'a> {
+pub(crate) trait Visitor<'a> {
     fn chunks(&mut self) -> &mut ChunkReader<'a>;
     /// Called between leaves and at the end; an error ends the walk.
     fn check(&mut self) -> Result<(), EngineError>;
@@ -47,7 +47,7 @@ impl RestoreOptions {
 }
 
 /// Shows the entries at and below [`RestoreOptions::within`] to `visitor`.
-pub(super) fn walk<'a>(
+pub(crate) fn walk<'a>(
     snapshot: &Snapshot,
     options: &RestoreOptions,
     visitor: &mut dyn Visitor<'a>,

@@ -14,6 +14,7 @@ use coffer_format::tree::{ChunkRef, TreeEntry};
 use coffer_pipeline::pack_reader::FrameReader;
 use crossbeam_channel::Receiver;
 
+use super::jobs::Jobs;
 use super::report::{RestoreAction, RestoreReport};
 use super::{chain, warning_text};
 use crate::error::EngineError;
@@ -203,11 +204,12 @@ impl Piece {
 pub(super) fn work(queue: &Receiver<Vec<Piece>>, shared: &Shared<'_>) {
     let mut sealed = Vec::new();
     let mut reader = FrameReader::new();
-    for pieces in queue {
+    for (pieces, fetched) in Jobs::new(queue, &shared.packs) {
         let Some(first) = pieces.first() else { continue };
-        let opened = match &mut reader {
-            Ok(reader) => shared.packs.frame(&first.place, reader, &mut sealed),
-            Err(_) => Err(EngineError::WorkerGone),
+        let opened = match (&mut reader, &fetched) {
+            (Ok(reader), Some(frame)) => shared.packs.open_frame(&first.place, frame, reader),
+            (Ok(reader), None) => shared.packs.frame(&first.place, reader, &mut sealed),
+            (Err(_), _) => Err(EngineError::WorkerGone),
         };
         if opened.is_ok() {
             shared.fetched_bytes.fetch_add(u64::from(first.place.frame.sealed_len), Ordering::Relaxed);

@@ -40,6 +40,9 @@ impl LogState {
             map.key(15).bool(self.previous_authentic);
             map.key(16).uint(self.last_prune_or_sweep.unwrap_or_default());
             map.key(17).uint(self.last_checkpoint.unwrap_or_default());
+            if let Some(policy) = self.last_policy {
+                map.key(18).uint(policy);
+            }
         });
         Some(encoder.finish())
     }
@@ -72,7 +75,12 @@ impl LogState {
         let previous_authentic = at(&mut map, d, 15)?.bool()?;
         let prune = at(&mut map, d, 16)?.uint()?;
         let checkpoint = at(&mut map, d, 17)?.uint()?;
-        if map.next_key(d)?.is_some() {
+        let policy = match map.next_key(d)? {
+            None => None,
+            Some(18) => Some(d.uint()?),
+            Some(_) => return Err(d.fail("a state has no other keys")),
+        };
+        if policy.is_some() && map.next_key(d)?.is_some() {
             return Err(d.fail("a state has no other keys"));
         }
         decoder.finish()?;
@@ -97,6 +105,7 @@ impl LogState {
             next,
             needs_minor: (minor > FORMAT_MINOR).then_some(minor),
             last_checkpoint: (checkpoint > 0).then_some(checkpoint),
+            last_policy: policy,
             chain: Some(chain),
             previous_authentic,
             last_prune_or_sweep: (prune > 0).then_some(prune),

@@ -7,6 +7,7 @@ fn names_round_trip() {
     let id = *blake3::hash(b"x").as_bytes();
     for name in [
         ObjectName::Header,
+        ObjectName::Store,
         ObjectName::Slot(SlotId(id)),
         ObjectName::Record(0),
         ObjectName::Record(LOG_NUMBER_MAX),

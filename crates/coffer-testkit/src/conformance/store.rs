@@ -45,7 +45,7 @@ fn starts_empty(store: &dyn ObjectStore) {
         store.read_range(&absent, 0, &mut []).expect_err("empty range of an absent object"),
         store.stat(&absent).expect_err("stat of an absent object"),
     ] {
-        assert!(matches!(error, StoreError::NotFound { .. }), "{error:?}");
+        assert!(error.is_not_found(), "{error:?}");
         assert!(error.is_not_found() && !error.is_retryable());
         let message = error.to_string();
         assert!(message.contains(absent.as_str()) && message.contains(&store.url()), "{message}");

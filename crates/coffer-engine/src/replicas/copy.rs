@@ -1,0 +1,377 @@
+//! Catching up: what a replica lacks is found by its place in the log and by listing what it has, copied, and named by its records.
+//!
+//! Objects come before the records that make them live, records in their order, deletions last. Every object is checked against the hash in its
+//! name on the way; nothing is overwritten. It can be stopped anywhere: what is there is not copied again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use coffer_format::id::{PackId, SegmentId, SlotId};
+use coffer_format::index::{SEGMENT_HEAD_LEN, SegmentHead};
+use coffer_format::limits::{HEADER_LEN_MAX, PACK_LEN_MAX, RECORD_LEN_MAX, SLOT_LEN_MAX};
+use coffer_format::log::LogState;
+use coffer_format::object::{INDEX_PREFIX, ObjectName, PACKS_PREFIX, SLOTS_PREFIX};
+use coffer_store::{ItemKind, ListItem, ObjectStore, StoreError};
+
+use super::lane::put_same;
+use super::{Member, Refusal, Replicas, Standing, lock};
+use crate::access::{Access, key_of};
+use crate::error::EngineError;
+use crate::log::{Log, explain};
+
+/// Packs copied side by side: each may be 128 MiB long.
+const COPIER_COUNT_MAX: usize = 4;
+/// Segments after whose packs the records up to them are written.
+const WINDOW_COUNT: usize = 64;
+
+/// What was copied to one store.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CopyReport {
+    /// The store.
+    pub store: String,
+    /// Records created.
+    pub record_count: u64,
+    /// Other objects created.
+    pub object_count: u64,
+    /// Bytes of both.
+    pub bytes: u64,
+    /// Objects deleted that a record has released.
+    pub deleted_count: u64,
+    /// Released objects that the store does not let be deleted.
+    pub undeletable_count: u64,
+    /// Objects that no store has whole: the copy lacks them too.
+    pub lost: Vec<String>,
+    /// Why it is not complete; what was copied stays.
+    pub error: Option<String>,
+}
+
+/// What a replication did.
+#[derive(Debug, Clone)]
+pub struct ReplicateReport {
+    /// The store that was copied from.
+    pub source: String,
+    /// Number of the record up to which it goes.
+    pub next: u64,
+    /// One for each store that was written to.
+    pub copies: Vec<CopyReport>,
+    /// Stores that were not: fenced or not reached, with the reason.
+    pub left_out: Vec<(String, String)>,
+}
+
+impl ReplicateReport {
+    /// Whether every store now holds everything.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.left_out.is_empty() && self.copies.iter().all(|copy| copy.error.is_none() && copy.lost.is_empty())
+    }
+}
+
+/// What a store lacks.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    /// Live and removed segments that were added at or behind its place in the log, by the record that added them.
+    segments: BTreeMap<(u64, SegmentId), u64>,
+    /// Slots and header.
+    small: Vec<ObjectName>,
+    /// Packs and segments that it has.
+    there: BTreeSet<ObjectName>,
+}
+
+impl Replicas {
+    /// Brings every store in line up to the head of the log, all at once. No key is needed. An empty store becomes a replica only if
+    /// `fills_empty` says so: it may be a disk that is not mounted.
+    ///
+    /// # Errors
+    /// When the log cannot be read, or stores were promoted apart. What is wrong with one store is in its report.
+    pub fn replicate(&self, access: &Access<'_>, fills_empty: bool) -> Result<ReplicateReport, EngineError> {
+        if let Some(refusal @ (Refusal::PromotedApart { .. } | Refusal::HomeBehind { .. })) = &*lock(&self.refusal) {
+            return Err(EngineError::Refused(refusal.clone()));
+        }
+        let access = Access { store: self, ..*access };
+        let log = Log::read(&access, self.vault)?;
+        let mut left_out = Vec::new();
+        let mut targets = Vec::new();
+        for (at, member) in self.members.iter().enumerate().filter(|(at, _)| *at != self.source) {
+            match member.standing() {
+                Standing::InLine { next: 0 } if !fills_empty => {
+                    left_out.push((member.url.clone(), "it is empty; --new makes it a replica".to_owned()));
+                }
+                Standing::InLine { .. } => targets.push(at),
+                Standing::Fenced { fork, .. } => {
+                    left_out.push((member.url.clone(), format!("its log left the line at record {fork}")));
+                }
+                Standing::Unreachable { reason } => left_out.push((member.url.clone(), reason)),
+            }
+        }
+        let copies = std::thread::scope(|scope| {
+            let (log, access) = (&log, &access);
+            let copiers: Vec<_> =
+                targets.iter().map(|at| scope.spawn(move || self.catch_up(access, &log.state, *at))).collect();
+            copiers.into_iter().map(|copier| copier.join().unwrap_or_default()).collect()
+        });
+        access.check_interrupt()?;
+        Ok(ReplicateReport { source: self.url(), next: log.state.next, copies, left_out })
+    }
+
+    /// Brings one store in line up to `state`. What is wrong is in the report.
+    pub(super) fn catch_up(&self, access: &Access<'_>, state: &LogState, at: usize) -> CopyReport {
+        let member = &self.members[at];
+        let report = Mutex::new(CopyReport { store: member.url.clone(), ..CopyReport::default() });
+        let done = self.copy_to(access, state, member, &report);
+        let mut report = report.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match done {
+            Ok(()) => {
+                *lock(&member.standing) = Standing::InLine { next: state.next };
+                if Some(at) != self.home {
+                    self.start_lane(member, state.next);
+                }
+            }
+            Err(error) => report.error = Some(explain(&error)),
+        }
+        report
+    }
+
+    fn copy_to(
+        &self,
+        access: &Access<'_>,
+        state: &LogState,
+        member: &Member,
+        report: &Mutex<CopyReport>,
+    ) -> Result<(), EngineError> {
+        let Standing::InLine { next: from } = self.standing_of(member) else {
+            return Err(EngineError::invalid("the store is not in line with the log"));
+        };
+        if state.damaged.iter().any(|number| *number >= from) {
+            return Err(EngineError::invalid("the log is damaged behind what the store has; run `coffer verify --heal`"));
+        }
+        if from == 0 {
+            member.ensure_id(access.rng)?;
+        }
+        let plan = self.plan(member, state, from)?;
+        for name in &plan.small {
+            self.copy(member, *name, SLOT_LEN_MAX.max(HEADER_LEN_MAX), report)?;
+        }
+        let mut next = from;
+        let segments: Vec<_> = plan.segments.iter().collect();
+        for window in segments.chunks(WINDOW_COUNT) {
+            self.copy_segments(access, member, &plan, window, report)?;
+            // All segments of a record are there once one of a later record is at hand.
+            let last = window.last().map_or(0, |((number, _), _)| *number);
+            next = self.copy_records(access, member, next, last, report)?;
+        }
+        next = self.copy_records(access, member, next, state.next, report)?;
+        debug_assert_eq!(next, state.next.max(from), "all records were copied");
+        self.delete_released(member, state, report)
+    }
+
+    fn standing_of(&self, member: &Member) -> Standing {
+        match (member.lane.get(), member.standing()) {
+            (Some(lane), Standing::InLine { .. }) => Standing::InLine { next: lane.next() },
+            (_, standing) => standing,
+        }
+    }
+
+    /// What a store lacks whose log goes on with record `from`.
+    pub(super) fn plan(&self, member: &Member, state: &LogState, from: u64) -> Result<Plan, EngineError> {
+        let mut plan = Plan::default();
+        let names = |prefix: &str| -> Result<BTreeSet<ObjectName>, StoreError> {
+            let mut names = BTreeSet::new();
+            member.store.list(prefix, None, &mut |item: ListItem| {
+                names.extend(ObjectName::parse(&item.name).filter(|_| item.kind == ItemKind::Object));
+                ControlFlow::Continue(())
+            })?;
+            Ok(names)
+        };
+        let slots = names(SLOTS_PREFIX)?;
+        let current = state.slots.iter().map(|id| ObjectName::Slot(*id));
+        plan.small.extend(current.filter(|name| !slots.contains(name)));
+        match member.store.stat(&key_of(ObjectName::Header)?) {
+            Ok(_) => {}
+            Err(error) if error.is_not_found() => plan.small.push(ObjectName::Header),
+            Err(error) => return Err(error.into()),
+        }
+        let all = state.segments.iter().chain(&state.removed);
+        let new = all.filter(|(_, segment)| segment.added_by >= from);
+        plan.segments.extend(new.map(|(id, segment)| ((segment.added_by, *id), segment.len)));
+        if !plan.segments.is_empty() {
+            plan.there = names(INDEX_PREFIX)?;
+            plan.there.extend(names(PACKS_PREFIX)?);
+        }
+        Ok(plan)
+    }
+
+    /// How many packs, segments, slots a plan has to copy.
+    pub(super) fn missing_count(&self, plan: &Plan) -> u64 {
+        let mut missing: BTreeSet<ObjectName> = plan.small.iter().copied().collect();
+        for ((_, id), len) in &plan.segments {
+            if !plan.there.contains(&ObjectName::Segment(*id)) {
+                missing.insert(ObjectName::Segment(*id));
+            }
+            let packs = self.packs_of(*id, *len).unwrap_or_default();
+            missing.extend(packs.into_iter().map(ObjectName::Pack).filter(|name| !plan.there.contains(name)));
+        }
+        missing.len() as u64
+    }
+
+    /// The packs that a segment lists.
+    pub(super) fn packs_of(&self, id: SegmentId, len: u64) -> Result<Vec<PackId>, EngineError> {
+        let key = key_of(ObjectName::Segment(id))?;
+        let read = || -> Result<Vec<PackId>, EngineError> {
+            let mut head = vec![0; usize::try_from(SEGMENT_HEAD_LEN).unwrap_or_default()];
+            self.read_range(&key, 0, &mut head)?;
+            let head = SegmentHead::decode(&head, len)?;
+            let mut table = vec![0; usize::try_from(head.pack_table_len()).unwrap_or_default()];
+            self.read_range(&key, SEGMENT_HEAD_LEN, &mut table)?;
+            Ok(head.decode_packs(&table)?.into_iter().map(|row| row.id).collect())
+        };
+        match read() {
+            Err(EngineError::Format(_)) if self.distrust(&key) => read(),
+            packs => packs,
+        }
+    }
+
+    /// Copies the packs of some segments side by side, then the segments.
+    fn copy_segments(
+        &self,
+        access: &Access<'_>,
+        member: &Member,
+        plan: &Plan,
+        window: &[(&(u64, SegmentId), &u64)],
+        report: &Mutex<CopyReport>,
+    ) -> Result<(), EngineError> {
+        let mut packs = BTreeSet::new();
+        for ((_, id), len) in window {
+            match self.packs_of(*id, **len) {
+                Ok(listed) => packs.extend(listed.into_iter().map(ObjectName::Pack)),
+                // A segment that no store has whole is said to be lost when it is copied itself.
+                Err(error) if error.is_gone() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let packs = packs.into_iter().filter(|name| !plan.there.contains(name)).map(|name| (name, PACK_LEN_MAX));
+        self.copy_all(access, member, &packs.collect::<Vec<_>>(), report)?;
+        let segments = window.iter().map(|((_, id), len)| (ObjectName::Segment(*id), **len));
+        let segments: Vec<_> = segments.filter(|(name, _)| !plan.there.contains(name)).collect();
+        self.copy_all(access, member, &segments, report)
+    }
+
+    fn copy_all(
+        &self,
+        access: &Access<'_>,
+        member: &Member,
+        objects: &[(ObjectName, u64)],
+        report: &Mutex<CopyReport>,
+    ) -> Result<(), EngineError> {
+        let taken = AtomicUsize::new(0);
+        let work = || -> Result<(), EngineError> {
+            while let Some((name, len_max)) = objects.get(taken.fetch_add(1, Ordering::Relaxed)) {
+                access.check_interrupt()?;
+                self.copy(member, *name, *len_max, report)?;
+            }
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            let workers: Vec<_> =
+                (0..COPIER_COUNT_MAX.min(objects.len())).map(|_| scope.spawn(work)).collect();
+            let ended = workers.into_iter().map(|worker| worker.join().map_err(|_| EngineError::WorkerGone)?);
+            // All are waited for, whatever one says.
+            ended.fold(Ok(()), Result::and)
+        })
+    }
+
+    /// Copies one object; one that no store has whole is noted, and the copy goes on.
+    fn copy(
+        &self,
+        member: &Member,
+        name: ObjectName,
+        len_max: u64,
+        report: &Mutex<CopyReport>,
+    ) -> Result<(), EngineError> {
+        let key = key_of(name)?;
+        let mut bytes = Vec::new();
+        let is_whole = match self.read(&key, len_max, &mut bytes) {
+            Ok(()) => self.fits(name, &bytes),
+            Err(StoreError::NotFound { .. } | StoreError::TooLong { .. } | StoreError::NotAnObject { .. }) => false,
+            Err(error) => return Err(error.into()),
+        };
+        if !is_whole {
+            lock(report).lost.push(name.to_string());
+            return Ok(());
+        }
+        if put_same(&*member.store, &key, &bytes)? {
+            let mut report = lock(report);
+            report.object_count += 1;
+            report.bytes += bytes.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Copies records from number `from` up to, and without, number `to`. Returns the number that comes next.
+    fn copy_records(
+        &self,
+        access: &Access<'_>,
+        member: &Member,
+        from: u64,
+        to: u64,
+        report: &Mutex<CopyReport>,
+    ) -> Result<u64, EngineError> {
+        let mut bytes = Vec::new();
+        for number in from..to {
+            access.check_interrupt()?;
+            let key = key_of(ObjectName::Record(number))?;
+            self.read(&key, RECORD_LEN_MAX, &mut bytes)?;
+            if put_same(&*member.store, &key, &bytes)? {
+                let mut report = lock(report);
+                report.record_count += 1;
+                report.bytes += bytes.len() as u64;
+            }
+            *lock(&member.standing) = Standing::InLine { next: number + 1 };
+        }
+        Ok(from.max(to))
+    }
+
+    /// Deletes what the records that the store now holds have released, and the source does not have any more.
+    fn delete_released(
+        &self,
+        member: &Member,
+        state: &LogState,
+        report: &Mutex<CopyReport>,
+    ) -> Result<(), EngineError> {
+        let mut released: Vec<ObjectName> = Vec::new();
+        let mut visit = |item: ListItem| {
+            let name = ObjectName::parse(&item.name);
+            released.extend(name.filter(|name| match name {
+                ObjectName::Slot(id) => is_released(state, id),
+                ObjectName::Segment(id) => state.swept_segments.contains(id) && !state.segments.contains_key(id),
+                ObjectName::Pack(id) => state.swept_packs.contains(id),
+                _ => false,
+            }));
+            ControlFlow::Continue(())
+        };
+        member.store.list(SLOTS_PREFIX, None, &mut visit)?;
+        if !state.swept_segments.is_empty() || !state.swept_packs.is_empty() {
+            member.store.list(INDEX_PREFIX, None, &mut visit)?;
+            member.store.list(PACKS_PREFIX, None, &mut visit)?;
+        }
+        let source = &self.members[self.source].store;
+        for name in released {
+            let key = key_of(name)?;
+            // The source deletes first: what it kept may be kept for a reason.
+            if !source.stat(&key).is_err_and(|error| error.is_not_found()) {
+                continue;
+            }
+            match member.store.delete(&key) {
+                Ok(()) => lock(report).deleted_count += 1,
+                Err(StoreError::Denied { .. }) => lock(report).undeletable_count += 1,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_released(state: &LogState, id: &SlotId) -> bool {
+    state.slots.binary_search(id).is_err()
+}

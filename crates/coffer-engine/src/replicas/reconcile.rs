@@ -1,0 +1,238 @@
+//! Taking over what a fenced store committed after the fork.
+//!
+//! Snapshots and progress records are quoted whole, so they keep ids and signatures; everything else that was committed there after the fork is
+//! void. Objects come first, as in any commit.
+
+use std::collections::BTreeSet;
+
+use coffer_format::id::{Head, SnapshotId};
+use coffer_format::limits::{INDEX_LEN_MAX, PACK_LEN_MAX};
+use coffer_format::log::{LogState, Outcome, StoredRecord};
+use coffer_format::object::ObjectName;
+use coffer_format::record::{Details, Record, RecordKind, SegmentAdded, chain_value};
+use coffer_pipeline::record::{seal_record, signature_is_good};
+use coffer_store::{ObjectStore, StoreError};
+
+use super::survey::replay_with;
+use super::{Replicas, Standing, lock};
+use crate::access::{Access, key_of, put_new};
+use crate::error::EngineError;
+use crate::vault::Vault;
+
+/// Quoted bytes in one record: a public part holds at most 4 MiB.
+const QUOTED_LEN_MAX: usize = 3 << 20;
+
+/// What became of a store that was to come back into line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejoined {
+    /// The store.
+    pub store: String,
+    /// Records removed from it.
+    pub removed_count: u64,
+    /// Why it is not in line, if so.
+    pub error: Option<String>,
+}
+
+/// What was taken over.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReconcileReport {
+    /// Fenced stores, and the numbers of the records at which they left the line.
+    pub fenced: Vec<(String, u64)>,
+    /// Snapshots taken over.
+    pub snapshots: Vec<SnapshotId>,
+    /// Progress records taken over.
+    pub progress_count: u64,
+    /// Records that are void: those that forget, prune, sweep and the like.
+    pub void_count: u64,
+    /// Snapshots that could not be taken over, with the reason.
+    pub refused: Vec<(SnapshotId, String)>,
+    /// Objects copied.
+    pub object_count: u64,
+    /// The records that quote them.
+    pub heads: Vec<Head>,
+    /// Stores that were to come back into line.
+    pub rejoined: Vec<Rejoined>,
+}
+
+/// A record to be quoted.
+struct Quote {
+    bytes: Vec<u8>,
+    id: SnapshotId,
+    kind: RecordKind,
+    segments: Vec<SegmentAdded>,
+}
+
+impl Replicas {
+    /// Takes over the snapshots of every fenced store that answers; with `rejoin`, removes what they have behind the fork and catches them up.
+    ///
+    /// # Errors
+    /// When nothing can be committed, or an object can be read from no store.
+    pub fn reconcile(&self, vault: &mut Vault<'_>, rejoin: bool) -> Result<ReconcileReport, EngineError> {
+        self.check_writable()?;
+        vault.signing_key()?;
+        let mut report = ReconcileReport::default();
+        for (at, member) in self.members.iter().enumerate() {
+            let Standing::Fenced { fork, .. } = member.standing() else { continue };
+            report.fenced.push((member.url.clone(), fork));
+            let (quotes, end) = self.quotes(at, fork, vault, &mut report)?;
+            self.take_over(vault, quotes, &mut report)?;
+            if rejoin {
+                let rejoined = self.rejoin(vault, at, fork, end);
+                report.rejoined.push(rejoined);
+            }
+        }
+        Ok(report)
+    }
+
+    /// What is to be quoted of the store at `at`, and the number of the record that would come next there.
+    fn quotes(
+        &self,
+        at: usize,
+        fork: u64,
+        vault: &Vault<'_>,
+        report: &mut ReconcileReport,
+    ) -> Result<(Vec<Quote>, u64), EngineError> {
+        let state = vault.state();
+        let mut quotes = Vec::new();
+        let mut void_count = 0;
+        let log = replay_with(&*self.members[at].store, &mut |number, bytes, is_effective| {
+            if number < fork || !is_effective {
+                return;
+            }
+            let Ok(record) = Record::decode(bytes) else { return };
+            match RecordKind::from_number(record.public.kind) {
+                Some(kind @ (RecordKind::Snapshot | RecordKind::Progress)) => {
+                    let id = SnapshotId(chain_value(bytes));
+                    let segments = record.public.segments_added.clone();
+                    quotes.push(Quote { bytes: bytes.to_vec(), id, kind, segments });
+                }
+                _ => void_count += 1,
+            }
+        })?;
+        report.void_count += void_count;
+        // What was taken over before is not taken twice.
+        quotes.retain(|quote| match quote.kind {
+            RecordKind::Snapshot => state.snapshot(&quote.id).is_none(),
+            _ => !quote.segments.iter().any(|segment| state.segments.contains_key(&segment.id)),
+        });
+        let log = log.ok_or_else(|| EngineError::NoVault { store: self.members[at].url.clone() })?;
+        // A snapshot may lean on what was live when its store left the line.
+        let gone = log.segments.iter().find(|(id, segment)| segment.added_by < fork && !state.segments.contains_key(*id));
+        if let Some((id, _)) = gone.filter(|_| !quotes.is_empty()) {
+            let reason = format!("the new home removed index segment {id}, on which snapshots of {} may rely", self.members[at].url);
+            return Err(EngineError::invalid(reason));
+        }
+        Ok((quotes, log.next))
+    }
+
+    fn take_over(
+        &self,
+        vault: &mut Vault<'_>,
+        quotes: Vec<Quote>,
+        report: &mut ReconcileReport,
+    ) -> Result<(), EngineError> {
+        let mut good = Vec::new();
+        for quote in quotes {
+            match self.check_quote(vault, &quote).and_then(|()| self.bring_objects(&vault.access, &quote, report)) {
+                Ok(()) => good.push(quote),
+                Err(error) if error.is_gone() || matches!(error, EngineError::Invalid { .. }) => {
+                    report.refused.push((quote.id, crate::log::explain(&error)));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        while !good.is_empty() {
+            let mut len = 0;
+            let fits = good.iter().take_while(|quote| {
+                len += quote.bytes.len();
+                len <= QUOTED_LEN_MAX
+            });
+            let count = fits.count().max(1);
+            let batch: Vec<Quote> = good.drain(..count).collect();
+            let records: Vec<_> = batch.iter().map(|quote| quote.bytes.clone()).collect();
+            let details = Details::Reconcile { records }.encode();
+            let head = vault.commit(RecordKind::Reconcile, None, &mut |_, public| {
+                public.details.clone_from(&details);
+                Ok(())
+            })?;
+            report.heads.push(head);
+            let is_snapshot = |quote: &&Quote| quote.kind == RecordKind::Snapshot;
+            report.snapshots.extend(batch.iter().filter(is_snapshot).map(|quote| quote.id));
+            report.progress_count += batch.iter().filter(|quote| !is_snapshot(quote)).count() as u64;
+        }
+        Ok(())
+    }
+
+    /// Whether a record that quotes this one alone would take effect.
+    fn check_quote(&self, vault: &Vault<'_>, quote: &Quote) -> Result<(), EngineError> {
+        let signing = vault.signing_key()?;
+        let mut state: LogState = vault.state().clone();
+        let mut public = state.next_public(RecordKind::Reconcile, *signing.verifying_key().as_bytes());
+        public.details = Details::Reconcile { records: vec![quote.bytes.clone()] }.encode();
+        let bytes = seal_record(public, None, signing, vault.access.rng)
+            .map_err(|_| EngineError::invalid("its record is too long to be quoted"))?;
+        match state.apply(StoredRecord::Whole(&bytes), &signature_is_good) {
+            Outcome::Effective => Ok(()),
+            _ => Err(EngineError::invalid("its signer, or what it adds, is not allowed in the new line")),
+        }
+    }
+
+    /// Brings the objects that a record added into the home and the stores in line with it.
+    fn bring_objects(
+        &self,
+        access: &Access<'_>,
+        quote: &Quote,
+        report: &mut ReconcileReport,
+    ) -> Result<(), EngineError> {
+        let home = self.home.ok_or_else(|| EngineError::invalid("there is no home"))?;
+        for segment in &quote.segments {
+            let mut names: Vec<_> =
+                self.packs_of(segment.id, segment.len)?.into_iter().map(|id| (ObjectName::Pack(id), PACK_LEN_MAX)).collect();
+            names.push((ObjectName::Segment(segment.id), INDEX_LEN_MAX));
+            for (name, len_max) in names {
+                access.check_interrupt()?;
+                let key = key_of(name)?;
+                match self.members[home].store.stat(&key) {
+                    // Replicas in line may still lack it: what the home has not made known is not copied by its log.
+                    Ok(_) if self.lanes().next().is_none() => continue,
+                    Ok(_) => {}
+                    Err(error) if error.is_not_found() => {}
+                    Err(error) => return Err(error.into()),
+                }
+                let mut bytes = Vec::new();
+                self.read(&key, len_max, &mut bytes)?;
+                if !self.fits(name, &bytes) {
+                    return Err(EngineError::damaged(name, EngineError::invalid("no store has it whole")));
+                }
+                put_new(self, name, &bytes)?;
+                report.object_count += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the records of a store behind the fork, the newest first, and catches it up.
+    fn rejoin(&self, vault: &Vault<'_>, at: usize, fork: u64, end: u64) -> Rejoined {
+        let member = &self.members[at];
+        let mut rejoined = Rejoined { store: member.url.clone(), removed_count: 0, error: None };
+        let mut remove = || -> Result<(), EngineError> {
+            let mut numbers = BTreeSet::from_iter(fork..end);
+            while let Some(number) = numbers.pop_last() {
+                match member.store.delete(&key_of(ObjectName::Record(number))?) {
+                    Ok(()) => rejoined.removed_count += 1,
+                    Err(error @ StoreError::Denied { .. }) => return Err(error.into()),
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            Ok(())
+        };
+        if let Err(error) = remove() {
+            rejoined.error = Some(crate::log::explain(&error));
+            return rejoined;
+        }
+        *lock(&member.standing) = Standing::InLine { next: fork };
+        let access = Access { store: self, ..vault.access };
+        rejoined.error = self.catch_up(&access, vault.state(), at).error;
+        rejoined
+    }
+}

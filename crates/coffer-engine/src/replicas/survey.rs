@@ -1,0 +1,361 @@
+//! Which store is the home, which are in line with it, and whether anything may be committed.
+//!
+//! The newest record of each store says under which term and for which home it was made, and its hash covers all before it: where
+//! these agree, a few requests for each store are enough. Where they do not, each log is replayed.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use coffer_format::header::Header;
+use coffer_format::id::VaultId;
+use coffer_format::limits::{HEADER_LEN_MAX, RECORD_LEN_MAX};
+use coffer_format::log::{LogState, StoredRecord};
+use coffer_format::object::{LOG_PREFIX, ObjectName};
+use coffer_format::record::{Details, Record, RecordKind, chain_value};
+use coffer_format::store::{FIRST_STORE, STORE_LEN, decode_store};
+use coffer_pipeline::record::signature_is_good;
+use coffer_store::{ListItem, ObjectStore, StoreError};
+
+use super::{HomeId, Refusal, Standing};
+use crate::access::key_of;
+use crate::error::EngineError;
+use crate::log::{explain, header_copy};
+
+/// How many records at the end of a listing are looked at for one that can be read.
+const TIP_TRY_COUNT_MAX: usize = 8;
+
+/// The end of a store's log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Tip {
+    pub(super) vault: VaultId,
+    /// Number of the record that would come next.
+    pub(super) next: u64,
+    pub(super) chain: [u8; 32],
+    /// Term and home after the last record.
+    pub(super) term: u64,
+    pub(super) home: HomeId,
+}
+
+/// What a store turned out to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Found {
+    Unreachable(String),
+    /// It holds no record.
+    Empty,
+    Holds(Tip),
+}
+
+/// A store as it was found.
+#[derive(Debug, Clone)]
+pub(super) struct Seen {
+    pub(super) id: HomeId,
+    /// Whether the id was written, and does not only follow from the absence of one.
+    pub(super) has_id: bool,
+    pub(super) found: Found,
+}
+
+/// What follows for all of them together.
+#[derive(Debug)]
+pub(super) struct Judgement {
+    /// The store from which the log is read.
+    pub(super) source: usize,
+    /// The end of its log; none where no store holds a record.
+    pub(super) line: Option<Tip>,
+    /// The store in which records are committed, where that is among them.
+    pub(super) home: Option<usize>,
+    pub(super) standings: Vec<Standing>,
+    /// Why nothing may be committed.
+    pub(super) refusal: Option<Refusal>,
+}
+
+/// The id of a store, and whether it was written.
+pub(super) fn read_id(store: &dyn ObjectStore) -> Result<(HomeId, bool), EngineError> {
+    let mut bytes = Vec::new();
+    match store.read(&key_of(ObjectName::Store)?, STORE_LEN as u64, &mut bytes) {
+        Ok(()) => {
+            let id = decode_store(&bytes).map_err(|error| EngineError::damaged(ObjectName::Store, error))?;
+            Ok((id, true))
+        }
+        Err(error) if error.is_not_found() => Ok((FIRST_STORE, false)),
+        Err(error) => Err(EngineError::of_object(ObjectName::Store, error.into())),
+    }
+}
+
+/// Looks at every store, side by side.
+pub(super) fn look_at(stores: &[Arc<dyn ObjectStore>]) -> Vec<Seen> {
+    std::thread::scope(|scope| {
+        let lookers: Vec<_> = stores.iter().map(|store| scope.spawn(move || look(&**store))).collect();
+        let gone = || Seen { id: FIRST_STORE, has_id: false, found: Found::Unreachable("a worker ended early".to_owned()) };
+        lookers.into_iter().map(|looker| looker.join().unwrap_or_else(|_| gone())).collect()
+    })
+}
+
+fn look(store: &dyn ObjectStore) -> Seen {
+    let find = || -> Result<Seen, EngineError> {
+        let (id, has_id) = read_id(store)?;
+        let found = tip_of(store)?.map_or(Found::Empty, Found::Holds);
+        Ok(Seen { id, has_id, found })
+    };
+    find().unwrap_or_else(|error| Seen {
+        id: FIRST_STORE,
+        has_id: false,
+        found: Found::Unreachable(explain(&error)),
+    })
+}
+
+/// The end of the log as its newest record tells it.
+fn tip_of(store: &dyn ObjectStore) -> Result<Option<Tip>, EngineError> {
+    let mut numbers = Vec::new();
+    store.list(LOG_PREFIX, None, &mut |item: ListItem| {
+        if let Some(ObjectName::Record(number)) = ObjectName::parse(&item.name) {
+            numbers.push(number);
+        }
+        ControlFlow::Continue(())
+    })?;
+    numbers.sort_unstable();
+    let mut bytes = Vec::new();
+    for number in numbers.iter().rev().take(TIP_TRY_COUNT_MAX) {
+        match store.read(&key_of(ObjectName::Record(*number))?, RECORD_LEN_MAX, &mut bytes) {
+            Ok(()) => {}
+            Err(StoreError::NotFound { .. } | StoreError::TooLong { .. } | StoreError::NotAnObject { .. }) => continue,
+            Err(error) => return Err(error.into()),
+        }
+        if let Some(tip) = tip_after(*number, &bytes) {
+            return Ok(Some(tip));
+        }
+    }
+    // Records that say nothing: the replay does, if anything.
+    if numbers.is_empty() { Ok(None) } else { replay(store).map(|state| state.and_then(|state| tip_of_state(&state))) }
+}
+
+/// Term and home after a record, as it claims itself.
+fn tip_after(number: u64, bytes: &[u8]) -> Option<Tip> {
+    let public = is_sound(number, bytes)?.public;
+    let mut home = public.home;
+    let kind = RecordKind::from_number(public.kind);
+    if let Some(kind @ (RecordKind::Handover | RecordKind::Promote)) = kind {
+        match Details::decode(kind, number == 0, public.details.as_deref()) {
+            Ok(Details::Handover { home: new }) => home = new,
+            // Its own term is the new one already.
+            Ok(Details::Promote { home: new, .. }) => home = new,
+            _ => return None,
+        }
+    }
+    Some(Tip { vault: public.vault, next: number + 1, chain: chain_value(bytes), term: public.term, home })
+}
+
+/// The record in these bytes, if they are whole: of that number, with the body that it names, and signed by whom it names.
+pub(super) fn is_sound(number: u64, bytes: &[u8]) -> Option<Record<'_>> {
+    let record = Record::decode(bytes).ok()?;
+    let hash = (!record.body.is_empty()).then(|| chain_value(record.body));
+    let whole = record.public.number == number
+        && record.public.body.map(|body| body.hash) == hash
+        && signature_is_good(&record.public.signer, record.public_bytes, &record.signature);
+    whole.then_some(record)
+}
+
+fn tip_of_state(state: &LogState) -> Option<Tip> {
+    let head = state.head()?;
+    Some(Tip { vault: state.vault, next: state.next, chain: head.chain, term: state.term, home: state.home })
+}
+
+/// Replays a log on its own, up to the first number that is absent.
+pub(super) fn replay(store: &dyn ObjectStore) -> Result<Option<LogState>, EngineError> {
+    replay_with(store, &mut |_, _, _| {})
+}
+
+/// As [`replay`]; `visit` gets number, bytes, and whether the record took effect.
+pub(super) fn replay_with(
+    store: &dyn ObjectStore,
+    visit: &mut dyn FnMut(u64, &[u8], bool),
+) -> Result<Option<LogState>, EngineError> {
+    let mut bytes = Vec::new();
+    let read = store.read(&key_of(ObjectName::Header)?, HEADER_LEN_MAX, &mut bytes);
+    let header = match read {
+        Ok(()) => Header::decode(&bytes).ok().map(|header| (Header::vault_id(&bytes), header)),
+        Err(StoreError::NotFound { .. } | StoreError::TooLong { .. }) => None,
+        Err(error) => return Err(error.into()),
+    };
+    // The copy in record 0 is signed by the owner whom it names; which vault is meant is for the caller to know.
+    let Some((vault, header)) = header_copy(store).or(header) else { return Ok(None) };
+    let mut state = LogState::new(vault, &header);
+    loop {
+        let number = state.next;
+        let key = key_of(ObjectName::Record(number))?;
+        match store.read(&key, RECORD_LEN_MAX, &mut bytes) {
+            Ok(()) => {
+                let outcome = state.apply(StoredRecord::Whole(&bytes), &signature_is_good);
+                visit(number, &bytes, outcome == coffer_format::log::Outcome::Effective);
+            }
+            Err(error) if error.is_not_found() => return Ok(Some(state)),
+            Err(StoreError::TooLong { len, .. }) => {
+                bytes.resize(usize::try_from(RECORD_LEN_MAX).unwrap_or(usize::MAX), 0);
+                store.read_range(&key, 0, &mut bytes)?;
+                state.apply(StoredRecord::Oversize(&bytes, len), &signature_is_good);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// What follows from what was seen.
+pub(super) fn judge(stores: &[Arc<dyn ObjectStore>], seen: &[Seen]) -> Result<Judgement, EngineError> {
+    check_apart(stores, seen)?;
+    let mut tips: Vec<Option<Tip>> = seen
+        .iter()
+        .map(|seen| match &seen.found {
+            Found::Holds(tip) => Some(*tip),
+            _ => None,
+        })
+        .collect();
+    let Some(first) = tips.iter().flatten().next().copied() else { return Ok(nothing_yet(seen)) };
+    if let Some(other) = tips.iter().flatten().find(|tip| tip.vault != first.vault) {
+        return Err(EngineError::OtherVault { actual: other.vault, expected: first.vault });
+    }
+    let agree = tips.iter().flatten().all(|tip| (tip.term, tip.home) == (first.term, first.home));
+    if agree {
+        let judgement = judge_tips(stores, seen, &tips)?;
+        if judgement.is_plain() {
+            return Ok(judgement);
+        }
+    }
+    for (tip, store) in tips.iter_mut().zip(stores) {
+        if tip.is_some() {
+            *tip = replay(&**store)?.as_ref().and_then(tip_of_state);
+        }
+    }
+    if tips.iter().all(Option::is_none) {
+        return Ok(nothing_yet(seen));
+    }
+    judge_tips(stores, seen, &tips)
+}
+
+impl Judgement {
+    /// Whether there is nothing that replaying the logs could show otherwise.
+    fn is_plain(&self) -> bool {
+        matches!(self.refusal, None | Some(Refusal::HomeUnreachable { .. }))
+            && !self.standings.iter().any(|standing| matches!(standing, Standing::Fenced { .. }))
+    }
+}
+
+/// Two stores with one id are copies of each other.
+fn check_apart(stores: &[Arc<dyn ObjectStore>], seen: &[Seen]) -> Result<(), EngineError> {
+    let known = |seen: &Seen| seen.has_id || matches!(seen.found, Found::Holds(_));
+    for (at, one) in seen.iter().enumerate() {
+        let twin = seen[..at].iter().position(|other| known(other) && known(one) && other.id == one.id);
+        if let Some(twin) = twin {
+            return Err(EngineError::SameStore { first: stores[twin].url(), second: stores[at].url() });
+        }
+    }
+    Ok(())
+}
+
+fn nothing_yet(seen: &[Seen]) -> Judgement {
+    let standings: Vec<_> = seen
+        .iter()
+        .map(|seen| match &seen.found {
+            Found::Unreachable(reason) => Standing::Unreachable { reason: reason.clone() },
+            _ => Standing::InLine { next: 0 },
+        })
+        .collect();
+    let is_reached = matches!(standings.first(), Some(Standing::InLine { .. }));
+    Judgement { source: 0, line: None, home: is_reached.then_some(0), standings, refusal: None }
+}
+
+fn judge_tips(
+    stores: &[Arc<dyn ObjectStore>],
+    seen: &[Seen],
+    tips: &[Option<Tip>],
+) -> Result<Judgement, EngineError> {
+    let held = || tips.iter().enumerate().filter_map(|(at, tip)| tip.map(|tip| (at, tip)));
+    let term = held().map(|(_, tip)| tip.term).max().unwrap_or_default();
+    let leads = |tip: &Tip| tip.term == term;
+    let homes: Vec<usize> =
+        held().filter(|(at, tip)| leads(tip) && tip.home == seen[*at].id).map(|(at, _)| at).collect();
+    let longest = |among: &dyn Fn(usize) -> bool| {
+        let found = held().filter(|(at, tip)| leads(tip) && among(*at));
+        // The first of those that are equally long.
+        found.rev().max_by_key(|(_, tip)| tip.next)
+    };
+    let chosen = if homes.is_empty() { longest(&|_| true) } else { longest(&|at| homes.contains(&at)) };
+    let Some((mut source, mut line)) = chosen else { return Ok(nothing_yet(seen)) };
+    let home = homes.contains(&source).then_some(source);
+    let mut refusal = None;
+    let mut standings = Vec::new();
+    for (at, seen) in seen.iter().enumerate() {
+        let standing = match (&seen.found, tips[at]) {
+            (Found::Unreachable(reason), _) => Standing::Unreachable { reason: reason.clone() },
+            (_, None) => Standing::InLine { next: 0 },
+            (_, Some(tip)) if at == source => Standing::InLine { next: tip.next },
+            (_, Some(tip)) => stand(&*stores[source], &line, &*stores[at], &tip)?,
+        };
+        standings.push(standing);
+    }
+    let apart: Vec<String> = held()
+        .filter(|(at, tip)| leads(tip) && *at != source)
+        .filter(|(at, _)| homes.contains(at) || (homes.is_empty() && matches!(standings[*at], Standing::Fenced { .. })))
+        .map(|(at, _)| stores[at].url())
+        .collect();
+    if !apart.is_empty() {
+        let stores = [vec![stores[source].url()], apart].concat();
+        refusal = Some(Refusal::PromotedApart { stores, term });
+    }
+    // A replica that goes on where the home ends: the home has lost what it had.
+    let ahead = standings.iter().enumerate().filter_map(|(at, standing)| match standing {
+        Standing::InLine { next } if *next > line.next => Some((at, *next)),
+        _ => None,
+    });
+    if let Some((at, next)) = ahead.max_by_key(|(_, next)| *next)
+        && refusal.is_none()
+    {
+        let (home, replica) = (stores[source].url(), stores[at].url());
+        refusal = Some(Refusal::HomeBehind { home, home_next: line.next, replica, next });
+        (source, line) = (at, tips[at].unwrap_or(line));
+    }
+    if homes.is_empty() && refusal.is_none() {
+        let new_home = seen.iter().position(|seen| seen.id == line.home && (seen.has_id || line.home == FIRST_STORE));
+        let new_home = new_home.filter(|at| matches!(standings[*at], Standing::InLine { .. }));
+        refusal = Some(match new_home {
+            Some(at) => Refusal::HandoverUnfinished { home: stores[at].url() },
+            None => Refusal::HomeUnreachable { home: line.home },
+        });
+    }
+    Ok(Judgement { source, line: Some(line), home, standings, refusal })
+}
+
+/// How the log of a store stands to the one that counts.
+fn stand(
+    reference: &dyn ObjectStore,
+    line: &Tip,
+    store: &dyn ObjectStore,
+    tip: &Tip,
+) -> Result<Standing, EngineError> {
+    let (shorter, longer, end) =
+        if tip.next <= line.next { (tip, reference, tip.next) } else { (line, store, line.next) };
+    if end > 0 && chain_at(longer, end - 1)? == Some(shorter.chain) {
+        return Ok(Standing::InLine { next: tip.next });
+    }
+    // Each chain value covers all before it: what is equal comes first, then what differs.
+    let (mut same, mut differs) = (0, end);
+    while same < differs {
+        let middle = same + (differs - same) / 2;
+        let here = chain_at(store, middle)?;
+        if here.is_some() && here == chain_at(reference, middle)? {
+            same = middle + 1;
+        } else {
+            differs = middle;
+        }
+    }
+    Ok(Standing::Fenced { fork: same, next: tip.next })
+}
+
+/// The chain value of a record; none if it is absent or longer than a record can be.
+pub(super) fn chain_at(store: &dyn ObjectStore, number: u64) -> Result<Option<[u8; 32]>, EngineError> {
+    let mut bytes = Vec::new();
+    match store.read(&key_of(ObjectName::Record(number))?, RECORD_LEN_MAX, &mut bytes) {
+        Ok(()) => Ok(Some(chain_value(&bytes))),
+        Err(StoreError::NotFound { .. } | StoreError::TooLong { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
