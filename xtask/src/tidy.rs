@@ -11,6 +11,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("coffer-format", &[]),
     ("coffer-crypto", &[]),
     ("coffer-store", &[]),
+    ("coffer-ibm", &["coffer-store"]),
     ("coffer-collect", &[]),
     ("coffer-pipeline", &["coffer-format", "coffer-crypto"]),
     ("coffer-keys", &["coffer-format", "coffer-crypto"]),
@@ -37,8 +38,11 @@ const LAYERS: &[(&str, &[&str])] = &[
             "coffer-format",
             "coffer-crypto",
             "coffer-collect",
+            "coffer-ibm",
+            "coffer-sandbox",
         ],
     ),
+    ("coffer-sandbox", &[]),
     ("coffer-testkit", &["coffer-store"]),
 ];
 
@@ -49,8 +53,11 @@ const HOMES: &[(&str, &str)] = &[
     ("argon2", "coffer-crypto"),
     ("hpke", "coffer-crypto"),
     ("zstd", "coffer-pipeline"),
+    ("aws-sdk-s3", "coffer-store"),
+    ("ureq", "coffer-ibm"),
+    ("s3s", "coffer-sandbox"),
+    ("redb", "coffer-sandbox"),
     ("clap", "coffer-cli"),
-    ("serde", "coffer-cli"),
 ];
 
 /// Files longer than this hide a second noun.

@@ -10,13 +10,22 @@ use crate::commands::completions::CompletionsArgs;
 use crate::commands::diff::DiffArgs;
 use crate::commands::dump::DumpArgs;
 use crate::commands::find::FindArgs;
+use crate::commands::handover::HandoverArgs;
 use crate::commands::init::InitArgs;
 use crate::commands::keys::KeysCommand;
+use crate::commands::locks::LocksCommand;
 use crate::commands::ls::LsArgs;
 use crate::commands::man::ManArgs;
+use crate::commands::policy::PolicyCommand;
+use crate::commands::promote::PromoteArgs;
+use crate::commands::reconcile::ReconcileArgs;
+use crate::commands::replicate::ReplicateArgs;
+use crate::commands::regions::RegionsArgs;
 use crate::commands::restore::RestoreArgs;
+use crate::commands::sandbox::SandboxCommand;
 use crate::commands::snapshots::SnapshotsArgs;
 use crate::commands::verify::VerifyArgs;
+use crate::storage::StorageArgs;
 
 /// Encrypted backup archive vault.
 #[derive(Debug, Parser)]
@@ -28,10 +37,13 @@ use crate::commands::verify::VerifyArgs;
     coffer -V /backup/vault --key-file ~/coffer.key backup ~/documents\n  \
     coffer -V /backup/vault --key-file ~/coffer.key restore latest --target /tmp/out\n\n\
     Environment: COFFER_VAULT, COFFER_KEY_FILE, COFFER_PASSPHRASE, COFFER_PASSPHRASE_FILE, \
-    COFFER_PASSPHRASE_COMMAND, COFFER_SHARES, COFFER_CACHE_DIR, COFFER_CONFIG. The command line goes before the environment, that \
+    COFFER_PASSPHRASE_COMMAND, COFFER_SHARES, COFFER_CACHE_DIR, COFFER_CONFIG; of object storage COFFER_ENDPOINT, \
+    COFFER_REGION, COFFER_COS_CREDENTIALS, COFFER_IBM_API_KEY_FILE, COFFER_IBM_API_KEY, \
+    COFFER_IBM_TRUSTED_PROFILE, COFFER_IBM_CR_TOKEN_FILE, COFFER_IAM_ENDPOINT, COFFER_CA_CERT. The command line goes before the environment, that \
     before the configuration file. COFFER_PROFILE, as --profile, chooses a profile of that file.\n\n\
     Exit codes: 0 done, 1 failed, 2 usage, 3 partial, 10 no vault, 11 cannot commit, 12 wrong key, 20 corrupt, \
-    21 missing, 22 surplus, 23 rollback, 24 restored from a damaged vault, 130 interrupted, 141 nobody read the output.")]
+    21 missing, 22 surplus, 23 rollback, 24 restored from a damaged vault, 25 archived, 26 locks expire, 30 no access, 31 unreachable, \
+    32 wrong store, 130 interrupted, 141 nobody read the output.")]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -46,9 +58,12 @@ pub(crate) struct Cli {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Options of every command")]
 pub(crate) struct Global {
-    /// Where the vault is: a directory.
+    /// Where the vault is: a directory, s3://BUCKET/PREFIX, or cos://REGION/BUCKET/PREFIX.
     #[arg(short = 'V', long, global = true, value_name = "LOCATION")]
     pub(crate) vault: Option<PathBuf>,
+    /// Another store of the vault; may be given several times. Without --vault, the first one is where a new vault is made.
+    #[arg(long, global = true, value_name = "LOCATION")]
+    pub(crate) store: Vec<PathBuf>,
     /// The id (fingerprint) that the vault must have.
     #[arg(long, global = true, value_name = "ID")]
     pub(crate) vault_id: Option<coffer_format::id::VaultId>,
@@ -85,6 +100,8 @@ pub(crate) struct Global {
     /// Name every entry that is backed up or restored; -vv also says which settings are in force.
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub(crate) verbose: u8,
+    #[command(flatten)]
+    pub(crate) storage: StorageArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -145,6 +162,24 @@ pub(crate) enum Command {
         coffer verify --deep --read-subset 5%"
     )]
     Verify(VerifyArgs),
+    /// Bring every other store of the vault up to its home, or show how far each is behind.
+    #[command(after_help = "Examples:\n  \
+        coffer --store /backup/a --store /mnt/b replicate\n  \
+        coffer --store /backup/a --store /mnt/b replicate --status")]
+    Replicate(ReplicateArgs),
+    /// Move the home of the log to another store, while both answer.
+    #[command(after_help = "Examples:\n  \
+        coffer --store /backup/a --store /mnt/b handover --to /mnt/b")]
+    Handover(HandoverArgs),
+    /// Make a replica the home of the log, when the home is lost.
+    #[command(after_help = "Examples:\n  \
+        coffer promote --store /mnt/b\n  \
+        coffer --store /mnt/b --store /mnt/c promote --to /mnt/b --accept-loss")]
+    Promote(PromoteArgs),
+    /// Take over the snapshots that a store committed after another one was promoted.
+    #[command(after_help = "Examples:\n  \
+        coffer --store /mnt/b --store /backup/a reconcile --rejoin")]
+    Reconcile(ReconcileArgs),
     /// Show how much a vault holds.
     #[command(after_help = "Examples:\n  \
         coffer stats\n  \
@@ -160,10 +195,31 @@ pub(crate) enum Command {
         coffer keys test --also-passphrase-file recovery.txt"
     )]
     Keys(KeysCommand),
+    /// Show or change the owner's settings, above all how objects are locked.
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  \
+        coffer policy show\n  \
+        coffer policy set --lock compliance --lock-days 30"
+    )]
+    Policy(PolicyCommand),
+    /// Prolong the locks of what kept snapshots need, or lay a legal hold on it.
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  \
+        coffer locks extend --dry-run\n  \
+        coffer verify --locks --min-days 14"
+    )]
+    Locks(LocksCommand),
     /// Check the store and the state of the vault, and say what follows.
     #[command(after_help = "Examples:\n  \
         coffer -V /backup/vault doctor")]
     Doctor,
+    /// List the locations of Cloud Object Storage.
+    #[command(after_help = "Examples:\n  \
+        coffer regions\n  \
+        coffer --json regions")]
+    Regions(RegionsArgs),
     /// Print what a shell needs to complete the words of a command line.
     #[command(after_help = "Examples:\n  \
         coffer completions bash > ~/.local/share/bash-completion/completions/coffer\n  \
@@ -175,4 +231,11 @@ pub(crate) enum Command {
         coffer man | man -l -\n  \
         coffer man --dir ~/.local/share/man/man1")]
     Man(ManArgs),
+    /// Run a simulated IBM Cloud region on loopback, to try things out on and to test against.
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  \
+        coffer sandbox serve --dir /tmp/region"
+    )]
+    Sandbox(SandboxCommand),
 }

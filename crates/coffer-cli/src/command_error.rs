@@ -6,9 +6,9 @@ use std::fmt;
 use std::io;
 
 use coffer_collect::CollectError;
-use coffer_engine::{EngineError, Selector};
+use coffer_engine::{EngineError, Refusal, Selector};
 use coffer_keys::KeyError;
-use coffer_store::StoreError;
+use coffer_store::{CredentialFault, StoreError};
 use coffer_verify::VerifyError;
 
 use crate::exit_code::Exit;
@@ -216,6 +216,28 @@ fn classify_engine(error: &EngineError) -> (Exit, Option<String>) {
                 "do not write to it; compare with a copy or a witness by `coffer verify --offline --head HEAD`; --no-cache reads what is there",
             ),
         ),
+        EngineError::Refused(Refusal::PromotedApart { .. }) => (
+            Exit::Rollback,
+            hint("choose one of them: `coffer promote --to STORE --accept-loss`, then `coffer reconcile`; one store alone can be read"),
+        ),
+        EngineError::Refused(Refusal::HomeBehind { .. }) => (
+            Exit::Rollback,
+            hint("`coffer verify --heal` gives it back what the replica has"),
+        ),
+        EngineError::Refused(Refusal::HandoverUnfinished { .. }) => {
+            (Exit::CannotCommit, hint("run `coffer handover` or `coffer replicate` again"))
+        }
+        EngineError::Refused(_) => (
+            Exit::CannotCommit,
+            hint("name the home with --store as well; if it is lost, `coffer promote` makes a replica the home"),
+        ),
+        EngineError::HomeAnswers { .. } => {
+            (Exit::CannotCommit, hint("`coffer handover --to STORE` moves the log without loss"))
+        }
+        EngineError::SameStore { .. } => (
+            Exit::Usage,
+            hint("name each store once; of a copied directory only one can be used at a time"),
+        ),
         EngineError::CannotCommit { .. } => {
             (Exit::CannotCommit, hint("nothing was acknowledged; run the command again"))
         }
@@ -269,6 +291,7 @@ fn classify_verify(error: &VerifyError) -> (Exit, Option<String>) {
         VerifyError::OtherVault { .. } => (Exit::Rollback, Some("check --vault-id".to_owned())),
         VerifyError::Subset { .. } => (Exit::Usage, None),
         VerifyError::Key { .. } | VerifyError::OldKey { .. } => (Exit::WrongKey, None),
+        VerifyError::Store { source } => classify_store(source),
         _ => (Exit::Failed, None),
     }
 }
@@ -279,12 +302,70 @@ fn classify_store(error: &StoreError) -> (Exit, Option<String>) {
             Exit::Failed,
             Some("free some space and run the command again; earlier snapshots are intact".to_owned()),
         ),
-        StoreError::Denied { .. } => {
+        StoreError::Denied { store, .. } if store.starts_with("file:") => {
             (Exit::Failed, Some("check the permissions of the vault's directory".to_owned()))
         }
         StoreError::NotFound { .. } => {
             (Exit::Missing, Some("`coffer verify` shows what is missing".to_owned()))
         }
-        _ => (Exit::Failed, None),
+        error => classify_remote(error),
+    }
+}
+
+/// What goes wrong with object storage.
+fn classify_remote(error: &StoreError) -> (Exit, Option<String>) {
+    let (exit, hint) = match error {
+        StoreError::Denied { .. } => {
+            (Exit::NoAccess, "check what the credentials may do with the bucket, and whether a lock protects it")
+        }
+        StoreError::NoCredentials { .. } => (
+            Exit::NoAccess,
+            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give --aws-profile, --cos-credentials, --ibm-api-key-file or --ibm-trusted-profile",
+        ),
+        StoreError::CredentialsRefused { reason, .. } => (Exit::NoAccess, credential_hint(*reason)),
+        StoreError::ClockSkew { .. } => {
+            (Exit::NoAccess, "set the clock of this machine, best by a time service, and run the command again")
+        }
+        StoreError::NoBucket { .. } => {
+            (Exit::NoVault, "check --vault and --endpoint; coffer makes no buckets, so make it first")
+        }
+        StoreError::WrongRegion { region: Some(region), .. } => {
+            return (Exit::WrongStore, Some(format!("give --region {region}")));
+        }
+        StoreError::WrongRegion { .. } => (
+            Exit::WrongStore,
+            "give the region of the bucket with --region, or the endpoint of its location; `coffer regions` lists those of IBM Cloud",
+        ),
+        StoreError::NotS3 { .. } => {
+            (Exit::WrongStore, "check --endpoint: it is the URL of the S3 service itself, not of its console")
+        }
+        StoreError::Tls { .. } => (
+            Exit::Unreachable,
+            "check the host; if its certificate is of an authority of your own, give --ca-cert FILE; without TLS the endpoint starts with http://",
+        ),
+        StoreError::Unreachable { .. } => {
+            (Exit::Unreachable, "check --endpoint, --network, HTTPS_PROXY and the network of this machine")
+        }
+        StoreError::Unavailable { store, .. } if !store.starts_with("file:") => {
+            (Exit::Unreachable, "it was tried several times; what is stored is intact, so run the command again later")
+        }
+        StoreError::Archived { .. } => {
+            (Exit::Archived, "`coffer restore --request-archived` asks for what a snapshot needs, and for nothing else")
+        }
+        StoreError::InvalidSetting { .. } | StoreError::InvalidLocation { .. } => (Exit::Usage, "docs/storage.md shows what is expected"),
+        _ => return (Exit::Failed, None),
+    };
+    (exit, Some(hint.to_owned()))
+}
+
+const fn credential_hint(reason: CredentialFault) -> &'static str {
+    match reason {
+        CredentialFault::Expired => "get new credentials, as by logging in again",
+        CredentialFault::UnknownKey => "check the access key, and whether it is one for this endpoint",
+        CredentialFault::WrongSecret => "check the secret key; a character may be missing",
+        CredentialFault::IdentityRefused => {
+            "check the API key or the trusted profile, and --iam-endpoint; a key that was deleted or locked does not come back"
+        }
+        _ => "check what the identity may do with the bucket, and that bucket and identity are of one account",
     }
 }

@@ -11,7 +11,7 @@ use clap::Command;
 use coffer_format::id::VaultId;
 
 use crate::command_error::Failure;
-use crate::profile::{File, Flag, Settings};
+use crate::profile::{File, Flag, STORAGE_SETTINGS, Settings};
 use crate::similar::closest;
 
 /// What the configuration says for this run.
@@ -22,12 +22,18 @@ pub(crate) struct Config {
     /// The profile, if one was chosen.
     pub(crate) profile: Option<String>,
     pub(crate) vault: Option<PathBuf>,
+    /// Further stores.
+    pub(crate) stores: Vec<PathBuf>,
     pub(crate) vault_id: Option<VaultId>,
     pub(crate) cache_dir: Option<PathBuf>,
     /// Where keys are, the profile before the top of the file.
     pub(crate) keys: Vec<KeySettings>,
+    storage: BTreeMap<&'static str, String>,
     commands: BTreeMap<String, Vec<Flag>>,
 }
+
+/// Settings of object storage that hold for any bucket; the others belong to the vault beside them.
+const FOR_ANY_BUCKET: [&str; 4] = ["iam-endpoint", "ca-cert", "limit-upload", "limit-download"];
 
 /// Where keys are, according to one part of the file.
 #[derive(Debug, Default)]
@@ -106,8 +112,19 @@ impl Config {
     ) -> Self {
         let value = |name| chosen.value(name).or_else(|| top.value(name)).map(PathBuf::from);
         // The id at the top is that of the vault at the top.
-        let top_id = top.vault_id.filter(|_| chosen.value("vault").is_none());
-        let (vault, cache_dir) = (value("vault"), value("cache-dir"));
+        let top_id = top.vault_id.filter(|_| chosen.value("vault").is_none() && chosen.stores.is_empty());
+        let cache_dir = value("cache-dir");
+        // What one part names is the whole list.
+        let names_any = chosen.value("vault").is_some() || !chosen.stores.is_empty();
+        let place = if names_any { chosen } else { &top };
+        let vault = place.value("vault").map(PathBuf::from);
+        let stores = place.stores.iter().map(PathBuf::from).collect();
+        let is_inherited = |name| chosen.value("vault").is_none() || FOR_ANY_BUCKET.contains(&name);
+        let storage = STORAGE_SETTINGS.into_iter().filter_map(|name| {
+            let inherited = || top.value(name).filter(|_| is_inherited(name));
+            Some((name, chosen.value(name).or_else(inherited)?.clone()))
+        });
+        let storage = storage.collect();
         let mut commands = top.commands;
         for (command, flags) in &chosen.commands {
             let inherited = commands.entry(command.clone()).or_default();
@@ -118,11 +135,18 @@ impl Config {
             path: Some(path),
             profile,
             vault,
+            stores,
             vault_id: chosen.vault_id.or(top_id),
             cache_dir,
             keys,
+            storage,
             commands,
         }
+    }
+
+    /// A setting of object storage.
+    pub(crate) fn storage(&self, name: &str) -> Option<&String> {
+        self.storage.get(name)
     }
 
     /// The flags that the file gives for a command.

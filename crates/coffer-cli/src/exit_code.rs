@@ -28,6 +28,16 @@ pub enum Exit {
     Rollback = 23,
     /// Everything asked for was restored, but the vault is damaged.
     Degraded = 24,
+    /// What is needed is archived; come back when it was brought back.
+    Archived = 25,
+    /// Locks end sooner than they must.
+    LocksExpire = 26,
+    /// The store, or the service that knows who may use it, does not let us in.
+    NoAccess = 30,
+    /// The store cannot be reached.
+    Unreachable = 31,
+    /// What answers is not the store that was meant.
+    WrongStore = 32,
     /// The user stopped it.
     Interrupted = 130,
     /// Whoever read standard output has stopped: as a process that `SIGPIPE` ends.
@@ -50,6 +60,11 @@ impl Exit {
             Self::Surplus => "surplus",
             Self::Rollback => "rollback",
             Self::Degraded => "degraded",
+            Self::Archived => "archived",
+            Self::LocksExpire => "locks_expire",
+            Self::NoAccess => "no_access",
+            Self::Unreachable => "unreachable",
+            Self::WrongStore => "wrong_store",
             Self::Interrupted => "interrupted",
             Self::Unread => "unread",
         }

@@ -5,7 +5,9 @@
 
 #![forbid(unsafe_code)]
 
+mod apart;
 mod arguments;
+mod bucket;
 mod cli;
 mod clock;
 mod command_error;
@@ -15,11 +17,14 @@ mod exit_code;
 mod keys;
 mod output;
 mod pattern_file;
+pub mod permissions;
+mod prices;
 mod profile;
 mod progress;
 mod select_args;
 mod shares;
 mod similar;
+mod storage;
 mod style;
 mod wiring;
 

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use coffer_store::RequestCounts;
 use serde_json::{Value, json};
 
+use crate::cli::Global;
 use crate::progress;
 use crate::style::Word;
 
@@ -33,6 +34,16 @@ impl fmt::Display for Unread {
 impl std::error::Error for Unread {}
 
 impl Output {
+    /// As the flags say.
+    pub(crate) const fn of(global: &Global) -> Self {
+        Self {
+            json: global.json,
+            quiet: global.quiet,
+            verbose: global.verbose > 0,
+            very_verbose: global.verbose > 1,
+        }
+    }
+
     /// Prints one JSON value on one line, or `text` for people. If nobody reads it any more, that is no failure.
     pub(crate) fn result(&self, value: &Value, text: &str) -> io::Result<()> {
         match if self.json { line(&value.to_string()) } else { line(text) } {
@@ -100,9 +111,9 @@ pub(crate) fn message(text: &str) {
 /// What the store was asked, for machines.
 pub(crate) fn requests_json(counts: &RequestCounts) -> Value {
     json!({
-        "create_count": counts.create_count, "create_bytes": counts.create_bytes, "read_count": counts.read_count,
+        "create_count": counts.create_count, "create_bytes": counts.create_bytes, "multipart_count": counts.multipart_count, "read_count": counts.read_count,
         "read_bytes": counts.read_bytes, "stat_count": counts.stat_count, "list_count": counts.list_count,
-        "delete_count": counts.delete_count,
+        "delete_count": counts.delete_count, "class_a": counts.class_a(), "class_b": counts.class_b(),
     })
 }
 
@@ -110,6 +121,7 @@ pub(crate) fn requests_json(counts: &RequestCounts) -> Value {
 pub(crate) fn requests_text(counts: &RequestCounts) -> String {
     let kinds = [
         (counts.create_count, format!("created ({})", bytes(counts.create_bytes))),
+        (counts.multipart_count, "in parts".to_owned()),
         (counts.read_count, format!("read ({})", bytes(counts.read_bytes))),
         (counts.stat_count, "measured".to_owned()),
         (counts.list_count, "listed".to_owned()),

@@ -16,8 +16,32 @@ use crate::arguments::refusal;
 use crate::similar::closest;
 
 /// The settings that the top of the file, and each profile, may have.
-pub(crate) const SETTINGS: [&str; 6] =
-    ["vault", "vault-id", "key-file", "passphrase-file", "passphrase-command", "cache-dir"];
+pub(crate) const SETTINGS: [&str; 18] = [
+    "vault",
+    "vault-id",
+    "key-file",
+    "passphrase-file",
+    "passphrase-command",
+    "cache-dir",
+    "endpoint",
+    "region",
+    "network",
+    "aws-profile",
+    "cos-credentials",
+    "ibm-api-key-file",
+    "ibm-trusted-profile",
+    "ibm-cr-token-file",
+    "iam-endpoint",
+    "ca-cert",
+    "limit-upload",
+    "limit-download",
+];
+
+/// Settings of object storage.
+pub(crate) const STORAGE_SETTINGS: [&str; 12] = {
+    let [_, _, _, _, _, _, rest @ ..] = SETTINGS;
+    rest
+};
 
 /// Words under which people would write a secret down.
 const SECRETS: [&str; 7] = ["passphrase", "password", "key", "secret", "vault-key", "vault-password", "pass"];
@@ -34,6 +58,8 @@ pub(crate) struct File {
 pub(crate) struct Settings {
     values: BTreeMap<&'static str, String>,
     pub(crate) vault_id: Option<VaultId>,
+    /// Further stores of the vault.
+    pub(crate) stores: Vec<String>,
     /// Flags by command.
     pub(crate) commands: BTreeMap<String, Vec<Flag>>,
 }
@@ -136,6 +162,17 @@ impl Reader<'_> {
                 settings.vault_id = Some(id);
             }
             settings.values.insert(known, text.to_string());
+            return Ok(());
+        }
+        if name == "stores" {
+            let DeValue::Array(items) = value.get_ref() else {
+                return Err(self.wrong_type(name, value, "a list of strings"));
+            };
+            let text = |item: &Value<'_>| match item.get_ref() {
+                DeValue::String(text) => Ok(text.to_string()),
+                _ => Err(self.wrong_type("each of stores", item, "a string")),
+            };
+            settings.stores = items.iter().map(text).collect::<Result<_, _>>()?;
             return Ok(());
         }
         if SECRETS.contains(&name) {

@@ -12,7 +12,7 @@ use super::messages::check_message;
 use crate::support::{noise, scratch};
 
 /// The environment variables that the command reads.
-pub(super) const VARIABLES: [&str; 8] = [
+pub(super) const VARIABLES: [&str; 17] = [
     "COFFER_VAULT",
     "COFFER_KEY_FILE",
     "COFFER_PASSPHRASE",
@@ -21,6 +21,15 @@ pub(super) const VARIABLES: [&str; 8] = [
     "COFFER_CACHE_DIR",
     "COFFER_CONFIG",
     "COFFER_PROFILE",
+    "COFFER_ENDPOINT",
+    "COFFER_REGION",
+    "COFFER_COS_CREDENTIALS",
+    "COFFER_IBM_API_KEY_FILE",
+    "COFFER_IBM_API_KEY",
+    "COFFER_IBM_TRUSTED_PROFILE",
+    "COFFER_IBM_CR_TOKEN_FILE",
+    "COFFER_IAM_ENDPOINT",
+    "COFFER_CA_CERT",
 ];
 
 /// What else in the tester's own environment would change what the command does.

@@ -10,8 +10,8 @@ use anyhow::{Context, Result};
 use clap::Args;
 use coffer_collect::{EntryPath, Stream};
 use coffer_engine::{
-    BackupObserver, BackupOptions, BackupReport, DryRunReport, EntryChange, Vault, backup, backup_stream,
-    dry_run,
+    Ack, BackupObserver, BackupOptions, BackupReport, DryRunReport, EntryChange, Receipt, ReplicaOptions, Vault, backup, backup_stream,
+    dry_run, Estimate, estimate_backup,
 };
 use coffer_format::id::{Head, SnapshotId};
 use coffer_format::manifest::Manifest;
@@ -22,6 +22,7 @@ use serde_json::json;
 use crate::command_error::Failure;
 use crate::exit_code::Exit;
 use crate::output::{Output, bytes, ratio, requests_json, requests_text, time_utc};
+use crate::prices::PriceArgs;
 use crate::progress::{Counters, Progress, Unit};
 use crate::wiring::{Store, World, thread_count};
 
@@ -49,6 +50,8 @@ pub(crate) struct BackupArgs {
     /// Walk, read and compare, say what would be new, and store nothing.
     #[arg(short = 'n', long)]
     pub(crate) dry_run: bool,
+    #[command(flatten)]
+    prices: PriceArgs,
     /// Make no snapshot if everything is as in the parent.
     #[arg(long)]
     skip_if_unchanged: bool,
@@ -88,6 +91,9 @@ pub(crate) struct BackupArgs {
     /// Length in MiB at which packs are closed, 4 to 120.
     #[arg(long, value_name = "MIB", default_value_t = 32, value_parser = clap::value_parser!(u64).range(4..=120))]
     pub(crate) pack_size: u64,
+    /// On how many stores a snapshot has to be to be acknowledged: primary, two, or all [default: two, of several].
+    #[arg(long, value_name = "LEVEL", value_parser = parse_ack)]
+    ack: Option<Ack>,
     /// Threads that compress and seal.
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<usize>,
@@ -99,6 +105,10 @@ fn parse_name(text: &str) -> Result<String, String> {
         "" => Err("it is empty".to_owned()),
         name => Ok(name.to_owned()),
     }
+}
+
+fn parse_ack(text: &str) -> Result<Ack, String> {
+    text.parse().map_err(|error: coffer_engine::EngineError| error.to_string())
 }
 
 fn parse_compression(text: &str) -> Result<coffer_pipeline::compress::Compression, String> {
@@ -163,8 +173,11 @@ pub(super) fn run(world: &World, args: &BackupArgs) -> Result<Exit> {
     let sources = if args.takes_stream() { Vec::new() } else { args.selection.sources(&args.paths)? };
     let path = args.stream_path()?;
     let excludes = args.selection.excludes()?;
-    let store = world.open_store()?;
-    let mut vault = world.open_vault(&store)?;
+    let ack = args.ack(world.store_count())?;
+    let store = world.open_store_with(ReplicaOptions { ack, ..ReplicaOptions::default() })?;
+    let price_row = if args.prices.estimate { Some(args.prices.row()?) } else { None };
+    let is_dry = args.dry_run || price_row.is_some();
+    let mut vault = if is_dry { world.open_vault(&store)? } else { world.open_vault_to_write(&store)? };
     if !vault.state().damaged.is_empty() {
         world.output.warn("the log of this vault is damaged; run `coffer verify`");
     }
@@ -175,7 +188,7 @@ pub(super) fn run(world: &World, args: &BackupArgs) -> Result<Exit> {
     let mut watch =
         Watch { output: world.output, progress: progress.counters(), dry_run: args.dry_run, failure: None };
     let mut stream = if args.takes_stream() { Some(open_stream(args, path)?) } else { None };
-    let done: Done = if args.dry_run {
+    let done: Done = if is_dry {
         dry_run(&mut vault, &options, stream.as_mut(), &mut watch)?.into()
     } else if let Some(stream) = &mut stream {
         backup_stream(&mut vault, &options, stream, &mut watch)?.into()
@@ -186,17 +199,53 @@ pub(super) fn run(world: &World, args: &BackupArgs) -> Result<Exit> {
     if let Some(failure) = watch.failure.filter(|_| args.dry_run) {
         return Err(failure.into());
     }
+    if let Some(row) = price_row {
+        drop(progress);
+        let estimate = estimate(&vault, &done, args, &store);
+        world.output.result(&row.json("backup", &estimate), &row.text(&estimate))?;
+        return Ok(if done.error_count > 0 { Exit::Partial } else { Exit::Done });
+    }
+    // A snapshot that was there already needs no new receipt.
+    let receipt = match done.head {
+        Some(head) if !done.is_dry => Some(store.replicas.acknowledge(&world.access(&store), &vault.log, head)?),
+        _ => None,
+    };
+    if !store.replicas.is_alone() && !done.is_dry {
+        let forgotten = store.replicas.remember(&world.access(&store), &vault.log);
+        forgotten.iter().for_each(|warning| world.output.warn(warning));
+    }
     drop(progress);
     let new = done.warnings.iter().filter(|warning| told.as_ref() != Some(warning));
     new.for_each(|warning| world.output.warn(warning));
     for path in &done.skipped {
         world.output.note(&format!("{}: skipped, it holds the vault", display_path(path)));
     }
-    print(world.output, &done, &store.requests(), started.elapsed().as_secs_f64())?;
-    Ok(if done.error_count > 0 { Exit::Partial } else { Exit::Done })
+    let is_alone = store.replicas.is_alone();
+    print(world.output, &done, (receipt.as_ref(), is_alone), &store.requests(), started.elapsed().as_secs_f64())?;
+    let is_acknowledged = receipt.is_none_or(|receipt| receipt.is_acknowledged);
+    Ok(if done.error_count > 0 || !is_acknowledged { Exit::Partial } else { Exit::Done })
+}
+
+/// What the backup would ask of the store, were it no dry run. Compression is taken to do what it did for the parent.
+fn estimate(vault: &Vault<'_>, done: &Done, args: &BackupArgs, store: &Store) -> Estimate {
+    let asked = store.requests();
+    let statistics = &done.manifest.statistics;
+    let parent = done.manifest.parent.and_then(|id| vault.state().snapshots.iter().find(|state| state.id == id));
+    let parent = parent.and_then(|state| vault.snapshot(state).ok()).map(|snapshot| snapshot.manifest.statistics);
+    let compression = parent.map_or(1.0, |parent| ratio(parent.new_bytes, parent.stored_bytes));
+    estimate_backup(&asked, (statistics.new_bytes, statistics.new_chunk_count), compression, args.pack_size << 20)
 }
 
 impl BackupArgs {
+    /// When the backup is acknowledged, with so many stores.
+    fn ack(&self, store_count: usize) -> Result<Ack> {
+        if self.ack == Some(Ack::Two) && store_count < 2 {
+            let hint = "name a second store with --store";
+            return Err(Failure::usage("--ack two needs two stores").hint(hint).into());
+        }
+        Ok(self.ack.unwrap_or_default())
+    }
+
     const fn takes_stream(&self) -> bool {
         self.stdin || self.stdin_from_command
     }
@@ -225,7 +274,7 @@ fn options(args: &BackupArgs, vault: &Vault<'_>, store: &Store) -> Result<Backup
     let working_directory = std::env::current_dir().context("find the working directory")?;
     let host = args.host.clone().unwrap_or_else(host_name);
     Ok(BackupOptions {
-        skip: store.identity().into_iter().collect(),
+        skip: store.identities(),
         user: std::env::var("USER").ok().filter(|user| !user.is_empty()),
         tags: args.tag.clone(),
         time_ns: args.time,
@@ -305,10 +354,22 @@ impl From<DryRunReport> for Done {
     }
 }
 
-fn print(output: Output, done: &Done, requests: &RequestCounts, seconds: f64) -> Result<()> {
+fn print(
+    output: Output,
+    done: &Done,
+    (receipt, is_alone): (Option<&Receipt>, bool),
+    requests: &RequestCounts,
+    seconds: f64,
+) -> Result<()> {
     let s = &done.manifest.statistics;
     let shown = |(path, message): &(Vec<u8>, String)| json!({"path": display_path(path), "message": message});
+    let lag = |lag: &coffer_engine::Lag| {
+        json!({"store": lag.store, "records": lag.record_count, "objects": lag.object_count, "reason": lag.reason})
+    };
     let value = json!({
+        "acknowledged": receipt.map(|receipt| receipt.is_acknowledged), "ack_stores": receipt.map(|receipt| receipt.wanted_count),
+        "stores": receipt.map(|receipt| receipt.holders.clone()).unwrap_or_default(),
+        "lagging": receipt.map(|receipt| receipt.lagging.iter().map(lag).collect::<Vec<_>>()).unwrap_or_default(),
         "message_type": "summary", "command": "backup", "snapshot_id": done.snapshot.map(|id| id.to_string()),
         "head": done.head.map(|head| head.to_string()), "dry_run": done.is_dry,
         "entries": s.entry_count, "files": s.file_count, "directories": s.directory_count, "unchanged": s.unchanged_count,
@@ -320,8 +381,32 @@ fn print(output: Output, done: &Done, requests: &RequestCounts, seconds: f64) ->
         "time": time_utc(done.manifest.end_ns), "seconds": seconds, "parent": done.manifest.parent.map(|id| id.to_string()),
         "ratio": ratio(s.new_bytes, s.stored_bytes), "requests": requests_json(requests),
     });
-    output.summary(&value, &text(done, requests, seconds))?;
+    let mut text = text(done, requests, seconds);
+    if let Some(receipt) = receipt.filter(|_| !is_alone) {
+        text.push_str(&receipt_text(receipt));
+    }
+    output.summary(&value, &text)?;
     Ok(())
+}
+
+/// Which stores hold the snapshot, and how far the others are behind.
+fn receipt_text(receipt: &Receipt) -> String {
+    let mut text = String::new();
+    for holder in &receipt.holders {
+        text.push_str(&format!("\nheld by {holder}"));
+    }
+    for lag in &receipt.lagging {
+        let count = |count: Option<u64>| count.map_or_else(|| "?".to_owned(), |count| count.to_string());
+        let (records, objects) = (count(lag.record_count), count(lag.object_count));
+        text.push_str(&format!("\nbehind {}: {records} record(s), {objects} object(s): {}", lag.store, lag.reason));
+    }
+    let (held, wanted) = (receipt.holders.len(), receipt.wanted_count);
+    text.push_str(&if receipt.is_acknowledged {
+        format!("\nacknowledged: {held} store(s) hold it, {wanted} had to")
+    } else {
+        format!("\nNOT acknowledged: {held} store(s) hold it, {wanted} have to; `coffer replicate` catches the others up")
+    });
+    text
 }
 
 /// From here on a ratio says something of compression.

@@ -76,7 +76,7 @@ pub(super) fn run(world: &World, args: &DiffArgs) -> Result<Exit> {
                 within: old.within.clone(),
                 metadata: args.metadata,
                 read_all: args.checksum,
-                skip: store.identity().into_iter().collect(),
+                skip: store.identities(),
             };
             let old = old.choose(&vault, output)?;
             (diff_directory(&vault, &old, directory, &options, &mut visit), old, None)

@@ -3,23 +3,32 @@
 use anyhow::Result;
 use coffer_crypto::{OsRng, rng};
 use coffer_format::slot::SlotKind;
-use coffer_store::probe;
-use coffer_verify::{Options, read_state};
+use coffer_store::{Fact, ProbeReport, Support, Versioning, probe};
+use coffer_verify::{Options, VaultState, read_state};
 use serde_json::json;
 
 use super::keys::key_id;
 use super::verify::exit_of;
+use crate::apart::{self, ServiceSlot, Site};
+use crate::bucket::{support_of, told};
 use crate::exit_code::Exit;
-use crate::output::time_utc;
+use crate::output::{requests_json, time_utc};
 use crate::wiring::World;
 
 pub(super) fn run(world: &World) -> Result<Exit> {
     let store = world.open_store()?;
     let options = Options { vault_id: world.vault_id, ..Options::default() };
     let state = read_state(store.objects(), &options)?;
-    let report = probe(store.objects(), &rng::array(&OsRng)?);
-    let temps = store.local().temp_files()?;
-    let removed = store.local().remove_stale_temps()?;
+    let mut reports = Vec::new();
+    for plain in store.plain() {
+        reports.push((plain.url(), probe(plain, &rng::array(&OsRng)?)));
+    }
+    let support = support_of(state.header.store_mode);
+    let (mut temps, mut removed) = (Vec::new(), Vec::new());
+    for local in store.locals() {
+        temps.extend(local.temp_files()?);
+        removed.extend(local.remove_stale_temps()?);
+    }
 
     let mut advice = Vec::new();
     if state.slots.len() < 2 {
@@ -27,10 +36,8 @@ pub(super) fn run(world: &World) -> Result<Exit> {
             "the vault has one key slot: add a second one of another kind with `coffer keys add`".to_owned(),
         );
     }
-    if !report.can_trust_conditional_create() {
-        advice
-            .push("the store does not create objects exclusively: do not write from two machines".to_owned());
-    }
+    advice.extend(of_stores(&reports, support));
+    advice.extend(apart::warnings(&sites(&reports), &service_slots(&state)));
     if !state.findings.is_empty() {
         advice.push("header, log or key slots are damaged: run `coffer verify`".to_owned());
     }
@@ -55,9 +62,15 @@ pub(super) fn run(world: &World) -> Result<Exit> {
             "id": id.to_string(), "kind": slot.kind.name(), "key_id": key_id(&slot.kind), "label": slot.label,
             "created": time_utc(slot.created_s.saturating_mul(1_000_000_000)),
         })).collect::<Vec<_>>(),
-        "probe": report.checks.iter().map(|check| json!({
-            "name": check.name, "passed": check.is_passed, "detail": check.detail,
-        })).collect::<Vec<_>>(),
+        "writers": told(support),
+        "probe": reports.iter().flat_map(|(url, report)| report.checks.iter().map(move |check| json!({
+            "store": url, "name": check.name, "passed": check.is_passed, "detail": check.detail,
+        }))).collect::<Vec<_>>(),
+        "bucket": reports.iter().flat_map(|(url, report)| report.facts.iter().map(move |fact| json!({
+            "store": url, "name": fact.name, "found": fact.found, "consequence": fact.consequence,
+        }))).collect::<Vec<_>>(),
+        "leftovers": reports.iter().map(|(_, report)| report.leftovers.len()).sum::<usize>(),
+        "requests": requests_json(&store.requests()),
         "temporary_files": temps.len(), "temporary_files_removed": removed.len(),
         "findings": state.findings.iter().map(|finding| json!({
             "class": finding.class.name(), "object": finding.object, "what": finding.what,
@@ -70,13 +83,21 @@ pub(super) fn run(world: &World) -> Result<Exit> {
         format!("head {}  ({} records)", head.unwrap_or_else(|| "unknown".to_owned()), state.log.next),
     ];
     lines.extend(kinds.iter().map(|kind| format!("key slot {kind}")));
-    for check in &report.checks {
-        let outcome = if check.is_passed { "ok" } else { "FAILED" };
-        lines.push(format!(
-            "store: {}: {outcome}{}",
-            check.name,
-            if check.is_passed { String::new() } else { format!(": {}", check.detail) }
-        ));
+    lines.push(format!("writers: {}", told(support)));
+    for (url, report) in &reports {
+        let of = if reports.len() > 1 { format!(" {url}") } else { String::new() };
+        for check in &report.checks {
+            let outcome = if check.is_passed { "ok" } else { "FAILED" };
+            lines.push(format!(
+                "store{of}: {}: {outcome}{}",
+                check.name,
+                if check.is_passed { String::new() } else { format!(": {}", check.detail) }
+            ));
+        }
+        lines.extend(report.facts.iter().map(|fact| format!("bucket{of}: {}: {}: {}", fact.name, fact.found, fact.consequence)));
+        if !report.leftovers.is_empty() {
+            lines.push(format!("store{of}: {} probe object(s) could not be deleted", report.leftovers.len()));
+        }
     }
     if !temps.is_empty() {
         lines.push(format!("{} unfinished write(s), {} removed", temps.len(), removed.len()));
@@ -87,7 +108,54 @@ pub(super) fn run(world: &World) -> Result<Exit> {
     lines.extend(advice.iter().map(|advice| format!("advice: {advice}")));
     world.output.result(&value, &lines.join("\n"))?;
     Ok(match exit_of(&state.findings) {
-        Exit::Done if !report.is_passed() => Exit::Failed,
+        Exit::Done if !reports.iter().all(|(_, report)| report.is_enough_for(support)) => Exit::Failed,
         exit => exit,
     })
+}
+
+/// What follows from the probes, for a vault whose writers share its stores in that way.
+fn of_stores(reports: &[(String, ProbeReport)], support: Support) -> Vec<String> {
+    let mut advice = Vec::new();
+    for (url, report) in reports {
+        if !report.is_enough_for(support) {
+            advice.push(match support {
+                Support::ConditionalCreate => format!(
+                    "{url} does not create objects exclusively any more, which this vault relies on: let only one machine \
+                     write, and move the vault to a store that does (`coffer replicate`, `coffer handover`)"
+                ),
+                Support::OldestVersion => format!(
+                    "{url} does not keep versions as this vault needs them: turn versions on again before anything is written"
+                ),
+                Support::SingleWriter => format!("{url} does not do what every vault needs; do not write to it"),
+            });
+        } else if support == Support::SingleWriter {
+            advice.push(format!("{url}: only one machine may write, one command at a time"));
+        }
+        let Some(bucket) = &report.bucket else { continue };
+        let has_policy = matches!(bucket.protection, Fact::Known(Some(_)));
+        let has_versions = bucket.versioning.known() == Some(&Versioning::On);
+        if !has_versions && !has_policy {
+            advice.push(format!(
+                "{url} keeps no versions and has no retention policy: whoever may delete can destroy the vault; turn on \
+                 versions with object lock, or set a retention policy"
+            ));
+        }
+    }
+    advice
+}
+
+fn sites(reports: &[(String, ProbeReport)]) -> Vec<Site> {
+    let site = |(url, report): &(String, ProbeReport)| {
+        let bucket = report.bucket.as_ref();
+        Site {
+            url: url.clone(),
+            location: bucket.and_then(|bucket| bucket.location.known().cloned()),
+            root_key: bucket.and_then(|bucket| bucket.root_key.known().cloned().flatten()),
+        }
+    };
+    reports.iter().map(site).collect()
+}
+
+fn service_slots(state: &VaultState) -> Vec<ServiceSlot> {
+    state.slots.iter().filter_map(|(id, slot)| ServiceSlot::of(id.short(), &slot.kind)).collect()
 }

@@ -4,17 +4,19 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use coffer_engine::{InitOptions, init};
+use coffer_engine::{InitOptions, Settings, Vault, init};
 use coffer_format::header::{ChunkerSpec, StoreMode};
 use coffer_keys::RootKey;
-use coffer_store::probe;
+use coffer_store::{Support, probe};
 use serde_json::json;
 
+use super::policy::LockArgs;
+use crate::bucket::{mode_of, told};
 use crate::command_error::Failure;
 use crate::exit_code::Exit;
 use crate::keys;
 use crate::shares::{self, ShareCounts};
-use crate::wiring::World;
+use crate::wiring::{Store, World};
 
 #[derive(Debug, Args)]
 pub(crate) struct InitArgs {
@@ -33,6 +35,11 @@ pub(crate) struct InitArgs {
     /// Directory for the files with the new shares.
     #[arg(long, value_name = "DIR", requires = "add_shares")]
     pub(crate) shares_dir: Option<PathBuf>,
+    /// Make the vault though the store cannot keep two writers apart, and see to it yourself that only one ever writes.
+    #[arg(long)]
+    pub(crate) single_writer: bool,
+    #[command(flatten)]
+    pub(crate) lock: LockArgs,
     /// How files are cut into chunks.
     #[arg(long, value_enum, default_value_t = ChunkerName::Pcc)]
     pub(crate) chunker: ChunkerName,
@@ -51,6 +58,7 @@ pub(crate) enum ChunkerName {
 
 pub(super) fn run(world: &World, args: &InitArgs) -> Result<Exit> {
     let chunker = chunker(args)?;
+    let policy = args.lock.policy()?;
     let second_given =
         args.add_key_file.is_some() || args.add_passphrase_file.is_some() || args.add_shares.is_some();
     if !args.single_slot && !second_given && !keys::has_terminal() {
@@ -89,19 +97,28 @@ pub(super) fn run(world: &World, args: &InitArgs) -> Result<Exit> {
     }
     let store = world.create_store()?;
     let access = world.access(&store);
-    if access.store.stat(&coffer_store::ObjectKey::new("vault")?).is_err() {
-        let report = probe(access.store, &coffer_crypto::rng::array(access.rng)?);
-        if !report.can_trust_conditional_create() {
-            let failed: Vec<_> =
-                report.checks.iter().filter(|check| !check.is_passed).map(|check| check.name).collect();
-            let message = format!("the store does not do what a vault needs: {}", failed.join(", "));
-            return Err(Failure::new(Exit::Failed, message).hint("`coffer doctor` shows the details").into());
+    let is_new = access.store.stat(&coffer_store::ObjectKey::new("vault")?).is_err();
+    let store_mode = if is_new { mode(world, args, &store)? } else { StoreMode::ConditionalCreate };
+    if let Some(policy) = policy {
+        if store.buckets().next().is_none() {
+            return Err(Failure::usage("a directory has no locks").hint("leave out --lock").into());
         }
+        store.buckets().for_each(|bucket| bucket.retain(policy));
     }
-    let options = InitOptions { chunker, store_mode: StoreMode::ConditionalCreate };
+    let options = InitOptions { chunker, store_mode };
     let roots: Vec<(&dyn RootKey, String)> =
         roots.iter().map(|(root, label)| (root.as_ref(), label.clone())).collect();
+    store.replicas.name_stores(access.rng)?;
     let created = init(&access, &roots, &options)?;
+    if policy.is_some() {
+        let mut vault = Vault::open(access, roots[0].0, Some(created.vault))?;
+        Settings::change(&mut vault, &args.lock.changes())?;
+    }
+    store.replicas.finish();
+    if let Some((left, reason)) = store.replicas.left_behind().first() {
+        let message = format!("the vault is made, but not in {left}: {reason}");
+        return Err(Failure::new(Exit::Partial, message).hint("`coffer replicate --new` completes it").into());
+    }
     let value = json!({
         "message_type": "init", "vault_id": created.vault.to_string(), "head": created.head.to_string(),
         "location": access.store.url(), "slots": created.slots.iter().map(ToString::to_string).collect::<Vec<_>>(),
@@ -115,6 +132,44 @@ pub(super) fn run(world: &World, args: &InitArgs) -> Result<Exit> {
         created.slots.len()
     ));
     Ok(Exit::Done)
+}
+
+/// How writers will share the stores, after they were probed; said aloud where it is not the usual way.
+fn mode(world: &World, args: &InitArgs, store: &Store) -> Result<StoreMode> {
+    let mut weakest = Support::ConditionalCreate;
+    for plain in store.plain() {
+        let report = probe(plain, &coffer_crypto::rng::array(&coffer_crypto::OsRng)?);
+        let support = report.support();
+        if !report.is_enough_for(support) {
+            let failed = report.checks.iter().filter(|check| !check.is_passed);
+            let failed: Vec<_> = failed.map(|check| format!("{}: {}", check.name, check.detail)).collect();
+            let message = format!("{} does not do what a vault needs: {}", plain.url(), failed.join("; "));
+            return Err(Failure::new(Exit::Failed, message).hint("use another store").into());
+        }
+        // Of several stores the header can say but one way: that of the weakest.
+        weakest = match (weakest, support) {
+            (Support::SingleWriter, _) | (_, Support::SingleWriter) => Support::SingleWriter,
+            (Support::OldestVersion, _) | (_, Support::OldestVersion) => Support::OldestVersion,
+            (Support::ConditionalCreate, Support::ConditionalCreate) => Support::ConditionalCreate,
+        };
+        if !report.leftovers.is_empty() {
+            let count = report.leftovers.len();
+            world.output.note(&format!("{count} probe object(s) could not be deleted from {}", plain.url()));
+        }
+    }
+    if weakest == Support::SingleWriter && !args.single_writer {
+        let message = "the store does not create objects exclusively and keeps no versions: two writers would overwrite each other's records";
+        let hint = "use a bucket that keeps versions, or say --single-writer and let only one machine write, one command at a time";
+        return Err(Failure::new(Exit::Failed, message).hint(hint).into());
+    }
+    if args.single_writer {
+        weakest = Support::SingleWriter;
+    }
+    if weakest != Support::ConditionalCreate {
+        world.output.warn(told(weakest));
+    }
+    store.buckets().for_each(|bucket| bucket.settle(mode_of(weakest)));
+    Ok(mode_of(weakest))
 }
 
 fn chunker(args: &InitArgs) -> Result<ChunkerSpec> {

@@ -234,7 +234,7 @@ fn test(
 
 fn add(world: &World, args: &NewSlotArgs) -> Result<Exit> {
     let store = world.open_store()?;
-    let mut vault = world.open_vault(&store)?;
+    let mut vault = world.open_vault_to_write(&store)?;
     if let (Some(counts), Some(dir)) = (args.new_shares, &args.shares_dir) {
         return add_shares(world, &mut vault, counts, dir, &args.label);
     }
@@ -281,7 +281,7 @@ const REVOKED: &str =
 
 fn revoke(world: &World, prefix: &str) -> Result<Exit> {
     let store = world.open_store()?;
-    let mut vault = world.open_vault(&store)?;
+    let mut vault = world.open_vault_to_write(&store)?;
     let id = vault.select_slot(prefix)?;
     let head = vault.revoke_slot(id)?;
     let value = json!({"message_type": "key_revoked", "slot": id.to_string(), "head": head.to_string(), "note": REVOKED});
@@ -292,7 +292,7 @@ fn revoke(world: &World, prefix: &str) -> Result<Exit> {
 
 fn passwd(world: &World, file: Option<&Path>, label: &str) -> Result<Exit> {
     let store = world.open_store()?;
-    let mut vault = world.open_vault(&store)?;
+    let mut vault = world.open_vault_to_write(&store)?;
     let root = match file {
         Some(path) => keys::passphrase_file(path)?,
         None if keys::has_terminal() => keys::ask_new_passphrase("New passphrase")?,

@@ -17,12 +17,15 @@ use serde_json::json;
 use crate::command_error::Failure;
 use crate::exit_code::Exit;
 use crate::output::{Output, bytes, ratio, requests_json, requests_text};
+use crate::prices::PriceArgs;
 use crate::progress::{Counters, Progress, Unit};
 use crate::select_args::SelectArgs;
 use crate::wiring::{World, open_file_count_max, thread_count};
 
+mod cold;
 mod patterns;
 
+use cold::{ColdArgs, bring_back};
 use patterns::PatternArgs;
 
 #[derive(Debug, Args)]
@@ -50,6 +53,10 @@ pub(crate) struct RestoreArgs {
     /// Say what would be done, and change nothing; every path with --verbose or --json.
     #[arg(short = 'n', long, conflicts_with = "verify")]
     pub(crate) dry_run: bool,
+    #[command(flatten)]
+    prices: PriceArgs,
+    #[command(flatten)]
+    cold: ColdArgs,
     /// Read back what was restored, and compare it with the snapshot.
     #[arg(long)]
     verify: bool,
@@ -136,7 +143,8 @@ impl RestoreObserver for Watch<'_> {
 
 /// Refuses a target that is the vault's directory or lies in it: what is restored there would be junk in the vault.
 fn refuse_vault(target: &Path, vault: &Path) -> Result<()> {
-    let vault = vault.canonicalize().context("find the directory of the vault")?;
+    // One of several may not be there.
+    let Ok(vault) = vault.canonicalize() else { return Ok(()) };
     let target = std::path::absolute(target).context("find the working directory")?;
     // The part of it that is there decides.
     let there = target.ancestors().find_map(|path| path.canonicalize().ok());
@@ -153,10 +161,18 @@ pub(super) fn run(world: &World, args: &RestoreArgs) -> Result<Exit> {
     let choice = args.select.parse()?;
     let options = options(args, choice.within.clone())?;
     let store = world.open_store()?;
-    refuse_vault(&args.target, &store.directory)?;
-    let options = RestoreOptions { keep: store.identity().into_iter().collect(), ..options };
+    store.directories().try_for_each(|directory| refuse_vault(&args.target, directory))?;
+    let options = RestoreOptions { keep: store.identities(), ..options };
     let vault = world.open_vault(&store)?;
     let snapshot = choice.choose(&vault, world.output)?;
+    if args.prices.estimate {
+        return cold::estimate(world, &args.prices, &store, &vault, &snapshot, &options);
+    }
+    if args.cold.is_wanted()
+        && let Some(exit) = bring_back(world, &args.cold, &store, &vault, &snapshot, &options)?
+    {
+        return Ok(exit);
+    }
     let started = Instant::now();
     // How much a part of a snapshot is, only the restore finds out.
     let is_whole = options.within.is_empty() && options.include.is_empty() && options.exclude.is_empty();
@@ -172,6 +188,10 @@ pub(super) fn run(world: &World, args: &RestoreArgs) -> Result<Exit> {
     drop(progress);
     let cost = (store.requests(), started.elapsed().as_secs_f64());
     print(world.output, args, &snapshot, &report, cost)?;
+    if report.is_archived {
+        world.output.warn("what is missing is archived: `coffer restore --request-archived` asks for it, and for nothing else");
+        return Ok(Exit::Archived);
+    }
     Ok(match (report.error_count, report.degraded) {
         _ if report.mismatch_count > 0 => Exit::Failed,
         (0, true) => Exit::Degraded,

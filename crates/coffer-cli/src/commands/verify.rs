@@ -5,17 +5,20 @@ use std::time::Instant;
 use anyhow::Result;
 use clap::Args;
 use coffer_crypto::{OsRng, ReaderSecret, VaultKey, rng};
+use coffer_engine::{HealOutcome, Healed};
+use coffer_format::id::VaultId;
 use coffer_format::slot::SlotPurpose;
-use coffer_keys::try_slots;
+use coffer_keys::{RootKey, try_slots};
 use coffer_pipeline::keyring::UnwrappedKey;
-use coffer_store::RequestCounts;
+use coffer_store::{ObjectStore, RequestCounts};
 use coffer_verify::{Class, Finding, Options, Report, Subset, read_state, verify, verify_deep};
 use serde_json::{Value, json};
 
+use crate::command_error::Failure;
 use crate::exit_code::Exit;
 use crate::output::{bytes, requests_json, requests_text};
 use crate::progress::{Progress, Unit};
-use crate::wiring::{World, thread_count};
+use crate::wiring::{Store, World, thread_count};
 
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
@@ -31,6 +34,15 @@ pub(crate) struct VerifyArgs {
     /// Read only a part of the packs: n/m, a percentage, or a size as 10G. Everything else is checked in any case.
     #[arg(long, value_name = "SUBSET")]
     pub(crate) read_subset: Option<Subset>,
+    /// Repair each store from the others: what is missing is copied, what is damaged is replaced.
+    #[arg(long, conflicts_with = "offline")]
+    heal: bool,
+    /// Ask the buckets until when what kept snapshots need is locked, and check nothing else.
+    #[arg(long, conflicts_with_all = ["offline", "deep", "read_subset", "head"])]
+    pub(crate) locks: bool,
+    /// Fail if a kept snapshot depends on an object that is locked for fewer days than this, or not at all.
+    #[arg(long, value_name = "DAYS", requires = "locks")]
+    pub(crate) min_days: Option<u32>,
     /// Threads that read and check.
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<usize>,
@@ -39,9 +51,111 @@ pub(crate) struct VerifyArgs {
 /// Paths and residue shown for people; JSON has all that the report lists.
 const SHOWN_COUNT_MAX: usize = 10;
 
+/// Damage in one object can hide that of others: so often is healed and looked again.
+const HEAL_ROUND_COUNT_MAX: usize = 3;
+
 pub(super) fn run(world: &World, args: &VerifyArgs) -> Result<Exit> {
-    let started = Instant::now();
+    if args.locks {
+        return super::locks::verify(world, args.min_days);
+    }
     let store = world.open_store()?;
+    // A passphrase is asked for before anything is drawn.
+    let root = if args.deep { Some(world.root_key()?) } else { None };
+    let mut exits = Vec::new();
+    let mut healed_any = false;
+    if args.heal {
+        if store.replicas.is_alone() {
+            let hint = "name a second store of the vault with --store";
+            return Err(Failure::usage("--heal takes good copies from another store, and one is given").hint(hint).into());
+        }
+        if let Some(copied) = store.replicas.heal_home(&world.access(&store))? {
+            healed_any = true;
+            let value = json!({"message_type": "healed_home", "copy": super::replicate::copy_json(&copied)});
+            let text = format!("{}: {} record(s) given back to the home", copied.store, copied.record_count);
+            world.output.result(&value, &text)?;
+        }
+    }
+    for at in 0..store.replicas.store_count() {
+        if store.replicas.is_unreachable(at) {
+            exits.push(Exit::Partial);
+            continue;
+        }
+        let mut verified = verify_one(world, args, &store, at, root.as_deref())?;
+        for _ in 0..HEAL_ROUND_COUNT_MAX {
+            let is_wrong = |finding: &&Finding| matches!(finding.class, Class::Missing | Class::Corrupt);
+            let wrong: Vec<_> =
+                verified.report.findings.iter().filter(is_wrong).map(|finding| finding.object.clone()).collect();
+            if !args.heal || wrong.is_empty() {
+                break;
+            }
+            let healed = store.replicas.heal(at, &wrong);
+            healed.iter().try_for_each(|healed| tell_healed(world, healed))?;
+            if !healed.iter().any(|healed| healed.outcome.is_whole()) {
+                break;
+            }
+            healed_any = true;
+            verified = verify_one(world, args, &store, at, root.as_deref())?;
+        }
+        exits.push(verified.tell(world, args, &store)?);
+    }
+    let worst = exits.into_iter().max_by_key(|exit| gravity(*exit)).unwrap_or(Exit::Done);
+    // All is well again, but it was not.
+    Ok(if worst == Exit::Done && healed_any { Exit::Degraded } else { worst })
+}
+
+const fn gravity(exit: Exit) -> u8 {
+    match exit {
+        Exit::Done => 0,
+        Exit::Surplus => 1,
+        Exit::Partial => 2,
+        Exit::Missing => 3,
+        Exit::Corrupt => 4,
+        _ => 5,
+    }
+}
+
+fn tell_healed(world: &World, healed: &Healed) -> Result<()> {
+    let (outcome, detail) = match &healed.outcome {
+        HealOutcome::Restored => ("restored", None),
+        HealOutcome::Replaced => ("replaced", None),
+        HealOutcome::Whole => ("whole", None),
+        HealOutcome::NoCopy => ("no_copy", None),
+        HealOutcome::Locked(reason) => ("locked", Some(reason)),
+        HealOutcome::Failed(reason) => ("failed", Some(reason)),
+    };
+    let value = json!({
+        "message_type": "healed", "store": healed.store, "object": healed.object, "outcome": outcome, "detail": detail,
+    });
+    let said = match &healed.outcome {
+        HealOutcome::Restored => "was missing and is there again".to_owned(),
+        HealOutcome::Replaced => "was damaged and is replaced".to_owned(),
+        HealOutcome::Whole => "is whole".to_owned(),
+        HealOutcome::NoCopy => "cannot be healed: no other store has it whole".to_owned(),
+        HealOutcome::Locked(reason) => format!("cannot be replaced, the store does not let it be deleted: {reason}"),
+        HealOutcome::Failed(reason) => format!("could not be healed: {reason}"),
+    };
+    Ok(world.output.result(&value, &format!("{}: {} {said}", healed.store, healed.object))?)
+}
+
+/// What was found in one store.
+struct Verified {
+    url: String,
+    report: Report,
+    expected: Option<VaultId>,
+    actual: Option<VaultId>,
+    seconds: f64,
+}
+
+fn verify_one(
+    world: &World,
+    args: &VerifyArgs,
+    store: &Store,
+    at: usize,
+    root: Option<&dyn RootKey>,
+) -> Result<Verified> {
+    let started = Instant::now();
+    let objects = store.replicas.store(at);
+    let objects: &dyn ObjectStore = &objects;
     let mut options = Options {
         vault_id: world.vault_id,
         head: args.head,
@@ -52,42 +166,55 @@ pub(super) fn run(world: &World, args: &VerifyArgs) -> Result<Exit> {
     if !args.offline
         && let Some(cache) = world.cache()
     {
-        // What this machine saw before is as good as what somebody wrote down.
-        let remembered = cache.remembered(&store.objects().url())?;
+        // What this machine saw before is as good as what somebody wrote down. A replica may be behind it.
+        let remembered = cache.remembered(&store.replicas.source_store().url())?;
         options.vault_id = options.vault_id.or(remembered.map(|(vault, _)| vault));
-        options.head = options.head.or(remembered.and_then(|(_, head)| head));
+        let head = remembered.and_then(|(_, head)| head).filter(|_| at == store.replicas.source());
+        options.head = options.head.or(head);
     }
-    // A passphrase is asked for before anything is drawn.
-    let root = if args.deep { Some(world.root_key()?) } else { None };
     let start = ("log", Unit::Records, None);
     let progress = Progress::start(world.output, "verify", start, store.counter());
     let report = if let Some(root) = root {
-        let state = read_state(store.objects(), &options)?;
-        let (_, slot, key) = try_slots(&state.slots, state.vault_id, root.as_ref())?;
+        let state = read_state(objects, &options)?;
+        let (_, slot, key) = try_slots(&state.slots, state.vault_id, root)?;
         let epoch = slot.epoch;
         let key = match slot.purpose {
             SlotPurpose::VaultKey => UnwrappedKey::VaultKey(VaultKey::from_secret(key)),
             SlotPurpose::ReaderSecret => UnwrappedKey::Reader(ReaderSecret::from_secret(key)),
         };
-        verify_deep(store.objects(), (epoch, key), &options, progress.counters())?
+        verify_deep(objects, (epoch, key), &options, progress.counters())?
     } else {
-        verify(store.objects(), &options, progress.counters())?
+        verify(objects, &options, progress.counters())?
     };
     drop(progress);
-    let requests = store.requests();
-    let seconds = started.elapsed().as_secs_f64();
-    let text = to_text(&report, args, &requests);
-    world.output.result(&to_json(&report, &requests, seconds), &text)?;
+    let mut actual = None;
     if report.vault_id.is_none()
-        && let Some(expected) = options.vault_id
-        && let Ok(state) = read_state(store.objects(), &Options { vault_id: None, ..Options::default() })
+        && options.vault_id.is_some()
+        && let Ok(state) = read_state(objects, &Options { vault_id: None, ..Options::default() })
     {
         // What is there is a vault in itself.
-        let actual = state.vault_id;
-        world.output.warn(&format!("the vault here is {actual}, expected was {expected}"));
-        return Ok(Exit::Rollback);
+        actual = Some(state.vault_id);
     }
-    Ok(exit_of(&report.findings))
+    let seconds = started.elapsed().as_secs_f64();
+    Ok(Verified { url: objects.url(), report, expected: options.vault_id, actual, seconds })
+}
+
+impl Verified {
+    fn tell(&self, world: &World, args: &VerifyArgs, store: &Store) -> Result<Exit> {
+        let requests = store.requests();
+        let mut text = to_text(&self.report, args, &requests);
+        if !store.replicas.is_alone() {
+            text = format!("store {}\n{text}", self.url);
+        }
+        let mut value = to_json(&self.report, &requests, self.seconds);
+        value["store"] = json!(self.url);
+        world.output.result(&value, &text)?;
+        if let (Some(expected), Some(actual)) = (self.expected, self.actual) {
+            world.output.warn(&format!("the vault here is {actual}, expected was {expected}"));
+            return Ok(Exit::Rollback);
+        }
+        Ok(exit_of(&self.report.findings))
+    }
 }
 
 /// The worst class found decides.

@@ -1,0 +1,29 @@
+//! `coffer handover`
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+use coffer_store::ObjectStore;
+use serde_json::json;
+
+use crate::exit_code::Exit;
+use crate::wiring::World;
+
+#[derive(Debug, Args)]
+pub(crate) struct HandoverArgs {
+    /// The new home: one of the stores given by --vault and --store.
+    #[arg(long, value_name = "LOCATION")]
+    to: PathBuf,
+}
+
+pub(super) fn run(world: &World, args: &HandoverArgs) -> Result<Exit> {
+    let at = world.store_at(&args.to)?;
+    let store = world.open_store()?;
+    let mut vault = world.open_vault(&store)?;
+    let head = store.replicas.handover(&mut vault, at)?;
+    let url = store.replicas.store(at).url();
+    let value = json!({"message_type": "handover", "home": url, "head": head.to_string()});
+    world.output.result(&value, &format!("the home of the log is {url}\nhead {head}"))?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,241 @@
+//! `coffer locks`, and `coffer verify --locks`
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use coffer_engine::{
+    ExtendReport, LockReport, Needed, Settings, extend_locks, hold_objects, lock_mode_name, look_at_locks, record_locks,
+};
+use coffer_format::id::SnapshotId;
+use coffer_store::Retention;
+use serde_json::json;
+
+use crate::command_error::Failure;
+use crate::exit_code::Exit;
+use crate::output::{requests_json, requests_text, time, time_utc};
+use crate::wiring::{Store, World};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum LocksCommand {
+    /// Prolong the locks of what kept snapshots need, and of nothing else.
+    #[command(after_help = "Examples:\n  \
+        coffer locks extend --dry-run\n  \
+        coffer locks extend --days 30")]
+    Extend(ExtendArgs),
+    /// Lay a legal hold on what snapshots need.
+    #[command(after_help = "Examples:\n  \
+        coffer locks hold\n  \
+        coffer locks hold latest")]
+    Hold(HoldArgs),
+    /// Lift the legal hold from what snapshots need.
+    #[command(after_help = "Examples:\n  \
+        coffer locks release")]
+    Release(HoldArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExtendArgs {
+    /// Until so many days from now, in place of what the policy says.
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=i64::from(coffer_engine::LOCK_DAYS_MAX)))]
+    days: Option<u32>,
+    /// Say what would be prolonged, and change nothing.
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct HoldArgs {
+    /// Snapshots; without one, all that are kept.
+    #[arg(value_name = "SNAPSHOT")]
+    snapshots: Vec<String>,
+}
+
+/// Things listed one by one for people.
+const SHOWN_COUNT_MAX: usize = 10;
+const DAY_S: u64 = 86_400;
+
+pub(super) fn run(world: &World, command: &LocksCommand) -> Result<Exit> {
+    match command {
+        LocksCommand::Extend(args) => extend(world, args),
+        LocksCommand::Hold(args) => hold(world, args, true),
+        LocksCommand::Release(args) => hold(world, args, false),
+    }
+}
+
+fn extend(world: &World, args: &ExtendArgs) -> Result<Exit> {
+    let store = world.open_store()?;
+    refuse_directories(&store)?;
+    let mut vault =
+        if args.dry_run { world.open_vault(&store)? } else { world.open_vault_to_write(&store)? };
+    let Some(policy) = Settings::read(&vault)?.lock()? else {
+        return Err(Failure::new(Exit::Failed, "the vault's policy locks nothing")
+            .hint("`coffer policy set --lock MODE --lock-days DAYS` says how objects are locked")
+            .into());
+    };
+    let days = args.days.unwrap_or(policy.days);
+    let until_s = world.now_s() + u64::from(days) * DAY_S;
+    let retention = Retention { mode: policy.mode, until_s };
+    let needed = Needed::find(&vault, None)?;
+    let objects = needed.objects();
+    let mut reports = Vec::new();
+    for bucket in store.buckets() {
+        let objects = store_objects(&objects, &*bucket.store());
+        reports.push((bucket.store().url(), extend_locks(&*bucket.store(), &objects, &retention, args.dry_run)?));
+    }
+    let is_whole = needed.unreadable.is_empty() && reports.iter().all(|(_, report)| report.errors.is_empty());
+    let extended: u64 = reports.iter().map(|(_, report)| report.extended_count).sum();
+    let head = if !args.dry_run && is_whole && extended > 0 {
+        let head = record_locks(&mut vault, until_s, objects.len() as u64)?;
+        store.replicas.finish();
+        Some(head.to_string())
+    } else {
+        None
+    };
+    let (errors, requests) = (&needed.unreadable, store.requests());
+    let value = json!({
+        "message_type": "summary", "command": "locks extend", "dry_run": args.dry_run, "mode": lock_mode_name(policy.mode),
+        "until": time_utc(ns(until_s)), "head": head, "unreadable": errors,
+        "stores": reports.iter().map(|(url, report)| json!({
+            "store": url, "objects": report.object_count, "extended": report.extended_count, "first": report.first_count,
+            "unchanged": report.unchanged_count,
+            "errors": report.errors.iter().map(|(object, message)| json!({"object": object, "message": message})).collect::<Vec<_>>(),
+        })).collect::<Vec<_>>(),
+        "requests": requests_json(&requests),
+    });
+    let mut lines = Vec::new();
+    for (url, report) in &reports {
+        lines.push(extend_text(url, report, args.dry_run, until_s));
+        report.errors.iter().for_each(|(object, message)| world.output.warn(&format!("{object}: {message}")));
+    }
+    errors.iter().for_each(|message| world.output.warn(message));
+    lines.push(requests_text(&requests));
+    lines.extend(head.map(|head| format!("head {head}")));
+    world.output.summary(&value, &lines.join("\n"))?;
+    Ok(if is_whole { Exit::Done } else { Exit::Partial })
+}
+
+fn extend_text(url: &str, report: &ExtendReport, is_dry: bool, until_s: u64) -> String {
+    let would = if is_dry { "would be " } else { "" };
+    format!(
+        "{url}: of {} object(s) that kept snapshots need, {} {would}locked until {} ({} for the first time), {} are locked longer; {} failed",
+        report.object_count,
+        report.extended_count,
+        time(ns(until_s)),
+        report.first_count,
+        report.unchanged_count,
+        report.errors.len(),
+    )
+}
+
+fn hold(world: &World, args: &HoldArgs, is_held: bool) -> Result<Exit> {
+    let store = world.open_store()?;
+    refuse_directories(&store)?;
+    let vault = world.open_vault(&store)?;
+    let chosen: Vec<SnapshotId> =
+        args.snapshots.iter().map(|text| Ok(vault.select(text)?.id())).collect::<Result<_>>()?;
+    let needed = Needed::find(&vault, (!chosen.is_empty()).then_some(&chosen[..]))?;
+    let objects = needed.objects();
+    let mut failed = Vec::new();
+    for bucket in store.buckets() {
+        failed.extend(hold_objects(&*bucket.store(), &store_objects(&objects, &*bucket.store()), is_held)?);
+    }
+    let command = if is_held { "locks hold" } else { "locks release" };
+    let value = json!({
+        "message_type": "summary", "command": command, "objects": objects.len(),
+        "errors": failed.iter().map(|(object, message)| json!({"object": object, "message": message})).collect::<Vec<_>>(),
+        "unreadable": needed.unreadable, "requests": requests_json(&store.requests()),
+    });
+    failed.iter().for_each(|(object, message)| world.output.warn(&format!("{object}: {message}")));
+    needed.unreadable.iter().for_each(|message| world.output.warn(message));
+    let done = if is_held { "under a legal hold" } else { "without coffer's legal hold" };
+    let text = format!(
+        "{} object(s) of {} snapshot(s) are {done}\n{}",
+        objects.len() - failed.len().min(objects.len()),
+        needed.packs.len(),
+        requests_text(&store.requests())
+    );
+    world.output.summary(&value, &text)?;
+    Ok(if failed.is_empty() && needed.unreadable.is_empty() { Exit::Done } else { Exit::Partial })
+}
+
+/// The id of a store is no part of every store.
+fn store_objects(
+    objects: &[coffer_format::object::ObjectName],
+    store: &dyn coffer_store::ObjectStore,
+) -> Vec<coffer_format::object::ObjectName> {
+    use coffer_format::object::ObjectName;
+    let has_id = coffer_store::ObjectKey::new(ObjectName::Store.to_string()).is_ok_and(|key| store.stat(&key).is_ok());
+    objects.iter().copied().filter(|name| *name != ObjectName::Store || has_id).collect()
+}
+
+fn refuse_directories(store: &Store) -> Result<()> {
+    if store.buckets().next().is_some() {
+        return Ok(());
+    }
+    let hint = "only object storage locks objects: s3://BUCKET/PREFIX or cos://LOCATION/BUCKET/PREFIX";
+    Err(Failure::usage("a directory has no locks").hint(hint).into())
+}
+
+/// `coffer verify --locks`
+pub(super) fn verify(world: &World, min_days: Option<u32>) -> Result<Exit> {
+    let store = world.open_store()?;
+    refuse_directories(&store)?;
+    let vault = world.open_vault(&store)?;
+    let needed = Needed::find(&vault, None)?;
+    let now_s = world.now_s();
+    let floor_s = now_s + u64::from(min_days.unwrap_or(0)) * DAY_S;
+    let mut reports: Vec<(String, LockReport)> = Vec::new();
+    for bucket in store.buckets() {
+        reports.push((bucket.store().url(), look_at_locks(&*bucket.store(), &needed)?));
+    }
+    let is_short = |until_s: Option<u64>| until_s.is_none_or(|until_s| until_s < floor_s);
+    let mut lines = Vec::new();
+    let mut short_count = 0_u64;
+    for (url, report) in &reports {
+        lines.push(format!(
+            "{url}: {} object(s) that kept snapshots need, {} of them not locked",
+            report.object_count, report.unlocked_count
+        ));
+        for (at, (snapshot, expiry)) in report.snapshots.iter().enumerate() {
+            short_count += u64::from(is_short(expiry.until_s));
+            let until = expiry.until_s.map_or_else(|| "not locked".to_owned(), |until_s| {
+                let days = until_s.saturating_sub(now_s) / DAY_S;
+                format!("locked until {} ({days} day(s))", time(ns(until_s)))
+            });
+            if at < SHOWN_COUNT_MAX || world.output.verbose {
+                lines.push(format!("snapshot {}: {until}, by {}", snapshot.short(), expiry.object));
+            }
+        }
+        if report.snapshots.len() > SHOWN_COUNT_MAX && !world.output.verbose {
+            lines.push(format!("and {} more snapshot(s); --verbose shows them", report.snapshots.len() - SHOWN_COUNT_MAX));
+        }
+        report.unreadable.iter().for_each(|message| world.output.warn(message));
+    }
+    let requests = store.requests();
+    lines.push(requests_text(&requests));
+    let is_unknown = reports.iter().any(|(_, report)| !report.unreadable.is_empty());
+    let is_failed = min_days.is_some() && (short_count > 0 || is_unknown);
+    if let Some(days) = min_days {
+        lines.push(if is_failed {
+            format!("{short_count} snapshot(s) depend on an object that is not locked for {days} day(s) more; `coffer locks extend` prolongs")
+        } else {
+            format!("everything that kept snapshots need is locked for {days} day(s) more")
+        });
+    }
+    let value = json!({
+        "message_type": "summary", "command": "verify --locks", "min_days": min_days, "short": short_count,
+        "stores": reports.iter().map(|(url, report)| json!({
+            "store": url, "objects": report.object_count, "unlocked": report.unlocked_count, "unreadable": report.unreadable,
+            "snapshots": report.snapshots.iter().map(|(id, expiry)| json!({
+                "snapshot_id": id.to_string(), "until": expiry.until_s.map(|until_s| time_utc(ns(until_s))),
+                "object": expiry.object,
+            })).collect::<Vec<_>>(),
+        })).collect::<Vec<_>>(),
+        "requests": requests_json(&requests),
+    });
+    world.output.result(&value, &lines.join("\n"))?;
+    Ok(if is_failed { Exit::LocksExpire } else { Exit::Done })
+}
+
+fn ns(seconds: u64) -> i64 {
+    i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1_000_000_000)
+}

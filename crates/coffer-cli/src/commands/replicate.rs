@@ -1,0 +1,109 @@
+//! `coffer replicate`
+
+use anyhow::Result;
+use clap::Args;
+use coffer_engine::{CopyReport, ReplicateReport, Standing, StoreStatus};
+use coffer_format::id::hex;
+use serde_json::{Value, json};
+
+use crate::exit_code::Exit;
+use crate::output::bytes;
+use crate::wiring::World;
+
+#[derive(Debug, Args)]
+pub(crate) struct ReplicateArgs {
+    /// Only show what each store holds, and how far it is behind.
+    #[arg(long, conflicts_with = "new")]
+    status: bool,
+    /// Make replicas of stores that are empty, and directories for those that are not there.
+    #[arg(long)]
+    new: bool,
+}
+
+pub(super) fn run(world: &World, args: &ReplicateArgs) -> Result<Exit> {
+    let store = if args.new { world.open_store_and_new_ones()? } else { world.open_store()? };
+    let access = world.access(&store);
+    if args.status {
+        let (log, status) = store.replicas.status(&access)?;
+        let head = log.head().map(|head| head.to_string());
+        let value = json!({
+            "message_type": "replicas", "vault_id": log.vault.to_string(), "head": head, "term": log.state.term,
+            "stores": status.iter().map(status_json).collect::<Vec<_>>(),
+        });
+        let mut lines = vec![format!("head {}, term {}", head.unwrap_or_default(), log.state.term)];
+        lines.extend(status.iter().map(status_text));
+        world.output.result(&value, &lines.join("\n"))?;
+        if let Err(refused) = store.replicas.check_writable() {
+            world.output.warn(&crate::command_error::chain(&refused));
+        }
+        let is_behind = |status: &StoreStatus| status.behind_records != Some(0) || status.behind_objects != Some(0);
+        return Ok(if status.iter().any(is_behind) { Exit::Partial } else { Exit::Done });
+    }
+    let report = store.replicas.replicate(&access, args.new)?;
+    let left_out = |(store, reason): &(String, String)| json!({"store": store, "reason": reason});
+    let value = json!({
+        "message_type": "summary", "command": "replicate", "source": report.source, "records": report.next,
+        "copies": report.copies.iter().map(copy_json).collect::<Vec<_>>(),
+        "left_out": report.left_out.iter().map(left_out).collect::<Vec<_>>(), "complete": report.is_complete(),
+    });
+    world.output.result(&value, &text(&report))?;
+    Ok(if report.is_complete() { Exit::Done } else { Exit::Partial })
+}
+
+const fn standing_name(standing: &Standing) -> &'static str {
+    match standing {
+        Standing::InLine { .. } => "in line",
+        Standing::Fenced { .. } => "fenced",
+        Standing::Unreachable { .. } => "unreachable",
+    }
+}
+
+fn status_json(status: &StoreStatus) -> Value {
+    json!({
+        "store": status.store, "id": hex(&status.id), "home": status.is_home, "standing": standing_name(&status.standing),
+        "behind_records": status.behind_records, "behind_objects": status.behind_objects,
+    })
+}
+
+fn status_text(status: &StoreStatus) -> String {
+    let role = if status.is_home { "home" } else { "replica" };
+    let state = match (&status.standing, status.behind_records, status.behind_objects) {
+        (Standing::InLine { .. }, Some(0), Some(0)) => "holds everything".to_owned(),
+        (Standing::InLine { .. }, records, objects) => format!(
+            "{} record(s) and {} object(s) behind",
+            records.unwrap_or_default(),
+            objects.map_or_else(|| "?".to_owned(), |count| count.to_string())
+        ),
+        (Standing::Fenced { fork, next }, ..) => {
+            format!("fenced: {} record(s) of its own from number {fork} on", next.saturating_sub(*fork))
+        }
+        (Standing::Unreachable { reason }, ..) => format!("not reached: {reason}"),
+    };
+    format!("{role} {} ({}): {state}", status.store, &hex(&status.id)[..8])
+}
+
+pub(super) fn copy_json(copy: &CopyReport) -> Value {
+    json!({
+        "store": copy.store, "records": copy.record_count, "objects": copy.object_count, "bytes": copy.bytes,
+        "deleted": copy.deleted_count, "undeletable": copy.undeletable_count, "lost": copy.lost, "error": copy.error,
+    })
+}
+
+fn text(report: &ReplicateReport) -> String {
+    let mut lines = vec![format!("from {}, {} record(s)", report.source, report.next)];
+    for copy in &report.copies {
+        let (records, objects) = (copy.record_count, copy.object_count);
+        lines.push(format!("{}: {records} record(s) and {objects} object(s) copied, {}", copy.store, bytes(copy.bytes)));
+        if copy.deleted_count > 0 {
+            lines.push(format!("  {} released object(s) deleted", copy.deleted_count));
+        }
+        if copy.undeletable_count > 0 {
+            lines.push(format!("  {} released object(s) are locked and stay", copy.undeletable_count));
+        }
+        lines.extend(copy.lost.iter().map(|name| format!("  no store has {name} whole")));
+        lines.extend(copy.error.iter().map(|error| format!("  not complete: {error}")));
+    }
+    lines.extend(report.left_out.iter().map(|(store, reason)| format!("{store}: left out: {reason}")));
+    lines.push(if report.is_complete() { "every store holds everything" } else { "NOT complete" }.to_owned());
+    lines.join("\n")
+}

@@ -1,0 +1,184 @@
+//! Restoring from an archive class: asking for exactly the packs that are needed, and waiting or coming back later.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use coffer_engine::{ColdState, EngineError, Needs, RestoreOptions, Snapshot, Vault, estimate_restore};
+use coffer_store::RestoreTier;
+use serde_json::json;
+
+use crate::command_error::Failure;
+use crate::exit_code::Exit;
+use crate::output::{bytes, requests_json, requests_text, time, time_utc};
+use crate::prices::PriceArgs;
+use crate::wiring::{Store, World};
+
+#[derive(Debug, Clone, Args)]
+pub(super) struct ColdArgs {
+    /// Ask for the archived packs that this restore needs, and come back later unless --wait is given.
+    #[arg(long)]
+    request_archived: bool,
+    /// How fast they are wanted; stores charge for haste.
+    #[arg(long, value_enum, value_name = "TIER", default_value_t = Tier::Bulk, requires = "request_archived")]
+    tier: Tier,
+    /// For how many days the copies stay readable.
+    #[arg(long, value_name = "DAYS", default_value_t = 7, requires = "request_archived",
+        value_parser = clap::value_parser!(u32).range(1..=365))]
+    days: u32,
+    /// Wait until they are there, and go on restoring.
+    #[arg(long, requires = "request_archived")]
+    wait: bool,
+    /// Seconds between two looks while waiting.
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, requires = "wait",
+        value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    poll: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Tier {
+    /// Cheapest: half a day or more.
+    Bulk,
+    /// Within hours, where the store has that.
+    Standard,
+    /// Fastest.
+    Expedited,
+}
+
+impl Tier {
+    const fn of_store(self) -> RestoreTier {
+        match self {
+            Self::Bulk => RestoreTier::Bulk,
+            Self::Standard => RestoreTier::Standard,
+            Self::Expedited => RestoreTier::Expedited,
+        }
+    }
+
+    /// When it is worth looking again.
+    const fn told(self) -> &'static str {
+        match self {
+            Self::Bulk => "in about 12 hours, on some stores in 48",
+            Self::Standard => "in about 5 hours, on Cloud Object Storage in 12",
+            Self::Expedited => "in about 5 minutes, on Cloud Object Storage in 2 hours",
+        }
+    }
+}
+
+impl ColdArgs {
+    pub(super) const fn is_wanted(&self) -> bool {
+        self.request_archived
+    }
+}
+
+/// Asks for what is archived. `None` when everything that is needed can be read; else how the command ends.
+///
+/// Where the tree of the snapshot is archived itself, what lies below is known only once it is back: then it takes several
+/// rounds.
+pub(super) fn bring_back(
+    world: &World,
+    args: &ColdArgs,
+    store: &Store,
+    vault: &Vault<'_>,
+    snapshot: &Snapshot,
+    options: &RestoreOptions,
+) -> Result<Option<Exit>> {
+    let objects = one_bucket(store)?;
+    loop {
+        let needs = needs_of(world, vault, snapshot, options)?;
+        let state = ColdState::look(objects, &needs)?;
+        if state.is_ready() && !needs.is_partial {
+            return Ok(None);
+        }
+        state.request(objects, args.days, args.tier.of_store())?;
+        let asked = state.archived.len();
+        let partial = if needs.is_partial { "; more will be needed once the tree of the snapshot is back" } else { "" };
+        let text = format!(
+            "{asked} archived pack(s), {}, were asked for; {} are on their way, {} can be read{partial}",
+            bytes(state.archived_bytes),
+            state.coming_count,
+            state.ready_count
+        );
+        if !args.wait {
+            let value = json!({
+                "message_type": "summary", "command": "restore --request-archived", "snapshot_id": snapshot.id().to_string(),
+                "requested": asked, "requested_bytes": state.archived_bytes, "coming": state.coming_count,
+                "ready": state.ready_count, "ready_until": state.ready_until_s.map(|until_s| time_utc(ns(until_s))),
+                "more_to_come": needs.is_partial, "requests": requests_json(&store.requests()),
+            });
+            let until = state.ready_until_s.map(|until_s| format!("\nthe first copy goes at {}", time(ns(until_s))));
+            let text = format!(
+                "{text}{}\nnothing was restored yet: run the same command again {}\n{}",
+                until.unwrap_or_default(),
+                args.tier.told(),
+                requests_text(&store.requests())
+            );
+            world.output.summary(&value, &text)?;
+            return Ok(Some(Exit::Archived));
+        }
+        world.output.note(&format!("{text}; waiting"));
+        wait(world, store, args.poll)?;
+    }
+}
+
+fn wait(world: &World, store: &Store, seconds: u64) -> Result<()> {
+    for _ in 0..seconds {
+        if world.access(store).interrupt.load(Ordering::Relaxed) {
+            return Err(EngineError::Interrupted.into());
+        }
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    Ok(())
+}
+
+/// `coffer restore --estimate`
+pub(super) fn estimate(
+    world: &World,
+    prices: &PriceArgs,
+    store: &Store,
+    vault: &Vault<'_>,
+    snapshot: &Snapshot,
+    options: &RestoreOptions,
+) -> Result<Exit> {
+    let row = prices.row()?;
+    let needs = needs_of(world, vault, snapshot, options)?;
+    let asked = store.requests();
+    let archived = match one_bucket(store) {
+        Ok(objects) => {
+            let state = ColdState::look(objects, &needs)?;
+            (state.archived.len() as u64, state.archived_bytes)
+        }
+        Err(_) => (0, 0),
+    };
+    if needs.is_partial {
+        world.output.warn("a part of the snapshot's tree is archived: more would be needed than is known");
+    }
+    let estimate = estimate_restore(&asked, &needs, archived);
+    world.output.result(&row.json("restore", &estimate), &row.text(&estimate))?;
+    Ok(Exit::Done)
+}
+
+fn needs_of(
+    world: &World,
+    vault: &Vault<'_>,
+    snapshot: &Snapshot,
+    options: &RestoreOptions,
+) -> Result<Needs> {
+    let mut needs = Needs::default();
+    needs.add(vault, snapshot, options)?;
+    needs.unreadable.iter().for_each(|message| world.output.warn(message));
+    Ok(needs)
+}
+
+/// Archive classes are of one bucket; of several stores the one that is not archived is read.
+fn one_bucket(store: &Store) -> Result<&dyn coffer_store::ObjectStore> {
+    if store.objects().cloud().is_some() {
+        return Ok(store.objects());
+    }
+    let hint = "name one bucket as the vault; of several stores, those that are not archived are read anyway";
+    Err(Failure::usage("only a bucket has archived objects").hint(hint).into())
+}
+
+fn ns(seconds: u64) -> i64 {
+    i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1_000_000_000)
+}

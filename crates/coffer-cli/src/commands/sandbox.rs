@@ -1,0 +1,91 @@
+//! `coffer sandbox`
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use coffer_sandbox::{Sandbox, SandboxOptions};
+use serde_json::json;
+
+use crate::exit_code::Exit;
+use crate::output;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SandboxCommand {
+    /// Run the region until the process ends. Its state stays in the directory.
+    #[command(after_help = "Examples:\n  \
+        coffer sandbox serve --dir /tmp/region\n  \
+        coffer sandbox serve --dir /tmp/region --region eu-de --location eu --tls --listen 127.0.0.1:9000")]
+    Serve(ServeArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// Where the state of the region is kept; made if it is not there.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+    /// Where object storage listens, on loopback. With port 0 each service gets a free port; else IAM has the next port, the admin
+    /// endpoint the one after it, and then come further locations.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    pub(crate) listen: SocketAddr,
+    /// The location of object storage.
+    #[arg(long, value_name = "LOCATION", default_value = "eu-de")]
+    pub(crate) region: String,
+    /// A further location, with an endpoint of its own. May be given several times.
+    #[arg(long = "location", value_name = "LOCATION")]
+    pub(crate) locations: Vec<String>,
+    /// HTTPS, with a certificate made for this start; clients must trust DIR/ca.pem.
+    #[arg(long)]
+    pub(crate) tls: bool,
+}
+
+pub(super) fn run(command: &SandboxCommand, json: bool) -> Result<Exit> {
+    match command {
+        SandboxCommand::Serve(args) => serve(args, json),
+    }
+}
+
+fn serve(args: &ServeArgs, json: bool) -> Result<Exit> {
+    let mut options = SandboxOptions::default();
+    options.directory = Some(args.dir.clone());
+    options.listen = args.listen;
+    options.region.clone_from(&args.region);
+    options.more_locations.clone_from(&args.locations);
+    options.tls = args.tls;
+    let sandbox = Sandbox::start(&options)?;
+    output::line(&if json { machine_text(&sandbox) } else { text(&sandbox) })?;
+    loop {
+        // The services have threads of their own; a signal ends the process.
+        std::thread::park();
+    }
+}
+
+fn machine_text(sandbox: &Sandbox) -> String {
+    let endpoints: serde_json::Map<_, _> =
+        sandbox.endpoints().map(|(location, url)| (location.to_owned(), url.into())).collect();
+    json!({
+        "message_type": "sandbox", "endpoint": sandbox.endpoint(), "endpoints": endpoints,
+        "iam_endpoint": sandbox.iam_endpoint(), "admin_endpoint": sandbox.admin_endpoint(),
+        "ca_file": sandbox.ca_file().map(|file| file.display().to_string()),
+        "instance_id": sandbox.instance_id(), "api_key": sandbox.api_key(),
+        "access_key_id": sandbox.hmac().access_key_id, "secret_access_key": sandbox.hmac().secret_access_key,
+    })
+    .to_string()
+}
+
+fn text(sandbox: &Sandbox) -> String {
+    let mut lines: Vec<_> =
+        sandbox.endpoints().map(|(location, url)| format!("object storage in {location}: {url}")).collect();
+    lines.push(format!("token endpoint: {}/identity/token", sandbox.iam_endpoint()));
+    lines.push(format!("admin endpoint: {}", sandbox.admin_endpoint()));
+    if let Some(file) = sandbox.ca_file() {
+        lines.push(format!("certificate to trust: {}", file.display()));
+    }
+    lines.push(format!("service instance: {}", sandbox.instance_id()));
+    lines.push(format!("API key: {}", sandbox.api_key()));
+    lines.push(format!("access key id: {}", sandbox.hmac().access_key_id));
+    lines.push(format!("secret access key: {}", sandbox.hmac().secret_access_key));
+    lines.push("ready".to_owned());
+    lines.join("\n")
+}

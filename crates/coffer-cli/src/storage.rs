@@ -1,0 +1,388 @@
+//! Object storage as the command line sees it: how it is reached, and who asks.
+//!
+//! For each setting the command line goes before the environment, and that before the configuration file. Credentials are
+//! read when a bucket is opened, not before; none of them is ever shown.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
+use coffer_ibm::{HttpClient, HttpOptions, IAM_ENDPOINT, Iam, IamCredential, Profile};
+use coffer_store::{
+    ApiKey, AwsSettings, CosCredentials, Credentials, Network, RequestCounter, S3Location, S3Options, S3Place, S3Store,
+    StoreError,
+};
+use zeroize::Zeroizing;
+
+use crate::command_error::Failure;
+use crate::config::Config;
+use crate::exit_code::Exit;
+
+/// Longest file with an API key, in bytes.
+const KEY_FILE_LEN_MAX: u64 = 4096;
+
+/// Flags of object storage.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Object storage")]
+pub(crate) struct StorageArgs {
+    /// URL of the S3 service, if it is not AWS: https://HOST[:PORT].
+    #[arg(long, global = true, value_name = "URL")]
+    endpoint: Option<String>,
+    /// Region of AWS, or the one that another service wants in signatures.
+    #[arg(long, global = true, value_name = "REGION")]
+    region: Option<String>,
+    /// Network from which Cloud Object Storage is asked.
+    #[arg(long, global = true, value_enum, value_name = "NETWORK")]
+    network: Option<NetworkName>,
+    /// Take the keys from this profile of the files of AWS.
+    #[arg(long, global = true, value_name = "NAME", group = "bucket_identity")]
+    aws_profile: Option<String>,
+    /// Take the keys, or the API key, from this service credential of Cloud Object Storage (JSON).
+    #[arg(long, global = true, value_name = "FILE", group = "bucket_identity")]
+    cos_credentials: Option<PathBuf>,
+    /// Get tokens for the API key of IBM Cloud in this file (as it is, or the JSON of `ibmcloud iam api-key-create`).
+    #[arg(long, global = true, value_name = "FILE", group = "bucket_identity")]
+    ibm_api_key_file: Option<PathBuf>,
+    /// Get tokens as this trusted profile of IBM Cloud, by id or name.
+    #[arg(long, global = true, value_name = "PROFILE", group = "bucket_identity")]
+    ibm_trusted_profile: Option<String>,
+    /// Where the token of the compute resource is that may act as the trusted profile.
+    #[arg(long, global = true, value_name = "FILE")]
+    ibm_cr_token_file: Option<PathBuf>,
+    /// URL of IAM, if it is not that of the public cloud.
+    #[arg(long, global = true, value_name = "URL")]
+    iam_endpoint: Option<String>,
+    /// Also trust the certificates in this file (PEM).
+    #[arg(long, global = true, value_name = "FILE", alias = "cacert")]
+    ca_cert: Option<PathBuf>,
+    /// Send no more than this in a second, in KiB, or with K, M, G or T behind it.
+    #[arg(long, global = true, value_name = "RATE", value_parser = parse_rate)]
+    limit_upload: Option<u64>,
+    /// Receive no more than this in a second, in KiB, or with K, M, G or T behind it.
+    #[arg(long, global = true, value_name = "RATE", value_parser = parse_rate)]
+    limit_download: Option<u64>,
+    /// Show the vault as it was at that time, in a bucket that keeps versions: YYYY-MM-DD HH:MM[:SS] in local time, or as in
+    /// RFC 3339. For commands that only read.
+    #[arg(long, global = true, value_name = "TIME", value_parser = crate::commands::backup::time::parse_time)]
+    pub(crate) as_of: Option<i64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum NetworkName {
+    /// From anywhere.
+    Public,
+    /// From the classic infrastructure of IBM Cloud.
+    Private,
+    /// From a virtual private cloud of IBM Cloud.
+    Direct,
+}
+
+impl From<NetworkName> for Network {
+    fn from(name: NetworkName) -> Self {
+        match name {
+            NetworkName::Public => Self::Public,
+            NetworkName::Private => Self::Private,
+            NetworkName::Direct => Self::Direct,
+        }
+    }
+}
+
+/// How object storage is reached in this run.
+#[derive(Debug)]
+pub(crate) struct Storage {
+    endpoint: Option<String>,
+    region: Option<String>,
+    network: Network,
+    identity: Option<Identity>,
+    cr_token_file: Option<PathBuf>,
+    iam_endpoint: Option<String>,
+    ca_cert: Option<PathBuf>,
+    upload_rate: Option<u64>,
+    download_rate: Option<u64>,
+    /// The time as of which buckets are shown, in milliseconds since 1970.
+    pub(crate) as_of_ms: Option<u64>,
+}
+
+/// Who asks, as it was said.
+#[derive(Debug, Clone)]
+enum Identity {
+    AwsProfile(String),
+    CosCredentials(PathBuf),
+    ApiKeyFile(PathBuf),
+    ApiKeyVariable(&'static str),
+    TrustedProfile(String),
+}
+
+impl Storage {
+    pub(crate) fn new(args: &StorageArgs, config: &Config) -> Result<Self> {
+        let text = |flag: Option<&str>, name: &str, setting: &str| {
+            flag.map(str::to_owned).or_else(|| variable(name)).or_else(|| config.storage(setting).cloned())
+        };
+        let path = |flag: &Option<PathBuf>, name: &str, setting: &str| {
+            flag.clone()
+                .or_else(|| variable(name).map(PathBuf::from))
+                .or_else(|| config.storage(setting).map(PathBuf::from))
+        };
+        let rate = |flag: Option<u64>, setting: &str| match (flag, config.storage(setting)) {
+            (None, Some(text)) => parse_rate(text)
+                .map(Some)
+                .map_err(|error| Failure::usage(format!("{setting} in the configuration file: {error}"))),
+            (flag, _) => Ok(flag),
+        };
+        let network = match (args.network, config.storage("network")) {
+            (Some(name), _) => name.into(),
+            (None, None) => Network::Public,
+            (None, Some(text)) => NetworkName::from_str(text, false).map(Network::from).map_err(|_| {
+                Failure::usage("network in the configuration file is not public, private or direct")
+            })?,
+        };
+        Ok(Self {
+            endpoint: text(args.endpoint.as_deref(), "COFFER_ENDPOINT", "endpoint"),
+            region: text(args.region.as_deref(), "COFFER_REGION", "region"),
+            network,
+            identity: identity(args, config)?,
+            cr_token_file: path(&args.ibm_cr_token_file, "COFFER_IBM_CR_TOKEN_FILE", "ibm-cr-token-file"),
+            iam_endpoint: text(args.iam_endpoint.as_deref(), "COFFER_IAM_ENDPOINT", "iam-endpoint"),
+            ca_cert: path(&args.ca_cert, "COFFER_CA_CERT", "ca-cert"),
+            upload_rate: rate(args.limit_upload, "limit-upload")?,
+            download_rate: rate(args.limit_download, "limit-download")?,
+            as_of_ms: args.as_of.map(|ns| u64::try_from(ns / 1_000_000).unwrap_or(0)),
+        })
+    }
+
+    /// Makes ready to use a bucket; asks nothing of it yet.
+    pub(crate) fn open(&self, location: &S3Location, counter: RequestCounter) -> Result<S3Store> {
+        let ca_cert = self.ca_cert.as_deref().map(read_ca_cert).transpose()?;
+        let is_ibm = location.is_cos() || matches!(location.place, S3Place::Cos(_));
+        let found = self.credentials(location, is_ibm, ca_cert.clone())?;
+        let options = S3Options {
+            endpoint: self.endpoint.clone().or(found.endpoint),
+            network: self.network,
+            region: self.region.clone().or(found.region),
+            ca_cert,
+            upload_rate: self.upload_rate,
+            download_rate: self.download_rate,
+            counter,
+            ..S3Options::new(found.credentials)
+        };
+        Ok(S3Store::open(location.clone(), &options)?)
+    }
+
+    fn credentials(&self, location: &S3Location, is_ibm: bool, ca_cert: Option<Vec<u8>>) -> Result<Found> {
+        let iam = |credential| self.iam(credential, None, ca_cert.clone());
+        match &self.identity {
+            Some(Identity::AwsProfile(name)) => {
+                let found = AwsSettings::find(Some(name), &|name| variable(name))?;
+                return Found::keys(found, location);
+            }
+            Some(Identity::CosCredentials(path)) => return self.of_service(path, ca_cert),
+            Some(Identity::ApiKeyFile(path)) => return iam(IamCredential::ApiKey(read_api_key(path)?)),
+            Some(Identity::ApiKeyVariable(name)) => return iam(api_key_variable(name)?),
+            Some(Identity::TrustedProfile(name)) => {
+                let (profile, token_file) = (Profile::parse(name), self.cr_token_file.clone());
+                return iam(IamCredential::TrustedProfile { profile, token_file });
+            }
+            None => {}
+        }
+        let found = AwsSettings::find(None, &|name| variable(name))?;
+        if is_ibm && found.keys.is_none() {
+            if variable("IBMCLOUD_API_KEY").is_some() {
+                return iam(api_key_variable("IBMCLOUD_API_KEY")?);
+            }
+            let home = variable("HOME").map(|home| PathBuf::from(home).join(".bluemix/cos_credentials"));
+            if let Some(path) = home.filter(|path| path.exists()) {
+                return self.of_service(&path, ca_cert);
+            }
+        }
+        Found::keys(found, location)
+    }
+
+    /// HMAC keys if the credential has them, else tokens.
+    fn of_service(&self, path: &Path, ca_cert: Option<Vec<u8>>) -> Result<Found> {
+        let credential = CosCredentials::read(path)?;
+        match (credential.keys, credential.api_key) {
+            (Some(keys), _) => Ok(Found::plain(Credentials::Keys(keys))),
+            (None, Some(key)) => {
+                self.iam(IamCredential::ApiKey(key), credential.iam_endpoint.as_deref(), ca_cert)
+            }
+            // Reading it found one of the two.
+            (None, None) => Ok(Found::plain(Credentials::Anonymous)),
+        }
+    }
+
+    fn iam(
+        &self,
+        credential: IamCredential,
+        endpoint: Option<&str>,
+        ca_cert: Option<Vec<u8>>,
+    ) -> Result<Found> {
+        let http = HttpClient::new(&HttpOptions { ca_cert, no_proxy: false }).map_err(of_setting)?;
+        let endpoint = self.iam_endpoint.as_deref().or(endpoint).unwrap_or(IAM_ENDPOINT);
+        let iam = Iam::new(http, endpoint, credential).map_err(of_setting)?;
+        Ok(Found::plain(Credentials::Bearer(Arc::new(iam))))
+    }
+}
+
+/// Credentials, and what was found beside them.
+struct Found {
+    credentials: Credentials,
+    region: Option<String>,
+    endpoint: Option<String>,
+}
+
+impl Found {
+    const fn plain(credentials: Credentials) -> Self {
+        Self { credentials, region: None, endpoint: None }
+    }
+
+    fn keys(found: AwsSettings, location: &S3Location) -> Result<Self> {
+        let Some(keys) = found.keys else {
+            return Err(
+                StoreError::NoCredentials { store: location.url(), looked_in: found.looked_in }.into()
+            );
+        };
+        // An endpoint for AWS is none for what names another place.
+        let endpoint = found.endpoint.filter(|_| location.place == S3Place::S3);
+        Ok(Self { credentials: Credentials::Keys(keys), region: found.region, endpoint })
+    }
+}
+
+/// The one identity that is given, by the highest of command line, environment and configuration that gives any.
+fn identity(args: &StorageArgs, config: &Config) -> Result<Option<Identity>> {
+    let flags = [
+        args.aws_profile.clone().map(Identity::AwsProfile),
+        args.cos_credentials.clone().map(Identity::CosCredentials),
+        args.ibm_api_key_file.clone().map(Identity::ApiKeyFile),
+        args.ibm_trusted_profile.clone().map(Identity::TrustedProfile),
+    ];
+    let variables = [
+        variable("COFFER_COS_CREDENTIALS").map(|path| Identity::CosCredentials(path.into())),
+        variable("COFFER_IBM_API_KEY_FILE").map(|path| Identity::ApiKeyFile(path.into())),
+        variable("COFFER_IBM_API_KEY").map(|_| Identity::ApiKeyVariable("COFFER_IBM_API_KEY")),
+        variable("COFFER_IBM_TRUSTED_PROFILE").map(Identity::TrustedProfile),
+    ];
+    let setting = |name| config.storage(name).cloned();
+    let settings = [
+        setting("aws-profile").map(Identity::AwsProfile),
+        setting("cos-credentials").map(|path| Identity::CosCredentials(path.into())),
+        setting("ibm-api-key-file").map(|path| Identity::ApiKeyFile(path.into())),
+        setting("ibm-trusted-profile").map(Identity::TrustedProfile),
+    ];
+    let levels = [
+        ("on the command line", flags),
+        ("in the environment", variables),
+        ("in the configuration file", settings),
+    ];
+    for (level, given) in levels {
+        let mut given = given.into_iter().flatten();
+        let first = given.next();
+        if given.next().is_some() {
+            let message = format!("two identities for object storage are given {level}");
+            let hint = "give one of AWS profile, service credential, API key and trusted profile";
+            return Err(Failure::usage(message).hint(hint).into());
+        }
+        if first.is_some() {
+            return Ok(first);
+        }
+    }
+    Ok(None)
+}
+
+/// A variable of the environment; an empty one counts as none, as does one that is not UTF-8.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+fn api_key_variable(name: &str) -> Result<IamCredential> {
+    let key = variable(name).with_context(|| format!("{name} is empty"))?;
+    Ok(IamCredential::ApiKey(ApiKey::new(key.trim().to_owned())))
+}
+
+fn read_api_key(path: &Path) -> Result<ApiKey> {
+    use std::io::Read;
+    let refuse = |reason: &str| {
+        let message = format!("the API key in {} cannot be used: {reason}", path.display());
+        Failure::new(Exit::NoAccess, message).hint(
+            "the file holds the key and nothing else, or the JSON that `ibmcloud iam api-key-create` wrote",
+        )
+    };
+    let mut text = Zeroizing::new(String::new());
+    std::fs::File::open(path)
+        .and_then(|file| file.take(KEY_FILE_LEN_MAX).read_to_string(&mut text))
+        .map_err(|error| refuse(&error.to_string()))?;
+    let text = text.trim();
+    if text.starts_with('{') {
+        let value: serde_json::Value = serde_json::from_str(text).map_err(|_| refuse("it is not JSON"))?;
+        let key = value.get("apikey").and_then(serde_json::Value::as_str);
+        return Ok(ApiKey::new(key.ok_or_else(|| refuse("it has no member apikey"))?.to_owned()));
+    }
+    if text.is_empty() || text.contains(char::is_whitespace) {
+        return Err(refuse("it is empty or holds white space").into());
+    }
+    Ok(ApiKey::new(text.to_owned()))
+}
+
+fn read_ca_cert(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).map_err(|error| {
+        let message = format!("the file of trusted certificates {} cannot be read: {error}", path.display());
+        Failure::usage(message).hint("check --ca-cert").into()
+    })
+}
+
+fn of_setting(error: coffer_ibm::IbmError) -> Failure {
+    Failure::usage(error.to_string())
+        .hint("check --iam-endpoint, --ca-cert and the file of the service credential")
+}
+
+/// A number of KiB per second, or of bytes with a unit of 1024, 1024², … behind it.
+fn parse_rate(text: &str) -> Result<u64, String> {
+    let shift = match text.chars().last() {
+        Some('k' | 'K') | None => 10,
+        Some('m' | 'M') => 20,
+        Some('g' | 'G') => 30,
+        Some('t' | 'T') => 40,
+        Some(_) => 10,
+    };
+    let digits = text.trim_end_matches(|last: char| "kKmMgGtT".contains(last));
+    let number = if text.len() > digits.len() + 1 { None } else { digits.parse::<u64>().ok() };
+    let rate = number.filter(|number| *number > 0).and_then(|number| number.checked_mul(1 << shift));
+    rate.ok_or_else(|| {
+        "expected KiB per second, such as 500, or a number with K, M, G or T, such as 2M".to_owned()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_in_kib_or_have_units() {
+        for (text, expected) in
+            [("1", 1 << 10), ("500", 500 << 10), ("500k", 500 << 10), ("2M", 2 << 20), ("1G", 1 << 30)]
+        {
+            assert_eq!(parse_rate(text), Ok(expected), "{text}");
+        }
+        for text in ["", "0", "M", "-1", "1.5M", "1MM", "99999999999T", "1X", " 1"] {
+            assert!(parse_rate(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_api_key_is_a_line_or_json() {
+        let directory = std::env::temp_dir().join(format!("coffer-api-key-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).expect("a directory");
+        let path = directory.join("key");
+        let mut check = |text: &str| {
+            std::fs::write(&path, text).expect("is written");
+            read_api_key(&path).map(|key| key.expose().to_owned()).map_err(|error| error.to_string())
+        };
+        assert_eq!(check("abc-_1\n"), Ok("abc-_1".to_owned()));
+        assert_eq!(check("{\"name\": \"n\", \"apikey\": \"abc\"}\n"), Ok("abc".to_owned()));
+        for text in ["", "secret key", "{\"secret\": 1}", "{secret"] {
+            let message = check(text).expect_err(text);
+            assert!(!message.contains("secret"), "{message}");
+        }
+        std::fs::remove_dir_all(&directory).expect("is removed");
+    }
+}

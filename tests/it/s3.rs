@@ -1,0 +1,7 @@
+//! A vault on object storage over real HTTP with real signatures, and over networks that behave badly.
+
+mod cloud;
+mod faults;
+mod parts;
+mod requests;
+mod writers;

@@ -1,0 +1,101 @@
+//! What commands ask of a bucket, as the network sees it, and restores from a network that breaks off again and again.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use coffer_store::ObjectStore;
+use coffer_testkit::proxy::{NetworkFault, Proxy, RequestKind};
+
+use super::cloud::{Cloud, world};
+use crate::support::{assert_restores, assert_same, backup_options, noise, scratch, tree_of};
+
+/// Runs the command in `dir`, where a key file and everything else of it is, with the keys of the bucket.
+fn coffer(cloud: &Cloud, proxy: &Proxy, dir: &Path, arguments: &str) {
+    let vault = Cloud::url(&proxy.endpoint(), "vault");
+    let output = Command::new(env!("CARGO_BIN_EXE_coffer-under-test"))
+        .env_clear()
+        .envs(cloud.variables())
+        .env("HOME", dir)
+        .current_dir(dir)
+        .args(["--vault", &vault, "--key-file", "key", "--cache-dir", "cache"])
+        .args(arguments.split(' '))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// How often each kind of request was made since the last time.
+fn counts(proxy: &Proxy) -> impl Fn(RequestKind) -> u64 + use<> {
+    let totals = proxy.totals();
+    println!("{totals:?}");
+    proxy.set_fair();
+    move |kind| totals.get(&kind).map_or(0, |total| total.request_count)
+}
+
+#[test]
+fn an_unchanged_backup_makes_few_requests_however_many_files_there_are() {
+    let cloud = Cloud::start();
+    let proxy = cloud.proxy();
+    let place = scratch();
+    for directory in 0..40 {
+        let directory = place.path().join(format!("src/{directory}"));
+        fs::create_dir_all(&directory).unwrap();
+        for file in 0..100 {
+            fs::write(directory.join(file.to_string()), format!("{}/{file}", directory.display())).unwrap();
+        }
+    }
+    coffer(&cloud, &proxy, place.path(), "keys new-file key");
+    // Files that were just written are read again.
+    std::thread::sleep(Duration::from_millis(2500));
+    coffer(&cloud, &proxy, place.path(), "init --single-slot");
+    coffer(&cloud, &proxy, place.path(), "backup src");
+    // What the first one wrote, the next one reads once; from then on it is known.
+    coffer(&cloud, &proxy, place.path(), "backup src");
+    counts(&proxy);
+    coffer(&cloud, &proxy, place.path(), "backup src");
+    let paths: Vec<_> = proxy.exchanges().iter().map(|e| (e.request.method.clone(), e.request.path.clone())).collect();
+    println!("{paths:#?}");
+    let count = counts(&proxy);
+    assert!(count(RequestKind::List) <= 2, "{} LIST", count(RequestKind::List));
+    assert!(count(RequestKind::Get) + count(RequestKind::Head) <= 5, "{} GET", count(RequestKind::Get));
+    assert!((1..=3).contains(&count(RequestKind::Put)), "{} PUT", count(RequestKind::Put));
+    let others =
+        [RequestKind::Delete, RequestKind::BeginParts, RequestKind::ListVersions, RequestKind::Other];
+    assert!(others.iter().all(|kind| count(*kind) == 0));
+    coffer(&cloud, &proxy, place.path(), "restore latest --target restored");
+    assert_same(
+        &tree_of(&place.path().join("src")),
+        &tree_of(&place.path().join("restored/src")),
+        "restored",
+    );
+}
+
+/// Every third answer with data breaks off, in one way or another.
+#[test]
+fn a_restore_over_a_breaking_network_gives_the_same_bytes() {
+    let cloud = Cloud::start();
+    let proxy = cloud.proxy();
+    let place = scratch();
+    let source = place.path().join("src");
+    fs::create_dir(&source).unwrap();
+    for file in 0..30_u64 {
+        fs::write(source.join(file.to_string()), noise(file, 100_000)).unwrap();
+    }
+    fs::write(source.join("large"), noise(99, 12 << 20)).unwrap();
+    let direct = cloud.store("vault");
+    world().init(&direct).unwrap();
+    let mut options = backup_options(&source);
+    options.pack_len_target = 1 << 20;
+    world().backup_with(&direct, &options).unwrap();
+    let faults = [NetworkFault::ResetAnswer, NetworkFault::TruncateAnswer, NetworkFault::LoseReply];
+    proxy.set_plan(move |request| {
+        let turn = usize::try_from(request.index / 3).unwrap_or_default();
+        let is_met = request.kind == RequestKind::Get && request.index % 3 == 1;
+        is_met.then_some(faults[turn % faults.len()])
+    });
+    let store = cloud.store_behind(&proxy, "vault");
+    assert_restores(&world(), &store as &dyn ObjectStore, "latest", &tree_of(&source), "a breaking network");
+    assert!(proxy.fault_count() >= 5, "{} faults in {} requests", proxy.fault_count(), proxy.request_count());
+}
