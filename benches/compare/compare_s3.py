@@ -111,7 +111,10 @@ class OverS3:
 
 
 class Coffer(OverS3, peers.Coffer):
-    pass
+    def init_commands(self):
+        # s3s-fs keeps the condition of a conditional create, but not in a race: init finds that out.
+        *before, init = super().init_commands()
+        return [*before, [*init, "--single-writer"]]
 
 
 class Restic(OverS3, peers.Restic):

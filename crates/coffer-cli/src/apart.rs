@@ -67,7 +67,9 @@ fn region_of(location: &str) -> &str {
 pub(crate) fn warnings(sites: &[Site], slots: &[ServiceSlot]) -> Vec<String> {
     let mut warnings = Vec::new();
     let regions: Vec<_> = sites.iter().filter_map(|site| site.location.as_deref().map(region_of)).collect();
-    let shared = regions.first().filter(|first| regions.len() == sites.len() && regions.iter().all(|one| one == *first));
+    let shared = regions
+        .first()
+        .filter(|first| regions.len() == sites.len() && regions.iter().all(|one| one == *first));
     if let (Some(region), true) = (shared, sites.len() > 1) {
         warnings.push(format!(
             "all {} stores are in {region}: what befalls that region befalls every copy; keep one elsewhere",
@@ -111,7 +113,8 @@ mod tests {
     use super::*;
 
     const KEY: &str = "crn:v1:bluemix:public:kms:eu-de:a/1:11111111-0000-4000-8000-000000000001:key:2222";
-    const OTHER: &str = "crn:v1:bluemix:public:kms:us-south:a/1:33333333-0000-4000-8000-000000000001:key:4444";
+    const OTHER: &str =
+        "crn:v1:bluemix:public:kms:us-south:a/1:33333333-0000-4000-8000-000000000001:key:4444";
 
     fn site(url: &str, location: &str, root_key: Option<&str>) -> Site {
         Site { url: url.into(), location: Some(location.into()), root_key: root_key.map(Into::into) }
@@ -137,12 +140,20 @@ mod tests {
     fn stores_and_keys_that_fall_together_are_named() {
         check(&[], &[], &[]);
         check(&[site("a", "eu-de-standard", None)], &[], &[]);
-        check(&[site("a", "eu-de-standard", None), site("b", "eu-de-smart", None)], &[], &["all 2 stores are in eu-de"]);
+        check(
+            &[site("a", "eu-de-standard", None), site("b", "eu-de-smart", None)],
+            &[],
+            &["all 2 stores are in eu-de"],
+        );
         check(&[site("a", "eu-de-standard", None), site("b", "us-south-smart", None)], &[], &[]);
         check(&[site("a", "eu-de-standard", None), Site::default()], &[], &[]);
         check(&[site("a", "eu-de-standard", Some(KEY))], &[], &["both in eu-de"]);
         check(&[site("a", "us-south-standard", Some(KEY))], &[], &[]);
-        check(&[site("a", "us-south-standard", Some(KEY))], &[slot(KEY)], &["same key service that key slot 5f0c"]);
+        check(
+            &[site("a", "us-south-standard", Some(KEY))],
+            &[slot(KEY)],
+            &["same key service that key slot 5f0c"],
+        );
         check(&[site("a", "ca-tor-standard", Some(KEY))], &[slot(OTHER)], &[]);
         check(&[site("a", "eu-de-standard", None)], &[slot(KEY)], &["every key service"]);
         check(&[site("a", "eu-de-standard", None)], &[slot(KEY), slot(OTHER)], &[]);

@@ -11,8 +11,8 @@ use coffer_format::header::{Header, StoreMode};
 use coffer_format::limits::HEADER_LEN_MAX;
 use coffer_format::object::ObjectName;
 use coffer_store::{
-    ObjectKey, ObjectStore, RequestCounter, RetainingStore, RetryPolicy, RetryStore, S3Store, Support, VersionRule,
-    VersionedStore,
+    ObjectKey, ObjectStore, RequestCounter, RetainingStore, RetryPolicy, RetryStore, S3Store, Support,
+    VersionRule, VersionedStore,
 };
 
 use crate::clock::SystemClock;

@@ -90,7 +90,10 @@ pub const TABLE: &[Permission] = &[
         optional: &[
             ("object.delete", PROBE),
             ("object.delete_upload", LARGE),
-            ("bucket.get_versioning", "finding out that versions are kept, where the condition of a create cannot be trusted"),
+            (
+                "bucket.get_versioning",
+                "finding out that versions are kept, where the condition of a create cannot be trusted",
+            ),
             ("bucket.get_versions", VERSIONS),
             ("object.get_version", VERSIONS),
             ("object.put_object_lock_retention", LOCKED),
@@ -126,13 +129,22 @@ pub const TABLE: &[Permission] = &[
     },
     Permission {
         commands: &["locks extend"],
-        actions: &["bucket.get", "object.get", "object.head", "object.put", "object.put_object_lock_retention"],
-        optional: &[("object.post_extend_retention", "a bucket with a retention policy, in place of the object lock")],
+        actions: &[
+            "bucket.get",
+            "object.get",
+            "object.head",
+            "object.put",
+            "object.put_object_lock_retention",
+        ],
+        optional: &[(
+            "object.post_extend_retention",
+            "a bucket with a retention policy, in place of the object lock",
+        )],
         role: "Writer",
     },
     Permission {
         commands: &["locks hold", "locks release"],
-        actions: &["bucket.get", "object.get", "object.head", "object.put_object_lock_legal_hold"],
+        actions: &["bucket.get", "object.get", "object.put_object_lock_legal_hold"],
         optional: &[
             ("object.post_legal_hold", "a bucket with a retention policy, in place of the object lock"),
             ("object.get_legal_hold", "the same"),
@@ -154,7 +166,11 @@ pub fn document() -> String {
     let mut text = String::from(HEAD);
     for row in TABLE {
         let commands: Vec<_> = row.commands.iter().map(|command| format!("`coffer {command}`")).collect();
-        text.push_str(&format!("\n## {}\n\nRole: {}.\n\n| action | on AWS | for |\n| --- | --- | --- |\n", commands.join(", "), row.role));
+        text.push_str(&format!(
+            "\n## {}\n\nRole: {}.\n\n| action | on AWS | for |\n| --- | --- | --- |\n",
+            commands.join(", "),
+            row.role
+        ));
         let needed = row.actions.iter().map(|action| (*action, "always"));
         for (action, what) in needed.chain(row.optional.iter().copied()) {
             let s3 = S3_NAMES.iter().find(|(name, _)| *name == action).map_or("", |(_, s3)| *s3);

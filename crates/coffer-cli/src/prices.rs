@@ -130,10 +130,19 @@ impl PriceRow {
         let mut lines = vec![
             requests_text(r),
             format!("class A (write, list) {}, class B (read, ask) {}", r.class_a(), r.class_b()),
-            format!("sent {}, received {}, kept {}", bytes(r.create_bytes), bytes(r.read_bytes), bytes(estimate.stored_bytes)),
+            format!(
+                "sent {}, received {}, kept {}",
+                bytes(r.create_bytes),
+                bytes(r.read_bytes),
+                bytes(estimate.stored_bytes)
+            ),
         ];
         if estimate.archived_count > 0 {
-            lines.push(format!("{} archived pack(s), {}, to bring back", estimate.archived_count, bytes(estimate.archived_bytes)));
+            lines.push(format!(
+                "{} archived pack(s), {}, to bring back",
+                estimate.archived_count,
+                bytes(estimate.archived_bytes)
+            ));
         }
         lines.push(format!(
             "{:.4} {} in all: requests {requests:.4}, transfer {transfer:.4}, archive {archive:.4}; and {storage:.4} a month for keeping it",
@@ -176,10 +185,21 @@ mod tests {
         };
         let row = PriceRow { prices, currency: "X".into(), note: String::new(), row: String::new() };
         let requests = RequestCounts {
-            create_count: 500, multipart_count: 400, list_count: 100, read_count: 1500, stat_count: 500,
-            read_bytes: 2_000_000_000, delete_count: 9, ..RequestCounts::default()
+            create_count: 500,
+            multipart_count: 400,
+            list_count: 100,
+            read_count: 1500,
+            stat_count: 500,
+            read_bytes: 2_000_000_000,
+            delete_count: 9,
+            ..RequestCounts::default()
         };
-        let estimate = Estimate { requests, stored_bytes: 3_000_000_000, archived_bytes: 4_000_000_000, archived_count: 1 };
+        let estimate = Estimate {
+            requests,
+            stored_bytes: 3_000_000_000,
+            archived_bytes: 4_000_000_000,
+            archived_count: 1,
+        };
         let (requests, transfer, archive, storage) = row.cost(&estimate);
         assert!((requests - 6.0).abs() < 1e-9 && (transfer - 3.0).abs() < 1e-9);
         assert!((archive - 1.0).abs() < 1e-9 && (storage - 0.3).abs() < 1e-9);

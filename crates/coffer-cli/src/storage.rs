@@ -373,7 +373,7 @@ mod tests {
         let directory = std::env::temp_dir().join(format!("coffer-api-key-{}", std::process::id()));
         std::fs::create_dir_all(&directory).expect("a directory");
         let path = directory.join("key");
-        let mut check = |text: &str| {
+        let check = |text: &str| {
             std::fs::write(&path, text).expect("is written");
             read_api_key(&path).map(|key| key.expose().to_owned()).map_err(|error| error.to_string())
         };

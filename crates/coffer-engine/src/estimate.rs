@@ -38,7 +38,11 @@ pub fn estimate_backup(
     let mut requests = *asked;
     let stored = new_bytes as f64 / ratio.max(1.0);
     // Beyond 2^53 nothing is exact, nor need it be.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an estimate, never negative")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "an estimate, never negative"
+    )]
     let mut pack_bytes = stored as u64;
     if new_bytes > 0 {
         pack_bytes += RECORD_BYTES;
@@ -53,7 +57,8 @@ pub fn estimate_backup(
         }
         left -= len;
     }
-    let index_bytes = if new_chunk_count == 0 { 0 } else { RECORD_BYTES + new_chunk_count * INDEX_BYTES_PER_CHUNK };
+    let index_bytes =
+        if new_chunk_count == 0 { 0 } else { RECORD_BYTES + new_chunk_count * INDEX_BYTES_PER_CHUNK };
     requests.create_count += u64::from(index_bytes > 0) + 1;
     let stored_bytes = pack_bytes + index_bytes + RECORD_BYTES;
     requests.create_bytes += stored_bytes;
@@ -88,7 +93,10 @@ mod tests {
     fn packs_follow_from_bytes_and_compression() {
         let check = |new_bytes, ratio, pack_len, creates, multiparts| {
             let estimate = estimate_backup(&RequestCounts::default(), (new_bytes, 10), ratio, pack_len);
-            assert_eq!((estimate.requests.create_count, estimate.requests.multipart_count), (creates, multiparts));
+            assert_eq!(
+                (estimate.requests.create_count, estimate.requests.multipart_count),
+                (creates, multiparts)
+            );
         };
         // One pack, one segment, one record.
         check(1 << 20, 1.0, 16 << 20, 3, 0);

@@ -51,7 +51,11 @@ impl Needed {
             let snapshot = match snapshot {
                 Ok(snapshot) => snapshot,
                 Err(error) => {
-                    needed.unreadable.push(format!("snapshot {}: {}", state.id.short(), crate::log::explain(&error)));
+                    needed.unreadable.push(format!(
+                        "snapshot {}: {}",
+                        state.id.short(),
+                        crate::log::explain(&error)
+                    ));
                     continue;
                 }
             };
@@ -65,7 +69,8 @@ impl Needed {
         let mut needs = Needs::default();
         needs.add(vault, snapshot, &RestoreOptions::default())?;
         if needs.is_partial {
-            self.unreadable.push(format!("snapshot {}: a part of its tree is archived", snapshot.id().short()));
+            self.unreadable
+                .push(format!("snapshot {}: a part of its tree is archived", snapshot.id().short()));
         }
         self.unreadable.extend(needs.unreadable);
         Ok(needs.packs.into_keys().collect())
@@ -222,7 +227,8 @@ pub fn look_at_locks(store: &dyn ObjectStore, needed: &Needed) -> Result<LockRep
     // What is not locked ends before anything else.
     let common = needed.common.iter().map(expiry_of).min_by_key(|expiry| expiry.until_s);
     for (snapshot, packs) in &needed.packs {
-        let own = packs.iter().map(|pack| expiry_of(&ObjectName::Pack(*pack))).min_by_key(|expiry| expiry.until_s);
+        let own =
+            packs.iter().map(|pack| expiry_of(&ObjectName::Pack(*pack))).min_by_key(|expiry| expiry.until_s);
         let first = common.iter().cloned().chain(own).min_by_key(|expiry| expiry.until_s);
         report.snapshots.extend(first.map(|expiry| (*snapshot, expiry)));
     }

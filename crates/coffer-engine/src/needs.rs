@@ -172,7 +172,8 @@ impl Collector<'_, '_, '_> {
             return Ok(());
         }
         let places = self.chunks.index.places(&chunk.id);
-        let place = places.first().ok_or(EngineError::ChunkLost { id: chunk.id.to_string(), source: None })?;
+        let place =
+            places.first().ok_or(EngineError::ChunkLost { id: chunk.id.to_string(), source: None })?;
         self.needs.note(place);
         Ok(())
     }

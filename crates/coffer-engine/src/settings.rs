@@ -119,15 +119,20 @@ impl Settings {
             settings.lock()?;
             let details = Details::Policy { minor: None }.encode();
             let mut is_overtaken = false;
-            let committed =
-                vault.commit(RecordKind::Policy, Some(&encode_policy(&settings.values)), &mut |state, public| {
+            let committed = vault.commit(
+                RecordKind::Policy,
+                Some(&encode_policy(&settings.values)),
+                &mut |state, public| {
                     if state.last_policy != base {
                         is_overtaken = true;
-                        return Err(EngineError::CannotCommit { reason: "the settings were changed meanwhile".to_owned() });
+                        return Err(EngineError::CannotCommit {
+                            reason: "the settings were changed meanwhile".to_owned(),
+                        });
                     }
                     public.details.clone_from(&details);
                     Ok(())
-                });
+                },
+            );
             match committed {
                 // Somebody else set something first: theirs is kept, and ours comes on top.
                 Err(_) if is_overtaken => {}

@@ -61,12 +61,22 @@ mod tests {
 
     #[test]
     fn settings_come_back_and_nothing_else_is_taken_for_them() {
-        let settings = BTreeMap::from([("lock.days".to_owned(), "30".to_owned()), ("lock.mode".to_owned(), "compliance".to_owned())]);
+        let settings = BTreeMap::from([
+            ("lock.days".to_owned(), "30".to_owned()),
+            ("lock.mode".to_owned(), "compliance".to_owned()),
+        ]);
         let bytes = encode_policy(&settings);
         assert_eq!(decode_policy(&bytes).expect("settings"), settings);
-        let later_wins = [&[0xa1, 1, 0x82][..], &[0x82, 0x61, b'a', 0x61, b'1'], &[0x82, 0x61, b'a', 0x61, b'2']].concat();
+        let later_wins =
+            [&[0xa1, 1, 0x82][..], &[0x82, 0x61, b'a', 0x61, b'1'], &[0x82, 0x61, b'a', 0x61, b'2']].concat();
         assert_eq!(decode_policy(&later_wins).expect("settings")["a"], "2");
-        for wrong in [&bytes[..bytes.len() - 1], &[0xa0], &[0xa1, 1, 0x81, 0x81, 0x61, b'a'], &[0xa1, 1, 0x81, 0x82, 1, 2], b""] {
+        for wrong in [
+            &bytes[..bytes.len() - 1],
+            &[0xa0],
+            &[0xa1, 1, 0x81, 0x81, 0x61, b'a'],
+            &[0xa1, 1, 0x81, 0x82, 1, 2],
+            b"",
+        ] {
             decode_policy(wrong).expect_err("no settings");
         }
     }

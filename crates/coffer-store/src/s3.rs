@@ -47,6 +47,10 @@ use upload::Put;
 /// Threads that the connections share.
 const WORKER_COUNT: usize = 2;
 
+/// Requests that are worth making at a time: at 30 ms each and 32 MiB a pack, far more than a line carries. The limiter of requests
+/// goes beyond it for the parts of large objects, and below it where the store asks for that.
+const PARALLELISM: usize = 16;
+
 /// Region of signatures where no other is known; most stores but AWS take any.
 const REGION_DEFAULT: &str = "us-east-1";
 
@@ -266,6 +270,10 @@ impl ObjectStore for S3Store {
 
     fn url(&self) -> String {
         self.whom.store.clone()
+    }
+
+    fn parallelism_hint(&self) -> usize {
+        PARALLELISM
     }
 
     fn cloud(&self) -> Option<&dyn CloudStore> {

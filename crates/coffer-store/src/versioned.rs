@@ -135,9 +135,10 @@ impl<S: ObjectStore> VersionedStore<S> {
         for rule in [decider.first_rule, VersionRule::Oldest] {
             match self.read_by(rule, &decider.key, decider.len_max, &mut bytes) {
                 Ok(()) => {}
+                // What was never there has no older version.
+                Err(StoreError::NotFound { .. }) => return Ok(decider.first_rule),
                 Err(
-                    StoreError::NotFound { .. }
-                    | StoreError::Hidden { .. }
+                    StoreError::Hidden { .. }
                     | StoreError::TooLong { .. }
                     | StoreError::LengthChanged { .. }
                     | StoreError::Unsupported { .. },

@@ -103,7 +103,9 @@ impl Desk {
 
     /// The bucket as the owner of the account has it.
     pub(super) fn bucket(&self) -> S3Store {
-        let Location::S3(location) = Location::parse(format!("s3://{BUCKET}/v")).unwrap() else { panic!("a bucket") };
+        let Location::S3(location) = Location::parse(format!("s3://{BUCKET}/v")).unwrap() else {
+            panic!("a bucket")
+        };
         let hmac = self.sandbox.hmac();
         let keys = AwsKeys::new(hmac.access_key_id.clone(), hmac.secret_access_key.clone(), None);
         let endpoint = Some(self.sandbox.endpoint().to_owned());
@@ -161,7 +163,8 @@ impl Desk {
 
     /// A request as the owner of the account, for what the command has no call for. `path` is as on the wire.
     pub(super) fn raw(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
-        let form = format!("grant_type=urn:ibm:params:oauth:grant-type:apikey&apikey={}", self.sandbox.api_key());
+        let form =
+            format!("grant_type=urn:ibm:params:oauth:grant-type:apikey&apikey={}", self.sandbox.api_key());
         let kind = [("content-type", "application/x-www-form-urlencoded")];
         let token = http(self.sandbox.iam_endpoint(), "POST", "/identity/token", &kind, form.as_bytes());
         let token: Value = serde_json::from_slice(&token).unwrap();
@@ -174,7 +177,10 @@ impl Desk {
 fn http(endpoint: &str, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
     let host = endpoint.strip_prefix("http://").unwrap();
     let mut stream = TcpStream::connect(host).unwrap();
-    let mut head = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
+    let mut head = format!(
+        "{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-length: {}\r\n",
+        body.len()
+    );
     for (name, value) in headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }

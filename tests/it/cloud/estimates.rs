@@ -12,7 +12,8 @@ fn estimates_do_nothing_and_come_near() {
     let said = desk.run("--json backup src --estimate").expect(0).value();
     assert_eq!(desk.names(""), before);
     let done = desk.run("--json backup src").expect(0).value();
-    let (estimated, stored) = (said["stored_bytes"].as_u64().unwrap(), done["requests"]["create_bytes"].as_u64().unwrap());
+    let (estimated, stored) =
+        (said["stored_bytes"].as_u64().unwrap(), done["requests"]["create_bytes"].as_u64().unwrap());
     assert!(estimated * 2 > stored && estimated < stored * 2, "{estimated} and {stored}");
     let creates = |value: &serde_json::Value| value["requests"]["create_count"].as_u64().unwrap();
     assert!(creates(&said).abs_diff(creates(&done)) <= 2, "{said}\n{done}");
@@ -32,7 +33,10 @@ fn the_table_of_prices_is_the_users_own() {
     let table = "currency = \"EUR\"\nnote = \"mine\"\n[location.here.standard]\nclass_a_per_1000 = 1000.0\n\
         class_b_per_1000 = 0.0\nstorage_per_gb_month = 0.0\negress_per_gb = 0.0\n";
     fs::write(desk.path("prices.toml"), table).unwrap();
-    let said = desk.run("--json backup src --estimate --prices ../prices.toml --price-row here/standard").expect(0).value();
+    let said = desk
+        .run("--json backup src --estimate --prices ../prices.toml --price-row here/standard")
+        .expect(0)
+        .value();
     assert_eq!(said["cost"].as_f64(), said["class_a"].as_f64(), "{said}");
     desk.run("backup src --estimate --prices ../prices.toml").expect(2).says("it has here/standard");
     desk.run("backup src --prices ../prices.toml").expect(2);

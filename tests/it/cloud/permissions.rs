@@ -11,7 +11,11 @@ use super::desk::{BUCKET, Desk};
 fn the_document_is_the_table() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/permissions.md");
     let there = fs::read_to_string(path).unwrap();
-    assert!(there == document(), "docs/permissions.md is not what the table says; it should be:\n{}", document());
+    assert!(
+        there == document(),
+        "docs/permissions.md is not what the table says; it should be:\n{}",
+        document()
+    );
 }
 
 /// What a user types for a row of the table; commands that can be tried again and again.
@@ -65,18 +69,27 @@ fn check(line: &str, actions: &[&str], wrong: &mut Vec<String>) {
         desk.sandbox.set_policies(&id, &[Policy::actions(actions).on_bucket(BUCKET)]).unwrap();
     };
     // First with one less: what succeeds may leave nothing to do.
-    for action in &full {
+    for (at, action) in full.iter().enumerate() {
         allow(&desk, Some(action));
-        let ran = desk.run(line);
+        // Each time there is something left to prolong.
+        let ran = desk.run(&line.replace("--days 9", &format!("--days {}", 9 + at)));
         if matches!(ran.code, 0 | 25) {
             wrong.push(format!("`{line}` works without {action}"));
-        } else if !(ran.err.contains("denied") || ran.err.contains("AccessDenied") || ran.out.contains("denied")) {
+        } else if !(ran.err.contains("denied")
+            || ran.err.contains("AccessDenied")
+            || ran.out.contains("denied"))
+        {
             wrong.push(format!("`{line}` without {action} does not say why it fails: {}", ran.err));
         }
     }
     allow(&desk, None);
-    let ran = desk.run(line);
+    let ran = desk.run(&line.replace("--days 9", "--days 90"));
     if !matches!(ran.code, 0 | 25) {
-        wrong.push(format!("`{line}` fails with {actions:?}: {} {} {:?}", ran.code, ran.err, desk.sandbox.actions()));
+        wrong.push(format!(
+            "`{line}` fails with {actions:?}: {} {} {:?}",
+            ran.code,
+            ran.err,
+            desk.sandbox.actions()
+        ));
     }
 }

@@ -146,6 +146,11 @@ fn mode(world: &World, args: &InitArgs, store: &Store) -> Result<StoreMode> {
             let message = format!("{} does not do what a vault needs: {}", plain.url(), failed.join("; "));
             return Err(Failure::new(Exit::Failed, message).hint("use another store").into());
         }
+        // Why it is not the usual way.
+        if support != Support::ConditionalCreate {
+            let failed = report.checks.iter().filter(|check| !check.is_passed);
+            failed.for_each(|check| world.output.warn(&format!("{}: {}", check.name, check.detail)));
+        }
         // Of several stores the header can say but one way: that of the weakest.
         weakest = match (weakest, support) {
             (Support::SingleWriter, _) | (_, Support::SingleWriter) => Support::SingleWriter,

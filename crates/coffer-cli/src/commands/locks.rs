@@ -3,7 +3,8 @@
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use coffer_engine::{
-    ExtendReport, LockReport, Needed, Settings, extend_locks, hold_objects, lock_mode_name, look_at_locks, record_locks,
+    ExtendReport, LockReport, Needed, Settings, extend_locks, hold_objects, lock_mode_name, look_at_locks,
+    record_locks,
 };
 use coffer_format::id::SnapshotId;
 use coffer_store::Retention;
@@ -79,7 +80,10 @@ fn extend(world: &World, args: &ExtendArgs) -> Result<Exit> {
     let mut reports = Vec::new();
     for bucket in store.buckets() {
         let objects = store_objects(&objects, &*bucket.store());
-        reports.push((bucket.store().url(), extend_locks(&*bucket.store(), &objects, &retention, args.dry_run)?));
+        reports.push((
+            bucket.store().url(),
+            extend_locks(&*bucket.store(), &objects, &retention, args.dry_run)?,
+        ));
     }
     let is_whole = needed.unreadable.is_empty() && reports.iter().all(|(_, report)| report.errors.is_empty());
     let extended: u64 = reports.iter().map(|(_, report)| report.extended_count).sum();
@@ -163,7 +167,8 @@ fn store_objects(
     store: &dyn coffer_store::ObjectStore,
 ) -> Vec<coffer_format::object::ObjectName> {
     use coffer_format::object::ObjectName;
-    let has_id = coffer_store::ObjectKey::new(ObjectName::Store.to_string()).is_ok_and(|key| store.stat(&key).is_ok());
+    let has_id =
+        coffer_store::ObjectKey::new(ObjectName::Store.to_string()).is_ok_and(|key| store.stat(&key).is_ok());
     objects.iter().copied().filter(|name| *name != ObjectName::Store || has_id).collect()
 }
 
@@ -197,16 +202,22 @@ pub(super) fn verify(world: &World, min_days: Option<u32>) -> Result<Exit> {
         ));
         for (at, (snapshot, expiry)) in report.snapshots.iter().enumerate() {
             short_count += u64::from(is_short(expiry.until_s));
-            let until = expiry.until_s.map_or_else(|| "not locked".to_owned(), |until_s| {
-                let days = until_s.saturating_sub(now_s) / DAY_S;
-                format!("locked until {} ({days} day(s))", time(ns(until_s)))
-            });
+            let until = expiry.until_s.map_or_else(
+                || "not locked".to_owned(),
+                |until_s| {
+                    let days = until_s.saturating_sub(now_s) / DAY_S;
+                    format!("locked until {} ({days} day(s))", time(ns(until_s)))
+                },
+            );
             if at < SHOWN_COUNT_MAX || world.output.verbose {
                 lines.push(format!("snapshot {}: {until}, by {}", snapshot.short(), expiry.object));
             }
         }
         if report.snapshots.len() > SHOWN_COUNT_MAX && !world.output.verbose {
-            lines.push(format!("and {} more snapshot(s); --verbose shows them", report.snapshots.len() - SHOWN_COUNT_MAX));
+            lines.push(format!(
+                "and {} more snapshot(s); --verbose shows them",
+                report.snapshots.len() - SHOWN_COUNT_MAX
+            ));
         }
         report.unreadable.iter().for_each(|message| world.output.warn(message));
     }
@@ -233,7 +244,11 @@ pub(super) fn verify(world: &World, min_days: Option<u32>) -> Result<Exit> {
         "requests": requests_json(&requests),
     });
     world.output.result(&value, &lines.join("\n"))?;
-    Ok(if is_failed { Exit::LocksExpire } else { Exit::Done })
+    Ok(match (is_failed, is_unknown) {
+        (true, _) => Exit::LocksExpire,
+        (false, true) => Exit::Partial,
+        (false, false) => Exit::Done,
+    })
 }
 
 fn ns(seconds: u64) -> i64 {

@@ -52,7 +52,9 @@ impl LockArgs {
         let mode = match (self.lock, self.lock_days) {
             (None | Some(LockName::None), None) => return Ok(None),
             (None | Some(LockName::None), Some(_)) => {
-                return Err(Failure::usage("--lock-days needs --lock governance, compliance or policy").into());
+                return Err(
+                    Failure::usage("--lock-days needs --lock governance, compliance or policy").into()
+                );
             }
             (Some(_), None) => return Err(Failure::usage("--lock needs --lock-days DAYS").into()),
             (Some(LockName::Governance), _) => RetentionMode::Governance,
@@ -85,7 +87,9 @@ pub(super) fn run(world: &World, command: &PolicyCommand) -> Result<Exit> {
         PolicyCommand::Set(args) => {
             let changes = args.changes();
             if changes.is_empty() {
-                return Err(Failure::usage("nothing is to be set").hint("give --lock MODE, --lock-days DAYS").into());
+                return Err(Failure::usage("nothing is to be set")
+                    .hint("give --lock MODE, --lock-days DAYS")
+                    .into());
             }
             let store = world.open_store()?;
             let mut vault = world.open_vault_to_write(&store)?;

@@ -188,7 +188,7 @@ pub(super) fn run(world: &World, args: &RestoreArgs) -> Result<Exit> {
     drop(progress);
     let cost = (store.requests(), started.elapsed().as_secs_f64());
     print(world.output, args, &snapshot, &report, cost)?;
-    if report.is_archived {
+    if report.error_count > 0 && cold::is_archived(&store, &vault, &snapshot, &options) {
         world.output.warn("what is missing is archived: `coffer restore --request-archived` asks for it, and for nothing else");
         return Ok(Exit::Archived);
     }

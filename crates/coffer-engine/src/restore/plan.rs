@@ -163,9 +163,7 @@ impl RestoreReport {
 
     pub(super) fn add_lost(&mut self, subtree: &LostSubtree) {
         self.add_error(format!("entries up to {}", path_text(&subtree.last_path)), chain(&subtree.error));
-        let is_archived = crate::needs::is_archived(&subtree.error);
-        self.is_archived |= is_archived;
-        self.degraded |= !is_archived;
+        self.degraded |= !crate::needs::is_archived(&subtree.error);
     }
 }
 

@@ -130,8 +130,6 @@ pub struct RestoreReport {
     pub error_count: u64,
     /// Metadata that could not be applied, and entries skipped on purpose.
     pub warnings: Vec<String>,
-    /// Whether something is missing because it is archived.
-    pub is_archived: bool,
     /// Whether damage was met on the way, even if all was restored.
     pub degraded: bool,
 }

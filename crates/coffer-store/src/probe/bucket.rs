@@ -30,7 +30,9 @@ impl Run<'_> {
         }
         let outcome = cloud.put_if_absent_in_parts(&key, &second).map_err(told)?;
         if self.read(&key)? != first {
-            return Err("a second upload in parts replaced the object: the store ignores the condition".to_owned());
+            return Err(
+                "a second upload in parts replaced the object: the store ignores the condition".to_owned()
+            );
         }
         if outcome == PutOutcome::Created {
             return Err("a second upload in parts was said to have created the object".to_owned());
@@ -99,31 +101,40 @@ fn oldest(cloud: &dyn CloudStore, key: &ObjectKey) -> Result<String, String> {
 
 /// What the bucket is set to, each with what it means for a vault in it.
 pub(super) fn consequences(facts: &BucketFacts) -> Vec<ProbeFact> {
-    let location = fact("location", &facts.location, |location| (location.clone(), "where the bytes are kept".to_owned()));
+    let location = fact("location", &facts.location, |location| {
+        (location.clone(), "where the bytes are kept".to_owned())
+    });
     let versions = fact("versions", &facts.versioning, |versioning| {
         let (found, consequence) = match versioning {
-            Versioning::On => {
-                ("kept", "what is overwritten or deleted can be read again: --as-of TIME opens the bucket as it was")
-            }
-            Versioning::Suspended => {
-                ("no longer kept", "what is overwritten or deleted from now on is lost; turn versions on again")
-            }
+            Versioning::On => (
+                "kept",
+                "what is overwritten or deleted can be read again: --as-of TIME opens the bucket as it was",
+            ),
+            Versioning::Suspended => (
+                "no longer kept",
+                "what is overwritten or deleted from now on is lost; turn versions on again",
+            ),
             Versioning::Off => ("not kept", "what is overwritten or deleted is lost at once"),
         };
         (found.to_owned(), consequence.to_owned())
     });
     let lock = fact("object lock", &facts.object_lock, |lock| match lock {
-        None => ("none".to_owned(), "objects cannot be locked one by one; it needs a bucket made for it".to_owned()),
+        None => (
+            "none".to_owned(),
+            "objects cannot be locked one by one; it needs a bucket made for it".to_owned(),
+        ),
         Some(lock) => {
             let default = lock.default.map_or_else(String::new, |(mode, days)| {
                 let mode = if mode == RetentionMode::Compliance { "compliance" } else { "governance" };
                 format!(", {days} day(s) of {mode} by default")
             });
-            let consequence = "`coffer policy set --lock compliance --lock-days DAYS` (or governance) locks what is stored";
+            let consequence =
+                "`coffer policy set --lock compliance --lock-days DAYS` (or governance) locks what is stored";
             (format!("available{default}"), consequence.to_owned())
         }
     });
-    let protection = fact("retention policy", &facts.protection, |protection| match protection {
+    let protection = fact("retention policy", &facts.protection, |protection| {
+        match protection {
         None => ("none".to_owned(), "the bucket itself protects nothing".to_owned()),
         Some(policy) => (
             format!("{} to {} day(s), {} by default", policy.minimum_days, policy.maximum_days, policy.default_days),
@@ -131,12 +142,17 @@ pub(super) fn consequences(facts: &BucketFacts) -> Vec<ProbeFact> {
              so --as-of is not to be had"
                 .to_owned(),
         ),
+    }
     });
     let root_key = fact("root key", &facts.root_key, |key| match key {
-        None => ("the provider's own".to_owned(), "the bucket opens without a key service of yours".to_owned()),
-        Some(key) => {
-            (key.clone(), "whoever disables this key takes the bucket away: keep key slots that do not hang on it".to_owned())
+        None => {
+            ("the provider's own".to_owned(), "the bucket opens without a key service of yours".to_owned())
         }
+        Some(key) => (
+            key.clone(),
+            "whoever disables this key takes the bucket away: keep key slots that do not hang on it"
+                .to_owned(),
+        ),
     });
     vec![location, versions, lock, protection, root_key]
 }

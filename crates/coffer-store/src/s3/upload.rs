@@ -21,6 +21,9 @@ const PART_COUNT_MAX: usize = 10_000;
 /// Header of an object's retention under the policy of a bucket.
 pub(super) const RETAIN_UNTIL_HEADER: &str = "retention-expiration-date";
 
+/// Longest body whose checksum is sent unasked.
+const SUMMED_LEN_MAX: usize = 1 << 16;
+
 const CONTENT_TYPE: &str = "application/octet-stream";
 
 /// How an object is written.
@@ -77,6 +80,12 @@ impl S3Store {
         outcome_of(self.put_in_parts(name, body, put).await, put)
     }
 
+    /// A bucket with a retention policy demands a checksum of everything, also of what asks for no retention itself. Where
+    /// that costs little, it is sent unasked.
+    const fn wants_sum(&self, body: &[u8], put: Put<'_>) -> bool {
+        put.retention.is_some() || (self.endpoint.is_some() && body.len() <= SUMMED_LEN_MAX)
+    }
+
     async fn put_whole(&self, name: &str, body: &[u8], put: Put<'_>) -> Written {
         let mut request = self
             .client
@@ -86,7 +95,7 @@ impl S3Store {
             .content_type(CONTENT_TYPE)
             .set_if_none_match(put.condition())
             .body(ByteStream::from(Bytes::copy_from_slice(body)));
-        if put.retention.is_some() {
+        if self.wants_sum(body, put) {
             request = request.content_md5(md5_of(body));
         }
         if let Some((mode, until)) = put.lock()? {
@@ -135,7 +144,7 @@ impl S3Store {
                 .upload_id(upload_id)
                 .part_number(number)
                 .body(ByteStream::from(Bytes::copy_from_slice(part)));
-            if put.retention.is_some() {
+            if self.wants_sum(part, put) {
                 request = request.content_md5(md5_of(part));
             }
             let mut request = request.customize();

@@ -17,7 +17,7 @@ fn key(name: &str) -> ObjectKey {
 }
 
 fn body(len: usize) -> Vec<u8> {
-    (0..len).map(|at| (at * 31 + at / 251) as u8).collect()
+    (0..len).map(|at| u8::try_from((at * 31 + at / 251) % 256).expect("less than 256")).collect()
 }
 
 #[test]

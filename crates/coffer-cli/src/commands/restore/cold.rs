@@ -92,7 +92,8 @@ pub(super) fn bring_back(
         }
         state.request(objects, args.days, args.tier.of_store())?;
         let asked = state.archived.len();
-        let partial = if needs.is_partial { "; more will be needed once the tree of the snapshot is back" } else { "" };
+        let partial =
+            if needs.is_partial { "; more will be needed once the tree of the snapshot is back" } else { "" };
         let text = format!(
             "{asked} archived pack(s), {}, were asked for; {} are on their way, {} can be read{partial}",
             bytes(state.archived_bytes),
@@ -106,7 +107,8 @@ pub(super) fn bring_back(
                 "ready": state.ready_count, "ready_until": state.ready_until_s.map(|until_s| time_utc(ns(until_s))),
                 "more_to_come": needs.is_partial, "requests": requests_json(&store.requests()),
             });
-            let until = state.ready_until_s.map(|until_s| format!("\nthe first copy goes at {}", time(ns(until_s))));
+            let until =
+                state.ready_until_s.map(|until_s| format!("\nthe first copy goes at {}", time(ns(until_s))));
             let text = format!(
                 "{text}{}\nnothing was restored yet: run the same command again {}\n{}",
                 until.unwrap_or_default(),
@@ -168,6 +170,14 @@ fn needs_of(
     needs.add(vault, snapshot, options)?;
     needs.unreadable.iter().for_each(|message| world.output.warn(message));
     Ok(needs)
+}
+
+/// Whether something that a restore needs is archived; asked once it has failed.
+pub(super) fn is_archived(store: &Store, vault: &Vault<'_>, snapshot: &Snapshot, options: &RestoreOptions) -> bool {
+    let Ok(objects) = one_bucket(store) else { return false };
+    let mut needs = Needs::default();
+    needs.add(vault, snapshot, options).is_ok()
+        && (needs.is_partial || ColdState::look(objects, &needs).is_ok_and(|state| !state.is_ready()))
 }
 
 /// Archive classes are of one bucket; of several stores the one that is not archived is read.
