@@ -393,9 +393,9 @@ class Log:
         self.condemned: set[tuple[int, bytes]] = set()  # and not swept
         self.snapshots: dict[bytes, Snapshot] = {}
         self.forgotten, self.held, self.revoked = set[bytes](), set[bytes](), set[bytes]()  # snapshots, and keys
-        self.swept_segments, self.swept_packs, self.last_prune = set[bytes](), set[bytes](), 0
-        named = [path.name for path in root.glob("log/*")]
-        listed = sorted(int(name) for name in named if len(name) == 12 and name.isascii() and name.isdigit())
+        self.swept_segments, self.swept_packs = set[bytes](), set[bytes]()
+        self.last_prune, self.last_policy = 0, None
+        listed = sorted(int(path.name) for path in root.glob("log/*") if re.fullmatch("[0-9]{12}", path.name))
         for number in range(LOG_NUMBER_MAX + 1):
             path = root / f"log/{number:012d}"
             if path.is_file():
@@ -528,7 +528,7 @@ class Log:
                 self.revoked.add(d.key)
             case 12:  # policy
                 need(d.minor is None or d.minor >= self.minor, "policy lowers the minor version")
-                self.minor = self.minor if d.minor is None else d.minor
+                self.minor, self.last_policy = self.minor if d.minor is None else d.minor, number
             case 14:  # handover
                 need(d.home not in (self.home, ZERO_HOME), "handover to no other home")
                 self.home = d.home

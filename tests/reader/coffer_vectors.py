@@ -233,6 +233,7 @@ def canonical_state(log: Log, checkpoints: list[int]) -> bytes | None:
         14: [[key, s.number, s.record.time, s.record.signer, s.record.body_hash, s.record.domain, s.record.epoch,
               key in log.forgotten, key in log.held] for key, s in log.snapshots.items()],
         15: log.outcomes[last].reason not in reader.UNPROVEN, 16: log.last_prune, 17: max(checkpoints, default=0),
+        **({} if log.last_policy is None else {18: log.last_policy}),
     })
 
 def check_replay(v: Raw) -> str | None:
@@ -558,7 +559,7 @@ def share_text(v: Vector) -> str:
         return "ok, but refused" if v.raw["expect"] == "ok" else v.raw["expect"]
     if v.raw["expect"] == "ok":
         v.same("set id", set_id)
-        same((threshold, count, number), (v.raw["threshold"], v.raw["count"], v.raw["number"]))
+        same([threshold, count, number], [v.raw[name] for name in ("threshold", "count", "number")])
     return "ok"
 
 def key_file_text(v: Vector) -> str:
