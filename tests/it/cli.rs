@@ -8,7 +8,7 @@ mod damage;
 mod documents;
 mod interrupts;
 mod keys;
-mod messages;
+pub(crate) mod messages;
 mod profiles;
 mod reading;
 mod recording;

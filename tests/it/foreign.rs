@@ -36,7 +36,8 @@ impl Drop for Served {
 /// The interpreter with the clients, if `tests/install-extras.sh` has installed them. In continuous integration it has.
 fn python() -> Option<PathBuf> {
     let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.venv/bin/python");
-    let has_clients = || Command::new(&python).args(["-c", "import boto3, ibm_boto3"]).output().unwrap().status.success();
+    let has_clients =
+        || Command::new(&python).args(["-c", "import boto3, ibm_boto3"]).output().unwrap().status.success();
     if python.exists() && has_clients() {
         return Some(python);
     }
@@ -97,7 +98,8 @@ fn what_was_acknowledged_is_there_after_the_process_was_killed() {
 
         let served = Served::start(dir.path(), &[]);
         let said = served.said.to_string();
-        let found: BTreeSet<_> = self::lines(script(&python, "cos_durable.py", &[&said, "check"])).into_iter().collect();
+        let found: BTreeSet<_> =
+            self::lines(script(&python, "cos_durable.py", &[&said, "check"])).into_iter().collect();
         let lost: Vec<_> = acknowledged.difference(&found).collect();
         assert!(lost.is_empty(), "round {round}: {lost:?}");
         assert!(acknowledged.len() >= 150);

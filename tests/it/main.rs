@@ -22,6 +22,6 @@ mod race;
 mod reading;
 mod replicas;
 mod restore;
-mod s3;
 mod rounds;
+mod s3;
 mod support;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coffer_engine::{
-    Ack, BackupReport, EngineError, Receipt, ReplicaOptions, Replicas, ReplicateReport, UnreachableStore, Vault, backup,
+    Ack, BackupReport, EngineError, Receipt, ReplicaOptions, Replicas, ReplicateReport, UnreachableStore,
+    Vault, backup,
 };
 use coffer_store::{MemoryStore, ObjectStore};
 use tempfile::TempDir;
@@ -16,6 +17,7 @@ use super::support::{Quiet, World, assert_clean, backup_options, keyless, noise,
 mod crash;
 mod failover;
 mod homes;
+mod kept;
 mod stores;
 
 use stores::NamedStore;
@@ -103,7 +105,11 @@ impl Site {
             assert_clean(&self.world_without_memory(), &*self.stores[*at], &format!("{context}: store {at}"));
             assert_eq!(log(*at), log(stores[0]), "{context}: store {at}");
             for name in log(*at) {
-                assert_eq!(self.stores[*at].raw(&name), self.stores[stores[0]].raw(&name), "{context}: {name}");
+                assert_eq!(
+                    self.stores[*at].raw(&name),
+                    self.stores[stores[0]].raw(&name),
+                    "{context}: {name}"
+                );
             }
         }
     }

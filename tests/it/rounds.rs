@@ -13,6 +13,7 @@ use super::support::noise;
 mod backups;
 mod logs;
 mod restores;
+mod services;
 mod writers;
 
 type Far = SlowStore<MemoryStore>;

@@ -1,5 +1,6 @@
 //! A vault on object storage over real HTTP with real signatures, and over networks that behave badly.
 
+mod appending;
 mod cloud;
 mod faults;
 mod parts;

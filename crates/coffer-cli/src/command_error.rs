@@ -218,26 +218,28 @@ fn classify_engine(error: &EngineError) -> (Exit, Option<String>) {
         ),
         EngineError::Refused(Refusal::PromotedApart { .. }) => (
             Exit::Rollback,
-            hint("choose one of them: `coffer promote --to STORE --accept-loss`, then `coffer reconcile`; one store alone can be read"),
+            hint(
+                "choose one of them: `coffer promote --to STORE --accept-loss`, then `coffer reconcile`; one store alone can be read",
+            ),
         ),
-        EngineError::Refused(Refusal::HomeBehind { .. }) => (
-            Exit::Rollback,
-            hint("`coffer verify --heal` gives it back what the replica has"),
-        ),
+        EngineError::Refused(Refusal::HomeBehind { .. }) => {
+            (Exit::Rollback, hint("`coffer verify --heal` gives it back what the replica has"))
+        }
         EngineError::Refused(Refusal::HandoverUnfinished { .. }) => {
             (Exit::CannotCommit, hint("run `coffer handover` or `coffer replicate` again"))
         }
         EngineError::Refused(_) => (
             Exit::CannotCommit,
-            hint("name the home with --store as well; if it is lost, `coffer promote` makes a replica the home"),
+            hint(
+                "name the home with --store as well; if it is lost, `coffer promote` makes a replica the home",
+            ),
         ),
         EngineError::HomeAnswers { .. } => {
             (Exit::CannotCommit, hint("`coffer handover --to STORE` moves the log without loss"))
         }
-        EngineError::SameStore { .. } => (
-            Exit::Usage,
-            hint("name each store once; of a copied directory only one can be used at a time"),
-        ),
+        EngineError::SameStore { .. } => {
+            (Exit::Usage, hint("name each store once; of a copied directory only one can be used at a time"))
+        }
         EngineError::CannotCommit { .. } => {
             (Exit::CannotCommit, hint("nothing was acknowledged; run the command again"))
         }
@@ -258,6 +260,7 @@ fn classify_engine(error: &EngineError) -> (Exit, Option<String>) {
             ),
         ),
         EngineError::NoPath { .. } => (Exit::Failed, hint("`coffer ls SNAPSHOT` shows the paths")),
+        error if error.is_archived() => archived(),
         EngineError::Damaged { .. } | EngineError::ChunkLost { .. } => {
             (Exit::Corrupt, hint("`coffer verify` shows what is damaged, and what it affects"))
         }
@@ -315,17 +318,19 @@ fn classify_store(error: &StoreError) -> (Exit, Option<String>) {
 /// What goes wrong with object storage.
 fn classify_remote(error: &StoreError) -> (Exit, Option<String>) {
     let (exit, hint) = match error {
-        StoreError::Denied { .. } => {
-            (Exit::NoAccess, "check what the credentials may do with the bucket, and whether a lock protects it")
-        }
+        StoreError::Denied { .. } => (
+            Exit::NoAccess,
+            "check what the credentials may do with the bucket, and whether a lock protects it",
+        ),
         StoreError::NoCredentials { .. } => (
             Exit::NoAccess,
             "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give --aws-profile, --cos-credentials, --ibm-api-key-file or --ibm-trusted-profile",
         ),
         StoreError::CredentialsRefused { reason, .. } => (Exit::NoAccess, credential_hint(*reason)),
-        StoreError::ClockSkew { .. } => {
-            (Exit::NoAccess, "set the clock of this machine, best by a time service, and run the command again")
-        }
+        StoreError::ClockSkew { .. } => (
+            Exit::NoAccess,
+            "set the clock of this machine, best by a time service, and run the command again",
+        ),
         StoreError::NoBucket { .. } => {
             (Exit::NoVault, "check --vault and --endpoint; coffer makes no buckets, so make it first")
         }
@@ -346,16 +351,22 @@ fn classify_remote(error: &StoreError) -> (Exit, Option<String>) {
         StoreError::Unreachable { .. } => {
             (Exit::Unreachable, "check --endpoint, --network, HTTPS_PROXY and the network of this machine")
         }
-        StoreError::Unavailable { store, .. } if !store.starts_with("file:") => {
-            (Exit::Unreachable, "it was tried several times; what is stored is intact, so run the command again later")
+        StoreError::Unavailable { store, .. } if !store.starts_with("file:") => (
+            Exit::Unreachable,
+            "it was tried several times; what is stored is intact, so run the command again later",
+        ),
+        StoreError::Archived { .. } => return archived(),
+        StoreError::InvalidSetting { .. } | StoreError::InvalidLocation { .. } => {
+            (Exit::Usage, "docs/storage.md shows what is expected")
         }
-        StoreError::Archived { .. } => {
-            (Exit::Archived, "`coffer restore --request-archived` asks for what a snapshot needs, and for nothing else")
-        }
-        StoreError::InvalidSetting { .. } | StoreError::InvalidLocation { .. } => (Exit::Usage, "docs/storage.md shows what is expected"),
         _ => return (Exit::Failed, None),
     };
     (exit, Some(hint.to_owned()))
+}
+
+fn archived() -> (Exit, Option<String>) {
+    let hint = "`coffer restore --request-archived` asks for what a snapshot needs, and for nothing else";
+    (Exit::Archived, Some(hint.to_owned()))
 }
 
 const fn credential_hint(reason: CredentialFault) -> &'static str {
@@ -366,6 +377,8 @@ const fn credential_hint(reason: CredentialFault) -> &'static str {
         CredentialFault::IdentityRefused => {
             "check the API key or the trusted profile, and --iam-endpoint; a key that was deleted or locked does not come back"
         }
-        _ => "check what the identity may do with the bucket, and that bucket and identity are of one account",
+        _ => {
+            "check what the identity may do with the bucket, and that bucket and identity are of one account"
+        }
     }
 }

@@ -10,8 +10,8 @@ use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use coffer_ibm::{HttpClient, HttpOptions, IAM_ENDPOINT, Iam, IamCredential, Profile};
 use coffer_store::{
-    ApiKey, AwsSettings, CosCredentials, Credentials, Network, RequestCounter, S3Location, S3Options, S3Place, S3Store,
-    StoreError,
+    ApiKey, AwsSettings, CosCredentials, Credentials, Network, RequestCounter, S3Location, S3Options,
+    S3Place, S3Store, StoreError,
 };
 use zeroize::Zeroizing;
 

@@ -3,13 +3,15 @@
 use std::io::ErrorKind;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use coffer_collect::Identity;
 use coffer_crypto::{OsRng, rng};
-use coffer_engine::{Access, Cache, Clock, ReplicaOptions, Replicas, Settings, Standing, UnreachableStore, Vault};
+use coffer_engine::{
+    Access, Cache, Clock, ReplicaOptions, Replicas, Settings, Standing, UnreachableStore, Vault,
+};
 use coffer_format::id::VaultId;
 use coffer_keys::RootKey;
 use coffer_store::{
@@ -115,8 +117,7 @@ impl World {
     }
 
     fn first_location(&self) -> Result<&Location> {
-        let hint =
-            "name the vault with --vault LOCATION, COFFER_VAULT, or `vault = \"LOCATION\"` in the configuration file";
+        let hint = "name the vault with --vault LOCATION, COFFER_VAULT, or `vault = \"LOCATION\"` in the configuration file";
         Ok(self.locations.first().ok_or_else(|| Failure::usage("no vault is given").hint(hint))?)
     }
 
@@ -142,16 +143,23 @@ impl World {
     /// As [`Self::open_store`], with other ways to wait for them.
     pub(crate) fn open_store_with(&self, options: ReplicaOptions) -> Result<Store> {
         self.first_location()?;
-        let opened: Vec<Result<Part>> =
-            self.locations.iter().enumerate().map(|(at, location)| open_part(location, at > 0, &self.storage)).collect();
+        let opened: Vec<Result<Part>> = self
+            .locations
+            .iter()
+            .enumerate()
+            .map(|(at, location)| open_part(location, at > 0, &self.storage))
+            .collect();
         if opened.len() == 1 || opened.iter().all(Result::is_err) {
             // Alone, or with others that are no better: what is wrong with the first one is what is wrong.
-            let first = opened.into_iter().next().unwrap_or_else(|| Err(anyhow::anyhow!("no vault is given")));
+            let first =
+                opened.into_iter().next().unwrap_or_else(|| Err(anyhow::anyhow!("no vault is given")));
             return self.assemble(vec![first?], options);
         }
-        let parts = self.locations.iter().zip(opened).map(|(location, part)| {
-            part.unwrap_or_else(|error| Part::unreachable(location, &error))
-        });
+        let parts = self
+            .locations
+            .iter()
+            .zip(opened)
+            .map(|(location, part)| part.unwrap_or_else(|error| Part::unreachable(location, &error)));
         self.assemble(parts.collect(), options)
     }
 
@@ -166,7 +174,11 @@ impl World {
     /// Makes the stores of a new vault, or opens them.
     pub(crate) fn create_store(&self) -> Result<Store> {
         self.first_location()?;
-        let parts = self.locations.iter().map(|location| create_part(location, &self.storage)).collect::<Result<_>>()?;
+        let parts = self
+            .locations
+            .iter()
+            .map(|location| create_part(location, &self.storage))
+            .collect::<Result<_>>()?;
         self.assemble(parts, ReplicaOptions::default())
     }
 
@@ -215,7 +227,8 @@ impl World {
                 ));
             }
             for (store, reason) in replicas.left_behind() {
-                self.output.warn(&format!("{store} was left behind: {reason}; `coffer replicate` catches it up"));
+                self.output
+                    .warn(&format!("{store} was left behind: {reason}; `coffer replicate` catches it up"));
             }
         }
     }
@@ -393,7 +406,10 @@ impl Store {
     /// What the stores were asked so far, every attempt counted.
     pub(crate) fn requests(&self) -> RequestCounts {
         let mut sum = RequestCounts::default();
-        self.parts.iter().filter_map(|part| part.counter.as_ref()).for_each(|counter| sum.add(&counter.counts()));
+        self.parts
+            .iter()
+            .filter_map(|part| part.counter.as_ref())
+            .for_each(|counter| sum.add(&counter.counts()));
         sum
     }
 

@@ -59,9 +59,10 @@ pub(crate) struct EarlyKey {
 }
 
 impl EarlyKey {
-    /// Opens one of these slots.
-    fn open(slots: &[(SlotId, Slot)], vault: VaultId, root: &dyn RootKey) -> Option<Self> {
-        let (id, slot, secret) = try_slots(slots, vault, root).ok()?;
+    /// Opens one of these slots, of those that may be tried before the log names them.
+    fn open(mut slots: Vec<(SlotId, Slot)>, vault: VaultId, root: &dyn RootKey) -> Option<Self> {
+        slots.retain(|(_, slot)| !asks_others(slot));
+        let (id, slot, secret) = try_slots(&slots, vault, root).ok()?;
         let is_vault_key = slot.purpose == SlotPurpose::VaultKey;
         is_vault_key.then(|| Self { slot: id, epoch: slot.epoch, key: VaultKey::from_secret(secret) })
     }
@@ -92,6 +93,12 @@ fn cheap_slots(store: &dyn ObjectStore) -> Vec<(SlotId, Slot)> {
     read_slots(store, ids).into_iter().filter(|(_, slot)| is_cheap(&slot.kind)).collect()
 }
 
+/// Whether trying a slot asks a service or a token that the slot names. Anybody who can write to the store may have put it there, to learn
+/// what is asked, so this is done only once the log names the slot.
+pub(crate) const fn asks_others(slot: &Slot) -> bool {
+    matches!(slot.kind, SlotKind::Other { .. })
+}
+
 /// Those of these slots that are there and intact.
 pub(crate) fn read_slots(store: &dyn ObjectStore, ids: Vec<SlotId>) -> Vec<(SlotId, Slot)> {
     let read = parallel::map(parallel::in_flight(store), ids, |id| {
@@ -117,8 +124,8 @@ const fn is_cheap(kind: &SlotKind) -> bool {
     }
 }
 
-/// The state that this machine kept, if the key behind the slot that opened the vault then vouches for it. A service is asked for that key:
-/// the slot has the name that the log confirmed.
+/// The state that this machine kept, if the key behind the slot that opened the vault then vouches for it. Where a service opened it, the log
+/// is read first: whether the slot is still current, or was at all, the state tells only once it is proved.
 pub(crate) fn kept_state(
     access: &Access<'_>,
     vault: VaultId,
@@ -126,7 +133,7 @@ pub(crate) fn kept_state(
     kept: &KeptState,
     early: &mut Option<EarlyKey>,
 ) -> Option<LogState> {
-    let opened = EarlyKey::open(&read_slots(access.store, vec![kept.slot]), vault, root)?;
+    let opened = EarlyKey::open(read_slots(access.store, vec![kept.slot]), vault, root)?;
     let opened = early.insert(opened);
     if opened.is_too_old(access, vault) {
         return None;
@@ -160,7 +167,7 @@ pub(crate) fn short_cut(
         let Some(record) = checkpoint_in(number, ahead, &mut bytes) else { continue };
         if early.is_none() {
             let slots = slots.take().unwrap_or_else(|| cheap_slots(store));
-            *early = Some(EarlyKey::open(&slots, vault, root)?);
+            *early = Some(EarlyKey::open(slots, vault, root)?);
         }
         let opened = early.as_ref()?;
         if opened.is_too_old(access, vault) {

@@ -14,6 +14,7 @@ use coffer_format::tree::{Kind, TreeEntry};
 
 use crate::content::{FileReader, Piece, carrier, metadata};
 use crate::error::EngineError;
+use crate::needs::is_archived;
 use crate::read::ChunkReader;
 use crate::restore::chain;
 use crate::tree_reader::{Leaves, TreeReader, holes, lookup, path_text};
@@ -204,7 +205,7 @@ impl Dump<'_, '_> {
                 }
                 Err(lost) => {
                     found = true;
-                    self.report.degraded = true;
+                    self.report.degraded |= !is_archived(&lost.error);
                     let path = format!("entries up to {}", path_text(&lost.last_path));
                     self.add_error(path, chain(&lost.error));
                 }

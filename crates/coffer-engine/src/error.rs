@@ -8,6 +8,8 @@ use coffer_keys::KeyError;
 use coffer_pipeline::PipelineError;
 use coffer_store::StoreError;
 
+use crate::needs::is_archived;
+
 /// Why an operation on a vault did not succeed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -225,9 +227,17 @@ impl EngineError {
         }
     }
 
-    /// Whether it says that the vault is not as it should be, and not only that the store could not be asked.
+    /// Whether an object that was needed is archived: nothing is wrong with it, but it must be asked for first.
+    #[must_use]
+    pub fn is_archived(&self) -> bool {
+        is_archived(self)
+    }
+
+    /// Whether it says that the vault is not as it should be, and not only that the store could not be asked or that what is
+    /// wanted is archived.
     pub(crate) fn is_damage(&self) -> bool {
         match self {
+            error if is_archived(error) => false,
             Self::Damaged { .. } | Self::Format(_) | Self::Pipeline(_) => true,
             Self::ChunkLost { source, .. } => source.as_ref().is_none_or(|source| !source.is_unasked()),
             _ => false,
@@ -239,7 +249,10 @@ impl EngineError {
         match self {
             Self::Store(error) => matches!(
                 error,
-                StoreError::NotFound { .. } | StoreError::NotAnObject { .. } | StoreError::TooLong { .. } | StoreError::Truncated { .. }
+                StoreError::NotFound { .. }
+                    | StoreError::NotAnObject { .. }
+                    | StoreError::TooLong { .. }
+                    | StoreError::Truncated { .. }
             ),
             error => error.is_damage(),
         }

@@ -14,6 +14,7 @@ use coffer_pipeline::record::{seal_record, signature_is_good};
 use coffer_store::{ListItem, PutOutcome};
 
 use crate::access::{Access, key_of};
+use crate::checkpoint::asks_others;
 use crate::error::EngineError;
 
 /// What a new vault is made of.
@@ -152,6 +153,8 @@ fn resume(access: &Access<'_>, roots: &[(&dyn RootKey, String)]) -> Result<Creat
             && Slot::id(&bytes) == id
             && let Ok(slot) = Slot::decode(&bytes)
             && slot.vault == vault
+            // There is no log yet that would name it.
+            && !asks_others(&slot)
         {
             slots.push((id, slot));
         }
@@ -220,7 +223,11 @@ fn finish(
     let head = Head { number: 0, chain: chain_value(&bytes) };
     if let Some(cache) = access.cache {
         // The vault is made; that this machine cannot remember it is said by the next command.
-        drop(cache.set_location(&access.store.url(), &vault).and_then(|()| cache.set_head(&vault, &head, 0, 0)));
+        drop(
+            cache
+                .set_location(&access.store.url(), &vault)
+                .and_then(|()| cache.set_head(&vault, &head, 0, 0)),
+        );
     }
     Ok(Created { vault, head, slots, resumed })
 }

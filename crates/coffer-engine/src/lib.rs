@@ -60,17 +60,19 @@ pub use find::{FindOptions, Finder};
 pub use init::{Created, InitOptions, init};
 pub use keys::SlotStatus;
 pub use listing::{ListedEntry, list};
-pub use locks::{Expiry, ExtendReport, LockReport, Needed, extend_locks, hold_objects, look_at_locks, record_locks};
+pub use locks::{
+    Expiry, ExtendReport, LockReport, Needed, extend_locks, hold_objects, look_at_locks, record_locks,
+};
 pub use log::Log;
 pub use needs::{Needs, PackNeed};
 pub use replicas::{
-    Ack, CopyReport, FailedOver, HealOutcome, Healed, HomeId, Lag, Loss, LostSnapshot, PromoteOptions, Promotion,
-    Receipt, ReconcileReport, Refusal, Rejoined, ReplicaOptions, Replicas, ReplicateReport, Standing, StoreStatus,
-    UnreachableStore,
+    Ack, CopyReport, FailedOver, HealOutcome, Healed, HomeId, Lag, Loss, LostSnapshot, PromoteOptions,
+    Promotion, Receipt, ReconcileReport, Refusal, Rejoined, ReplicaOptions, Replicas, ReplicateReport,
+    Standing, StoreStatus, UnreachableStore,
 };
 pub use restore::{Overwrite, RestoreAction, RestoreObserver, RestoreOptions, RestoreReport, restore};
-pub use settings::{LOCK_DAYS, LOCK_DAYS_MAX, LOCK_MODE, LockPolicy, Settings, lock_mode_name};
 pub use select::{Selection, Selector, SnapshotFilter, choose};
+pub use settings::{LOCK_DAYS, LOCK_DAYS_MAX, LOCK_MODE, LockPolicy, Settings, lock_mode_name};
 pub use stats::{Stats, stats};
 pub use tree_reader::LostSubtree;
 pub use vault::{Snapshot, Vault};

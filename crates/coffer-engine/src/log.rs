@@ -1,5 +1,6 @@
 //! Reading the log to its head, and committing to it.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -126,7 +127,7 @@ impl Log {
                 state = begin(vault, Beginning::Listed(&listed), &mut ahead);
             }
         }
-        let kept_term = state.as_ref().filter(|_| is_kept).map(|state| state.term);
+        let kept = state.as_ref().filter(|_| is_kept).and_then(|state| Some((state.head()?, state.term)));
         let state = state.unwrap_or_else(|| LogState::new(vault, &header));
         let from = state.next;
         let watched = (remembered.map(|head| head.number), None);
@@ -141,14 +142,25 @@ impl Log {
             begins_at: from,
             watched,
         };
-        if let Some(before) = remembered.filter(|head| head.number < from) {
-            if is_far(store) {
-                ahead.fetch([before.number, from]);
+        let before = remembered.filter(|head| head.number < from);
+        if is_far(store) {
+            let known: BTreeSet<u64> =
+                before.into_iter().chain(kept.map(|(head, _)| head)).map(|head| head.number).collect();
+            // The end of the log is asked for as well.
+            let end = known.last().map(|_| from);
+            ahead.fetch(known.into_iter().chain(end));
+        }
+        if let Some((head, term)) = kept {
+            let chain = chain_value_of(&mut ahead, head.number)?;
+            if chain != Some(head.chain) {
+                return Self::read_over(access, expected, remembered.unwrap_or(head), term);
             }
+            log.watched.1 = chain.filter(|_| before.is_some_and(|before| before.number == head.number));
+        }
+        if let Some(before) = before
+            && log.watched.1.is_none()
+        {
             log.watched.1 = chain_value_of(&mut ahead, before.number)?;
-            if let Some(term) = kept_term.filter(|_| log.watched.1 != Some(before.chain)) {
-                return Self::read_over(access, expected, before, term);
-            }
         }
         log.extend(&mut ahead)?;
         log.look_at(store, &listed)?;
@@ -297,13 +309,22 @@ impl Log {
         let mut taken_end = 0;
         for lost_count in 0..COMMIT_ATTEMPT_COUNT_MAX {
             let begin_ns = access.clock.monotonic_ns();
-            let after = self.state.next;
-            let mut ahead = Ahead::new(store, taken_end);
-            let list = || listed_numbers(store, Some(after), EVIDENCE_COUNT_MAX);
-            let (extended, listed) = both(store, || self.extend(&mut ahead), list);
-            extended?;
-            // A record that was lost leaves a gap, which must not be filled.
-            let mut listed = listed?;
+            // A record that was lost leaves a gap, which must not be filled: what lies behind the end is listed.
+            let before = self.state.next.checked_sub(1);
+            let list = || listed_numbers(store, before, EVIDENCE_COUNT_MAX);
+            let mut listed;
+            if lost_count == 0 {
+                // Whether the next number is free, its creation tells: it is read only where something is there.
+                listed = list()?;
+                if !listed.is_empty() {
+                    self.extend(&mut Ahead::new(store, end_of(&listed)))?;
+                }
+            } else {
+                let mut ahead = Ahead::new(store, taken_end);
+                let (extended, found) = both(store, || self.extend(&mut ahead), list);
+                extended?;
+                listed = found?;
+            }
             if listed.len() > EVIDENCE_COUNT_MAX {
                 listed = listed_numbers(store, Some(self.state.next), EVIDENCE_COUNT_MAX)?;
             }

@@ -113,7 +113,9 @@ impl Needs {
 pub(crate) fn is_archived(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {
-        let store = match error.downcast_ref::<EngineError>() {
+        // A cause in a box shows as the box.
+        let boxed = error.downcast_ref::<Box<EngineError>>().map(|error| &**error);
+        let store = match error.downcast_ref::<EngineError>().or(boxed) {
             Some(EngineError::Store(store)) => Some(store),
             _ => error.downcast_ref::<StoreError>(),
         };

@@ -363,7 +363,17 @@ impl<'v> ChunkReader<'v> {
         let packs = Packs::of(store, vault, keyring, domain, cache)?;
         let (frames, sealed, decoded) = (FrameReader::new()?, Vec::new(), Vec::new());
         let ahead = HashMap::new();
-        Ok(Self { packs, index, frames, sealed, decoded, ahead, recovered: true, traced: None, degraded: false })
+        Ok(Self {
+            packs,
+            index,
+            frames,
+            sealed,
+            decoded,
+            ahead,
+            recovered: true,
+            traced: None,
+            degraded: false,
+        })
     }
 
     /// A reader that finds chunks through live segments alone: what it gives may be referred to by a new snapshot.

@@ -381,7 +381,11 @@ impl Replicas {
         self.members.iter().filter_map(|member| Some((member, member.lane.get()?)))
     }
 
-    fn refuse(&self, key: &ObjectKey, why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
+    fn refuse(
+        &self,
+        key: &ObjectKey,
+        why: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> StoreError {
         StoreError::Denied { name: key.to_string(), store: self.url(), source: why.into() }
     }
 
@@ -497,7 +501,11 @@ impl Member {
         let (id, has_id) = read_id(&self.store)?;
         *lock(&self.id) = id;
         self.has_id.store(has_id, Ordering::Relaxed);
-        if has_id { Ok(id) } else { Err(EngineError::damaged(ObjectName::Store, EngineError::invalid("it cannot be read back"))) }
+        if has_id {
+            Ok(id)
+        } else {
+            Err(EngineError::damaged(ObjectName::Store, EngineError::invalid("it cannot be read back")))
+        }
     }
 }
 

@@ -10,16 +10,17 @@ use coffer_format::log::{LogState, SnapshotState};
 use coffer_format::manifest::Manifest;
 use coffer_format::object::{ObjectName, SLOTS_PREFIX};
 use coffer_format::record::{Details, Record, RecordKind};
-use coffer_format::slot::{Slot, SlotKind, SlotPurpose};
+use coffer_format::slot::{Slot, SlotPurpose};
 use coffer_keys::{RootKey, try_slots};
 use coffer_pipeline::keyring::{Keyring, UnwrappedKey};
 use coffer_pipeline::record::{BodySealer, open_body, seal_record};
 use coffer_store::ListItem;
 
 use crate::access::Access;
-use crate::checkpoint::{EarlyKey, kept_state, read_slots, short_cut};
+use crate::checkpoint::{EarlyKey, asks_others, kept_state, read_slots, short_cut};
 use crate::error::EngineError;
 use crate::log::{Beginning, Log, header_copy};
+use crate::needs::is_archived;
 use crate::parallel::{self, is_far};
 use crate::parts::Parts;
 use crate::select::SnapshotFilter;
@@ -251,8 +252,9 @@ impl<'a> Vault<'a> {
         match read {
             Ok(manifest) => Ok(Snapshot { state: *state, manifest, is_degraded: false }),
             Err(error) => {
+                let is_degraded = !is_archived(&error);
                 let manifest = self.checkpointed(&state.id).ok_or(error)?;
-                Ok(Snapshot { state: *state, manifest, is_degraded: true })
+                Ok(Snapshot { state: *state, manifest, is_degraded })
             }
         }
     }
@@ -332,6 +334,6 @@ pub(crate) fn current_slots(access: &Access<'_>, log: &Log) -> Result<Vec<(SlotI
     }
     let mut slots = read_slots(access.store, ids);
     // No service is asked because of a slot that the log does not name.
-    slots.retain(|(id, slot)| log.state.slots.contains(id) || !matches!(slot.kind, SlotKind::Other { .. }));
+    slots.retain(|(id, slot)| log.state.slots.contains(id) || !asks_others(slot));
     Ok(slots)
 }

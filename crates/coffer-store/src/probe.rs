@@ -106,7 +106,9 @@ impl ProbeReport {
         };
         // Where it is not relied on, the condition may do what it likes; so may a deletion that leaves a version.
         let is_needed = |name: &str| {
-            !of_condition.contains(&name) && name != OLDEST && (support == Support::ConditionalCreate || name != DELETION)
+            !of_condition.contains(&name)
+                && name != OLDEST
+                && (support == Support::ConditionalCreate || name != DELETION)
         };
         is_shared && self.checks.iter().all(|check| check.is_passed || !is_needed(check.name))
     }
@@ -381,10 +383,11 @@ fn race_with<R: Send>(
         let threads: Vec<_> = bodies.iter().map(|body| start(body)).collect();
         *is_open.lock().unwrap_or_else(PoisonError::into_inner) = true;
         opened.notify_all();
-        let finish = |thread: std::io::Result<std::thread::ScopedJoinHandle<'_, Result<R, String>>>| match thread {
-            Ok(thread) => thread.join().unwrap_or_else(|_| Err("a create panicked".to_owned())),
-            Err(error) => Err(format!("no thread could be started: {error}")),
-        };
+        let finish =
+            |thread: std::io::Result<std::thread::ScopedJoinHandle<'_, Result<R, String>>>| match thread {
+                Ok(thread) => thread.join().unwrap_or_else(|_| Err("a create panicked".to_owned())),
+                Err(error) => Err(format!("no thread could be started: {error}")),
+            };
         threads.into_iter().map(finish).collect()
     })
 }

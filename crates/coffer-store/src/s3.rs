@@ -1,9 +1,10 @@
 //! A store on S3 or Cloud Object Storage.
 //!
 //! Every request is made once: what may pass fails as [`StoreError::Unavailable`] and is for
-//! [`RetryStore`](crate::RetryStore) to make again. Objects are created under the condition that none of their name is
-//! there, large ones in parts that become one object at once. Large reads are made of ranges side by side. Nothing here
-//! rests on the order of a listing or on an `ETag` being a hash.
+//! [`RetryStore`](crate::RetryStore) to make again. Checksums are sent where they are demanded; a write that is refused
+//! without one is made once more with it. Objects are created under the condition that none of their name is there, large
+//! ones in parts that become one object at once. Large reads are made of ranges side by side. Nothing here rests on the
+//! order of a listing or on an `ETag` being a hash.
 //!
 //! The asynchronous runtime of the SDK is inside; no thread of a runtime may call.
 
@@ -22,6 +23,7 @@ use std::error::Error;
 use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::OnceLock;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
@@ -122,6 +124,8 @@ pub struct S3Store {
     is_sorted: bool,
     part_len: usize,
     has_policy: OnceLock<bool>,
+    /// Whether the bucket was seen to refuse a write without a checksum.
+    demands_sum: AtomicBool,
 }
 
 impl S3Store {
@@ -174,6 +178,7 @@ impl S3Store {
             is_sorted: endpoint.is_none(),
             part_len: options.part_len.max(PART_LEN_MIN),
             has_policy: OnceLock::new(),
+            demands_sum: AtomicBool::new(false),
             endpoint,
             region,
             credentials: options.credentials.clone(),
@@ -226,7 +231,7 @@ impl S3Store {
 
 impl ObjectStore for S3Store {
     fn put_if_absent(&self, key: &ObjectKey, body: &[u8]) -> Result<PutOutcome, StoreError> {
-        let put = Put { if_absent: true, retention: None };
+        let put = Put::new(true, None);
         Ok(self.run(self.put(key.as_str(), body, put))?.0)
     }
 

@@ -87,6 +87,8 @@ pub struct VersionedStore<S> {
     decider: Option<Decider>,
     /// The bytes of the deciding object, which need not be read twice.
     deciding: OnceLock<Vec<u8>>,
+    /// Held while that object is read, so that threads that ask at once read it once.
+    decision: Mutex<()>,
     /// What was found; under [`VersionRule::NewestElseOldest`] only names that are not read the plain way any more.
     known: Mutex<HashMap<String, Chosen>>,
 }
@@ -94,8 +96,14 @@ pub struct VersionedStore<S> {
 impl<S: ObjectStore> VersionedStore<S> {
     /// Wraps `inner` under a rule that is known.
     pub fn new(inner: S, rule: VersionRule) -> Self {
-        let (decider, deciding, known) = (None, OnceLock::new(), Mutex::default());
-        Self { inner, rule: rule.into(), decider, deciding, known }
+        Self {
+            inner,
+            rule: rule.into(),
+            decider: None,
+            deciding: OnceLock::new(),
+            decision: Mutex::default(),
+            known: Mutex::default(),
+        }
     }
 
     /// Wraps `inner` under the rule that an object of it tells: once anything is asked, `key`, of at most `len_max` bytes, is
@@ -108,8 +116,14 @@ impl<S: ObjectStore> VersionedStore<S> {
         decide: impl Fn(&[u8]) -> Option<VersionRule> + Send + Sync + 'static,
     ) -> Self {
         let decider = Decider { key, len_max, first_rule, decide: Box::new(decide) };
-        let (rule, deciding, known) = (OnceLock::new(), OnceLock::new(), Mutex::default());
-        Self { inner, rule, decider: Some(decider), deciding, known }
+        Self {
+            inner,
+            rule: OnceLock::new(),
+            decider: Some(decider),
+            deciding: OnceLock::new(),
+            decision: Mutex::default(),
+            known: Mutex::default(),
+        }
     }
 
     /// From now on this rule holds, unless one does already: for who is about to make the deciding object.
@@ -131,6 +145,11 @@ impl<S: ObjectStore> VersionedStore<S> {
             return Ok(*rule);
         }
         let Some(decider) = &self.decider else { return Ok(VersionRule::NewestElseOldest) };
+        let _deciding = self.decision.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another thread may have decided meanwhile.
+        if let Some(rule) = self.rule.get() {
+            return Ok(*rule);
+        }
         let mut bytes = Vec::new();
         for rule in [decider.first_rule, VersionRule::Oldest] {
             match self.read_by(rule, &decider.key, decider.len_max, &mut bytes) {

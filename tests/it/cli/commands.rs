@@ -114,7 +114,14 @@ fn wrong_usage_is_exit_code_2() {
         "backup --compression 20 src",
         "backup --pack-size 3 src",
         "--quiet --verbose snapshots",
-        "-V s3://bucket/prefix snapshots",
+        "-V s3:// snapshots",
+        "-V cos://nowhere/bucket/prefix snapshots",
+        "-V s3://key:secret@bucket/prefix snapshots",
+        "locks extend",
+        "handover",
+        "policy set",
+        "promote --head 12",
+        "sandbox serve",
     ];
     for line in lines {
         desk.run(line).expect(2);

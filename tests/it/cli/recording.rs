@@ -167,7 +167,8 @@ fn tokens(line: &str) -> Vec<(String, String)> {
         rest = after;
         let unit = raw.trim_end_matches([',', ';', '.', ')', ':']);
         let is_unit = ["B", "KiB", "MiB", "GiB", "s"].contains(&unit)
-            || ["frame(s)", "chunk(s)", "pack(s)", "store"].contains(&raw.trim_end_matches([',', ';']));
+            || ["frame(s)", "chunk(s)", "pack(s)", "object(s)", "store"]
+                .contains(&raw.trim_end_matches([',', ';']));
         let mut word = word(raw);
         if found.last().is_some_and(|(_, last)| last == "frame")
             && raw.bytes().all(|byte| byte.is_ascii_digit())

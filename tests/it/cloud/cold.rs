@@ -29,6 +29,11 @@ fn what_is_archived_is_asked_for_and_restored_later() {
     assert!(pack_count > 0);
     let refused = desk.run("restore latest --target ../out").expect(25);
     assert!(refused.err.contains("--request-archived"), "{refused:?}");
+    // What is archived is as it should be.
+    assert!(!refused.out.contains("damaged") && !refused.err.contains("damaged"), "{refused:?}");
+    desk.run("cat latest:/src/d/large").expect(25).says("--request-archived");
+    let refused = desk.run("--json restore latest --target ../out").expect(25).value();
+    assert_eq!(refused["degraded"], false, "{refused}");
     let mut asked = 0;
     for round in 0.. {
         let ran = desk.run("--json restore latest --target ../out --request-archived --tier bulk");

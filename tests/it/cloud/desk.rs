@@ -11,6 +11,7 @@ use coffer_store::{AwsKeys, CloudStore, Credentials, Location, ObjectKey, Object
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::cli::messages::check_message;
 use crate::support::{noise, scratch};
 
 pub(super) const BUCKET: &str = "backups";
@@ -36,11 +37,13 @@ impl Ran {
         self
     }
 
-    /// The last JSON value on standard output.
+    /// The last JSON value on standard output, which is as documented.
     #[track_caller]
     pub(super) fn value(&self) -> Value {
         let line = self.out.lines().last().unwrap_or_else(|| panic!("{}", self.err));
-        serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))
+        let value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        check_message(&value);
+        value
     }
 }
 

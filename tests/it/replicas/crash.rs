@@ -106,9 +106,14 @@ fn a_replication_stops_at_every_write() {
             let replicas = Replicas::open(stores_of(&calm, &stores), options(Ack::Two)).unwrap();
             let report = replicas.replicate(&world.access(&replicas), false).unwrap();
             assert!(report.is_complete(), "{context}: {report:?}");
-            let missing = site.stores[0].names().into_iter().filter(|name| !there.contains(name)).count() as u64;
+            let missing =
+                site.stores[0].names().into_iter().filter(|name| !there.contains(name)).count() as u64;
             let copied = &report.copies[0];
-            assert_eq!(copied.record_count + copied.object_count, missing, "{context}: nothing is copied twice");
+            assert_eq!(
+                copied.record_count + copied.object_count,
+                missing,
+                "{context}: nothing is copied twice"
+            );
             assert!(keyless(&*stores[1]).is_clean(), "{context}");
             let head = |store: &MemoryStore| keyless(store).head;
             assert_eq!(head(&stores[1]), head(&stores[0]), "{context}");

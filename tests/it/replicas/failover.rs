@@ -79,11 +79,17 @@ fn each_store_is_healed_from_the_other() {
             let damaged = damage(&site, at, prefix);
             let replicas = site.open_all();
             let healed = replicas.heal(at, &damaged);
-            assert!(healed.iter().all(|healed| healed.outcome == HealOutcome::Replaced), "{context}: {healed:?}");
+            assert!(
+                healed.iter().all(|healed| healed.outcome == HealOutcome::Replaced),
+                "{context}: {healed:?}"
+            );
             site.assert_equal(&[0, 1], &context);
             damaged.iter().for_each(|name| drop(site.stores[at].remove_raw(name)));
             let healed = site.open_all().heal(at, &damaged);
-            assert!(healed.iter().all(|healed| healed.outcome == HealOutcome::Restored), "{context}: {healed:?}");
+            assert!(
+                healed.iter().all(|healed| healed.outcome == HealOutcome::Restored),
+                "{context}: {healed:?}"
+            );
             site.assert_equal(&[0, 1], &context);
         }
     }

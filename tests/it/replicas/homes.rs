@@ -12,7 +12,13 @@ use super::{SEED, Site, backup_to, options};
 use crate::support::{World, assert_restores, keyless, tree_of};
 
 /// Promotes the store at `at`, with those at `seen` in sight.
-fn promote(site: &Site, seen: &[usize], at: usize, accept_loss: bool, world: &World) -> Result<Promotion, EngineError> {
+pub(super) fn promote(
+    site: &Site,
+    seen: &[usize],
+    at: usize,
+    accept_loss: bool,
+    world: &World,
+) -> Result<Promotion, EngineError> {
     let stores: Vec<_> = seen.iter().map(|at| site.store(*at)).collect();
     let replicas = Replicas::open(stores, options(Ack::Two)).unwrap();
     let place = seen.iter().position(|seen| *seen == at).unwrap();
@@ -41,7 +47,7 @@ fn the_log_is_handed_over_and_back() {
     // Nothing more goes through what was open.
     assert_eq!(refusal(&replicas), Refusal::Moved);
     drop(vault);
-        drop(replicas);
+    drop(replicas);
     site.write("b", 2);
     let (_, receipt) = site.backup_without(&[], Ack::All);
     assert_eq!(receipt.holders[0], url(1));
@@ -54,7 +60,7 @@ fn the_log_is_handed_over_and_back() {
     let mut vault = site.world.open(&replicas).unwrap();
     replicas.handover(&mut vault, 0).unwrap();
     drop(vault);
-        drop(replicas);
+    drop(replicas);
     site.write("c", 3);
     let (_, receipt) = site.backup_without(&[], Ack::All);
     assert_eq!(receipt.holders[0], url(0));
@@ -78,7 +84,7 @@ fn a_handover_stops_at_every_write_and_is_finished() {
             let mut vault = site.world.open(&replicas).unwrap();
             let outcome = replicas.handover(&mut vault, 1);
             drop(vault);
-        drop(replicas);
+            drop(replicas);
             crash_count += u64::from(process.is_stopped());
             assert!(outcome.is_ok() || process.is_stopped(), "{context}: {outcome:?}");
             site.stores.iter().for_each(|store| assert!(keyless(&**store).is_clean(), "{context}"));
@@ -90,7 +96,7 @@ fn a_handover_stops_at_every_write_and_is_finished() {
                 Err(error) => panic!("{context}: {error:?}"),
             }
             drop(vault);
-        drop(replicas);
+            drop(replicas);
             let (_, receipt) = site.backup_without(&[], Ack::All);
             assert_eq!(receipt.holders[0], url(1), "{context}");
             site.assert_equal(&[0, 1], &context);
@@ -146,7 +152,9 @@ fn loss_is_listed_and_accepted_and_reconciled() {
     site.write("d", 4);
     let stale = World::new(SEED);
     let alone = Replicas::open(vec![site.store(0)], options(Ack::Primary)).unwrap();
-    let (late, _) = backup_to(&World { rng: coffer_crypto::rng::SeededRng::new(1), ..stale }, &alone, &site.source()).unwrap();
+    let (late, _) =
+        backup_to(&World { rng: coffer_crypto::rng::SeededRng::new(1), ..stale }, &alone, &site.source())
+            .unwrap();
     let late_tree = tree_of(&site.source());
     drop(alone);
     let replicas = site.open_all();
@@ -159,12 +167,20 @@ fn loss_is_listed_and_accepted_and_reconciled() {
     assert_eq!(report.rejoined[0].error, None, "{report:?}");
     assert_eq!(report.rejoined[0].removed_count, 2);
     drop(vault);
-        drop(replicas);
+    drop(replicas);
     site.assert_equal(&[0, 1], "reconciled");
     let replicas = site.open_all();
-    for (snapshot, tree) in [(lost.snapshot, &lost_tree), (late.snapshot, &late_tree), (new.snapshot, &new_tree)] {
+    for (snapshot, tree) in
+        [(lost.snapshot, &lost_tree), (late.snapshot, &late_tree), (new.snapshot, &new_tree)]
+    {
         assert_restores(&site.world, &replicas, &snapshot.to_string(), tree, "reconciled");
-        assert_restores(&site.world_without_memory(), &*site.stores[0], &snapshot.to_string(), tree, "the old home alone");
+        assert_restores(
+            &site.world_without_memory(),
+            &*site.stores[0],
+            &snapshot.to_string(),
+            tree,
+            "the old home alone",
+        );
     }
     site.world.open(&replicas).unwrap().select(&first.snapshot.to_string()).unwrap();
     let mut vault = site.world.open(&replicas).unwrap();
@@ -201,7 +217,7 @@ fn two_promotions_are_detected_and_one_is_chosen() {
     let report = replicas.reconcile(&mut vault, true).unwrap();
     assert_eq!(report.snapshots, [kept.snapshot]);
     drop(vault);
-        drop(replicas);
+    drop(replicas);
     let replicas = Replicas::open(vec![site.store(1), site.store(2)], options(Ack::Two)).unwrap();
     assert_restores(&world, &replicas, &kept.snapshot.to_string(), &tree, "taken over");
     site.assert_equal(&[1, 2], "one line again");

@@ -81,7 +81,11 @@ impl NamedStore {
         Err(StoreError::Io { name: name.to_owned(), store: self.url(), source })
     }
 
-    fn read_call<T>(&self, name: &str, call: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    fn read_call<T>(
+        &self,
+        name: &str,
+        call: impl FnOnce() -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         while self.hangs.load(Ordering::SeqCst) {
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -89,7 +93,11 @@ impl NamedStore {
         if self.process.is_stopped() { self.stopped(name) } else { call() }
     }
 
-    fn write_call<T>(&self, name: &str, call: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    fn write_call<T>(
+        &self,
+        name: &str,
+        call: impl FnOnce() -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         while self.hangs.load(Ordering::SeqCst) {
             std::thread::sleep(Duration::from_millis(5));
         }

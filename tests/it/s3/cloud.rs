@@ -1,6 +1,8 @@
 //! Object storage on loopback, and the stores that lead there.
 
 use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -100,6 +102,21 @@ impl Cloud {
             store.put_if_absent(&ObjectKey::new(name.as_str()).unwrap(), bytes).unwrap();
         }
     }
+}
+
+/// Runs the command in `dir`, where a key file and everything else of it is, with the keys of the bucket.
+pub(super) fn coffer(cloud: &Cloud, proxy: &Proxy, dir: &Path, arguments: &str) {
+    let vault = Cloud::url(&proxy.endpoint(), "vault");
+    let output = Command::new(env!("CARGO_BIN_EXE_coffer-under-test"))
+        .env_clear()
+        .envs(cloud.variables())
+        .env("HOME", dir)
+        .current_dir(dir)
+        .args(["--vault", &vault, "--key-file", "key", "--cache-dir", "cache"])
+        .args(arguments.split(' '))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// A host without a memory that has the key of the vault, and randomness of its own.

@@ -1,30 +1,13 @@
 //! What commands ask of a bucket, as the network sees it, and restores from a network that breaks off again and again.
 
 use std::fs;
-use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use coffer_store::ObjectStore;
-use coffer_testkit::proxy::{NetworkFault, Proxy, RequestKind};
+use coffer_testkit::proxy::{NetworkFault, RequestKind};
 
-use super::cloud::{Cloud, world};
+use super::cloud::{Cloud, coffer, world};
 use crate::support::{assert_restores, assert_same, backup_options, noise, scratch, tree_of};
-
-/// Runs the command in `dir`, where a key file and everything else of it is, with the keys of the bucket.
-fn coffer(cloud: &Cloud, proxy: &Proxy, dir: &Path, arguments: &str) {
-    let vault = Cloud::url(&proxy.endpoint(), "vault");
-    let output = Command::new(env!("CARGO_BIN_EXE_coffer-under-test"))
-        .env_clear()
-        .envs(cloud.variables())
-        .env("HOME", dir)
-        .current_dir(dir)
-        .args(["--vault", &vault, "--key-file", "key", "--cache-dir", "cache"])
-        .args(arguments.split(' '))
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
-}
 
 #[test]
 fn an_unchanged_backup_makes_few_requests_however_many_files_there_are() {

@@ -10,8 +10,8 @@ use anyhow::{Context, Result};
 use clap::Args;
 use coffer_collect::{EntryPath, Stream};
 use coffer_engine::{
-    Ack, BackupObserver, BackupOptions, BackupReport, DryRunReport, EntryChange, Receipt, ReplicaOptions, Vault, backup, backup_stream,
-    dry_run, Estimate, estimate_backup,
+    Ack, BackupObserver, BackupOptions, BackupReport, DryRunReport, EntryChange, Estimate, Receipt,
+    ReplicaOptions, Vault, backup, backup_stream, dry_run, estimate_backup,
 };
 use coffer_format::id::{Head, SnapshotId};
 use coffer_format::manifest::Manifest;
@@ -207,7 +207,9 @@ pub(super) fn run(world: &World, args: &BackupArgs) -> Result<Exit> {
     }
     // A snapshot that was there already needs no new receipt.
     let receipt = match done.head {
-        Some(head) if !done.is_dry => Some(store.replicas.acknowledge(&world.access(&store), &vault.log, head)?),
+        Some(head) if !done.is_dry => {
+            Some(store.replicas.acknowledge(&world.access(&store), &vault.log, head)?)
+        }
         _ => None,
     };
     if !store.replicas.is_alone() && !done.is_dry {
@@ -221,7 +223,13 @@ pub(super) fn run(world: &World, args: &BackupArgs) -> Result<Exit> {
         world.output.note(&format!("{}: skipped, it holds the vault", display_path(path)));
     }
     let is_alone = store.replicas.is_alone();
-    print(world.output, &done, (receipt.as_ref(), is_alone), &store.requests(), started.elapsed().as_secs_f64())?;
+    print(
+        world.output,
+        &done,
+        (receipt.as_ref(), is_alone),
+        &store.requests(),
+        started.elapsed().as_secs_f64(),
+    )?;
     let is_acknowledged = receipt.is_none_or(|receipt| receipt.is_acknowledged);
     Ok(if done.error_count > 0 || !is_acknowledged { Exit::Partial } else { Exit::Done })
 }
@@ -230,10 +238,17 @@ pub(super) fn run(world: &World, args: &BackupArgs) -> Result<Exit> {
 fn estimate(vault: &Vault<'_>, done: &Done, args: &BackupArgs, store: &Store) -> Estimate {
     let asked = store.requests();
     let statistics = &done.manifest.statistics;
-    let parent = done.manifest.parent.and_then(|id| vault.state().snapshots.iter().find(|state| state.id == id));
-    let parent = parent.and_then(|state| vault.snapshot(state).ok()).map(|snapshot| snapshot.manifest.statistics);
+    let parent =
+        done.manifest.parent.and_then(|id| vault.state().snapshots.iter().find(|state| state.id == id));
+    let parent =
+        parent.and_then(|state| vault.snapshot(state).ok()).map(|snapshot| snapshot.manifest.statistics);
     let compression = parent.map_or(1.0, |parent| ratio(parent.new_bytes, parent.stored_bytes));
-    estimate_backup(&asked, (statistics.new_bytes, statistics.new_chunk_count), compression, args.pack_size << 20)
+    estimate_backup(
+        &asked,
+        (statistics.new_bytes, statistics.new_chunk_count),
+        compression,
+        args.pack_size << 20,
+    )
 }
 
 impl BackupArgs {
@@ -363,9 +378,7 @@ fn print(
 ) -> Result<()> {
     let s = &done.manifest.statistics;
     let shown = |(path, message): &(Vec<u8>, String)| json!({"path": display_path(path), "message": message});
-    let lag = |lag: &coffer_engine::Lag| {
-        json!({"store": lag.store, "records": lag.record_count, "objects": lag.object_count, "reason": lag.reason})
-    };
+    let lag = |lag: &coffer_engine::Lag| json!({"store": lag.store, "records": lag.record_count, "objects": lag.object_count, "reason": lag.reason});
     let value = json!({
         "acknowledged": receipt.map(|receipt| receipt.is_acknowledged), "ack_stores": receipt.map(|receipt| receipt.wanted_count),
         "stores": receipt.map(|receipt| receipt.holders.clone()).unwrap_or_default(),
@@ -398,7 +411,10 @@ fn receipt_text(receipt: &Receipt) -> String {
     for lag in &receipt.lagging {
         let count = |count: Option<u64>| count.map_or_else(|| "?".to_owned(), |count| count.to_string());
         let (records, objects) = (count(lag.record_count), count(lag.object_count));
-        text.push_str(&format!("\nbehind {}: {records} record(s), {objects} object(s): {}", lag.store, lag.reason));
+        text.push_str(&format!(
+            "\nbehind {}: {records} record(s), {objects} object(s): {}",
+            lag.store, lag.reason
+        ));
     }
     let (held, wanted) = (receipt.holders.len(), receipt.wanted_count);
     text.push_str(&if receipt.is_acknowledged {

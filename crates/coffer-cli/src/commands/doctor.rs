@@ -94,7 +94,12 @@ pub(super) fn run(world: &World) -> Result<Exit> {
                 if check.is_passed { String::new() } else { format!(": {}", check.detail) }
             ));
         }
-        lines.extend(report.facts.iter().map(|fact| format!("bucket{of}: {}: {}: {}", fact.name, fact.found, fact.consequence)));
+        lines.extend(
+            report
+                .facts
+                .iter()
+                .map(|fact| format!("bucket{of}: {}: {}: {}", fact.name, fact.found, fact.consequence)),
+        );
         if !report.leftovers.is_empty() {
             lines.push(format!("store{of}: {} probe object(s) could not be deleted", report.leftovers.len()));
         }

@@ -117,7 +117,9 @@ pub(super) fn run(world: &World, args: &InitArgs) -> Result<Exit> {
     store.replicas.finish();
     if let Some((left, reason)) = store.replicas.left_behind().first() {
         let message = format!("the vault is made, but not in {left}: {reason}");
-        return Err(Failure::new(Exit::Partial, message).hint("`coffer replicate --new` completes it").into());
+        return Err(Failure::new(Exit::Partial, message)
+            .hint("`coffer replicate --new` completes it")
+            .into());
     }
     let value = json!({
         "message_type": "init", "vault_id": created.vault.to_string(), "head": created.head.to_string(),

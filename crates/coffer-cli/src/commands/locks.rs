@@ -142,12 +142,16 @@ fn hold(world: &World, args: &HoldArgs, is_held: bool) -> Result<Exit> {
     for bucket in store.buckets() {
         failed.extend(hold_objects(&*bucket.store(), &store_objects(&objects, &*bucket.store()), is_held)?);
     }
-    let command = if is_held { "locks hold" } else { "locks release" };
-    let value = json!({
-        "message_type": "summary", "command": command, "objects": objects.len(),
-        "errors": failed.iter().map(|(object, message)| json!({"object": object, "message": message})).collect::<Vec<_>>(),
-        "unreadable": needed.unreadable, "requests": requests_json(&store.requests()),
-    });
+    let mut value = if is_held {
+        json!({"message_type": "summary", "command": "locks hold"})
+    } else {
+        json!({"message_type": "summary", "command": "locks release"})
+    };
+    let error = |(object, message): &(String, String)| json!({"object": object, "message": message});
+    value["objects"] = json!(objects.len());
+    value["errors"] = failed.iter().map(error).collect();
+    value["unreadable"] = json!(needed.unreadable);
+    value["requests"] = requests_json(&store.requests());
     failed.iter().for_each(|(object, message)| world.output.warn(&format!("{object}: {message}")));
     needed.unreadable.iter().for_each(|message| world.output.warn(message));
     let done = if is_held { "under a legal hold" } else { "without coffer's legal hold" };

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::command_error::Failure;
 use crate::exit_code::Exit;
-use crate::output::time;
+use crate::output::{time, time_utc};
 use crate::wiring::World;
 
 #[derive(Debug, Args)]
@@ -44,11 +44,11 @@ pub(super) fn run(world: &World, args: &PromoteArgs) -> Result<Exit> {
     // What this machine remembers is weighed here, and not refused as a rollback.
     let access = Access { cache: None, ..world.access_to(&target) };
     let mut vault = Vault::open(access, root.as_ref(), world.vault_id)?;
-    let options = PromoteOptions { accept_loss: args.accept_loss, head: args.head, reason: args.reason.clone() };
+    let options =
+        PromoteOptions { accept_loss: args.accept_loss, head: args.head, reason: args.reason.clone() };
     match store.replicas.promote(&mut vault, at, world.cache(), &options)? {
         Promotion::WouldLose(loss) => {
-            let value =
-                json!({"message_type": "promote", "home": null, "head": null, "term": null, "loss": loss_json(&loss)});
+            let value = json!({"message_type": "promote", "home": null, "head": null, "term": null, "loss": loss_json(&loss)});
             world.output.result(&value, &loss_text(&loss))?;
             let message = "the store is not promoted, as snapshots may be lost by it";
             let hint = "if another replica has more, promote that one; --accept-loss goes on, and `coffer reconcile` takes them over if the old home returns";
@@ -69,7 +69,8 @@ pub(super) fn run(world: &World, args: &PromoteArgs) -> Result<Exit> {
 
 fn loss_json(loss: &Loss) -> Value {
     let snapshot = |lost: &LostSnapshot| {
-        json!({"id": lost.id.to_string(), "record": lost.number, "time": lost.time_s, "known_by": lost.known_by})
+        let at = time_utc(lost.time_s.saturating_mul(1_000_000_000));
+        json!({"id": lost.id.to_string(), "record": lost.number, "time": at, "known_by": lost.known_by})
     };
     json!({
         "heads": loss.heads.iter().map(ToString::to_string).collect::<Vec<_>>(),

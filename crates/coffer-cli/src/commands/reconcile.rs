@@ -26,9 +26,7 @@ pub(super) fn run(world: &World, args: &ReconcileArgs) -> Result<Exit> {
     };
     let fenced = |(store, fork): &(String, u64)| json!({"store": store, "fork": fork});
     let refused = |(id, reason): &(SnapshotId, String)| json!({"id": id.to_string(), "reason": reason});
-    let rejoined = |rejoined: &Rejoined| {
-        json!({"store": rejoined.store, "removed_records": rejoined.removed_count, "error": rejoined.error})
-    };
+    let rejoined = |rejoined: &Rejoined| json!({"store": rejoined.store, "removed_records": rejoined.removed_count, "error": rejoined.error});
     let value = json!({
         "message_type": "summary", "command": "reconcile",
         "fenced": report.fenced.iter().map(fenced).collect::<Vec<_>>(),
@@ -41,7 +39,8 @@ pub(super) fn run(world: &World, args: &ReconcileArgs) -> Result<Exit> {
     });
     world.output.result(&value, &text(&report))?;
     let is_acknowledged = receipt.is_none_or(|receipt| receipt.is_acknowledged);
-    let is_whole = report.refused.is_empty() && report.rejoined.iter().all(|rejoined| rejoined.error.is_none());
+    let is_whole =
+        report.refused.is_empty() && report.rejoined.iter().all(|rejoined| rejoined.error.is_none());
     Ok(if is_acknowledged && is_whole { Exit::Done } else { Exit::Partial })
 }
 
@@ -59,7 +58,8 @@ fn text(report: &ReconcileReport) -> String {
         report.object_count,
         report.void_count
     ));
-    lines.extend(report.refused.iter().map(|(id, reason)| format!("record {id} is not taken over: {reason}")));
+    lines
+        .extend(report.refused.iter().map(|(id, reason)| format!("record {id} is not taken over: {reason}")));
     lines.extend(report.rejoined.iter().map(|rejoined| match &rejoined.error {
         None => format!("{}: {} record(s) removed, in line again", rejoined.store, rejoined.removed_count),
         Some(error) => format!("{}: stays fenced: {error}", rejoined.store),

@@ -36,7 +36,8 @@ pub(super) fn run(world: &World, args: &ReplicateArgs) -> Result<Exit> {
         if let Err(refused) = store.replicas.check_writable() {
             world.output.warn(&crate::command_error::chain(&refused));
         }
-        let is_behind = |status: &StoreStatus| status.behind_records != Some(0) || status.behind_objects != Some(0);
+        let is_behind =
+            |status: &StoreStatus| status.behind_records != Some(0) || status.behind_objects != Some(0);
         return Ok(if status.iter().any(is_behind) { Exit::Partial } else { Exit::Done });
     }
     let report = store.replicas.replicate(&access, args.new)?;
@@ -93,7 +94,11 @@ fn text(report: &ReplicateReport) -> String {
     let mut lines = vec![format!("from {}, {} record(s)", report.source, report.next)];
     for copy in &report.copies {
         let (records, objects) = (copy.record_count, copy.object_count);
-        lines.push(format!("{}: {records} record(s) and {objects} object(s) copied, {}", copy.store, bytes(copy.bytes)));
+        lines.push(format!(
+            "{}: {records} record(s) and {objects} object(s) copied, {}",
+            copy.store,
+            bytes(copy.bytes)
+        ));
         if copy.deleted_count > 0 {
             lines.push(format!("  {} released object(s) deleted", copy.deleted_count));
         }

@@ -66,7 +66,9 @@ pub(super) fn run(world: &World, args: &VerifyArgs) -> Result<Exit> {
     if args.heal {
         if store.replicas.is_alone() {
             let hint = "name a second store of the vault with --store";
-            return Err(Failure::usage("--heal takes good copies from another store, and one is given").hint(hint).into());
+            return Err(Failure::usage("--heal takes good copies from another store, and one is given")
+                .hint(hint)
+                .into());
         }
         if let Some(copied) = store.replicas.heal_home(&world.access(&store))? {
             healed_any = true;
@@ -83,8 +85,13 @@ pub(super) fn run(world: &World, args: &VerifyArgs) -> Result<Exit> {
         let mut verified = verify_one(world, args, &store, at, root.as_deref())?;
         for _ in 0..HEAL_ROUND_COUNT_MAX {
             let is_wrong = |finding: &&Finding| matches!(finding.class, Class::Missing | Class::Corrupt);
-            let wrong: Vec<_> =
-                verified.report.findings.iter().filter(is_wrong).map(|finding| finding.object.clone()).collect();
+            let wrong: Vec<_> = verified
+                .report
+                .findings
+                .iter()
+                .filter(is_wrong)
+                .map(|finding| finding.object.clone())
+                .collect();
             if !args.heal || wrong.is_empty() {
                 break;
             }
@@ -131,7 +138,9 @@ fn tell_healed(world: &World, healed: &Healed) -> Result<()> {
         HealOutcome::Replaced => "was damaged and is replaced".to_owned(),
         HealOutcome::Whole => "is whole".to_owned(),
         HealOutcome::NoCopy => "cannot be healed: no other store has it whole".to_owned(),
-        HealOutcome::Locked(reason) => format!("cannot be replaced, the store does not let it be deleted: {reason}"),
+        HealOutcome::Locked(reason) => {
+            format!("cannot be replaced, the store does not let it be deleted: {reason}")
+        }
         HealOutcome::Failed(reason) => format!("could not be healed: {reason}"),
     };
     Ok(world.output.result(&value, &format!("{}: {} {said}", healed.store, healed.object))?)

@@ -159,7 +159,8 @@ impl Replicas {
     /// The stores that hold a record, by position, the home first.
     fn holders(&self, head: Head) -> Vec<usize> {
         let holds = |member: &Member| member.lane.get().is_some_and(|lane| lane.next() > head.number);
-        let replicas = self.members.iter().enumerate().filter(|(at, member)| Some(*at) != self.home && holds(member));
+        let replicas =
+            self.members.iter().enumerate().filter(|(at, member)| Some(*at) != self.home && holds(member));
         self.home.into_iter().chain(replicas.map(|(at, _)| at)).collect()
     }
 
@@ -167,7 +168,8 @@ impl Replicas {
         let broken = member.lane.get().and_then(super::lane::Lane::broken);
         let (record_count, reason) = match self.place_of(member) {
             Standing::InLine { next } => {
-                let reason = failure.or(broken).unwrap_or_else(|| "it was behind when the backup began".to_owned());
+                let reason =
+                    failure.or(broken).unwrap_or_else(|| "it was behind when the backup began".to_owned());
                 (Some(state.next.saturating_sub(next)), reason)
             }
             Standing::Fenced { fork, .. } => (None, format!("its log left the line at record {fork}")),
@@ -196,11 +198,8 @@ impl Replicas {
         let access = Access { store: self, ..*access };
         let log = Log::read(&access, self.vault)?;
         let status = self.members.iter().enumerate().map(|(at, member)| {
-            let standing = if self.is_alone {
-                Standing::InLine { next: log.state.next }
-            } else {
-                self.place_of(member)
-            };
+            let standing =
+                if self.is_alone { Standing::InLine { next: log.state.next } } else { self.place_of(member) };
             let is_source = at == self.source;
             let behind_records = match &standing {
                 Standing::InLine { .. } if is_source => Some(0),
@@ -227,14 +226,17 @@ impl Replicas {
     pub fn remember(&self, access: &Access<'_>, log: &Log) -> Option<String> {
         let cache = access.cache?;
         let known = log.state.snapshots.iter().filter(|snapshot| !snapshot.forgotten);
-        let text: String =
-            known.map(|snapshot| format!("{} {} {}\n", snapshot.number, snapshot.id, snapshot.time_s)).collect();
+        let text: String = known
+            .map(|snapshot| format!("{} {} {}\n", snapshot.number, snapshot.id, snapshot.time_s))
+            .collect();
         let write = || -> Result<(), EngineError> {
             for member in &self.members {
                 cache.set_location(&member.url, &log.vault)?;
             }
             cache.write_file(&log.vault, super::home::SEEN_FILE, &mut |out| out.write_all(text.as_bytes()))
         };
-        write().err().map(|error| format!("which snapshots were seen cannot be remembered: {}", explain(&error)))
+        write()
+            .err()
+            .map(|error| format!("which snapshots were seen cannot be remembered: {}", explain(&error)))
     }
 }

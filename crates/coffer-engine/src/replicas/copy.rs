@@ -64,7 +64,8 @@ impl ReplicateReport {
     /// Whether every store now holds everything.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.left_out.is_empty() && self.copies.iter().all(|copy| copy.error.is_none() && copy.lost.is_empty())
+        self.left_out.is_empty()
+            && self.copies.iter().all(|copy| copy.error.is_none() && copy.lost.is_empty())
     }
 }
 
@@ -86,7 +87,9 @@ impl Replicas {
     /// # Errors
     /// When the log cannot be read, or stores were promoted apart. What is wrong with one store is in its report.
     pub fn replicate(&self, access: &Access<'_>, fills_empty: bool) -> Result<ReplicateReport, EngineError> {
-        if let Some(refusal @ (Refusal::PromotedApart { .. } | Refusal::HomeBehind { .. })) = &*lock(&self.refusal) {
+        if let Some(refusal @ (Refusal::PromotedApart { .. } | Refusal::HomeBehind { .. })) =
+            &*lock(&self.refusal)
+        {
             return Err(EngineError::Refused(refusal.clone()));
         }
         let access = Access { store: self, ..*access };
@@ -107,8 +110,10 @@ impl Replicas {
         }
         let copies = std::thread::scope(|scope| {
             let (log, access) = (&log, &access);
-            let copiers: Vec<_> =
-                targets.iter().map(|at| scope.spawn(move || self.catch_up(access, &log.state, *at))).collect();
+            let copiers: Vec<_> = targets
+                .iter()
+                .map(|at| scope.spawn(move || self.catch_up(access, &log.state, *at)))
+                .collect();
             copiers.into_iter().map(|copier| copier.join().unwrap_or_default()).collect()
         });
         access.check_interrupt()?;
@@ -144,7 +149,9 @@ impl Replicas {
             return Err(EngineError::invalid("the store is not in line with the log"));
         };
         if state.damaged.iter().any(|number| *number >= from) {
-            return Err(EngineError::invalid("the log is damaged behind what the store has; run `coffer verify --heal`"));
+            return Err(EngineError::invalid(
+                "the log is damaged behind what the store has; run `coffer verify --heal`",
+            ));
         }
         if from == 0 {
             member.ensure_id(access.rng)?;
@@ -250,7 +257,8 @@ impl Replicas {
                 Err(error) => return Err(error),
             }
         }
-        let packs = packs.into_iter().filter(|name| !plan.there.contains(name)).map(|name| (name, PACK_LEN_MAX));
+        let packs =
+            packs.into_iter().filter(|name| !plan.there.contains(name)).map(|name| (name, PACK_LEN_MAX));
         self.copy_all(access, member, &packs.collect::<Vec<_>>(), report)?;
         let segments = window.iter().map(|((_, id), len)| (ObjectName::Segment(*id), **len));
         let segments: Vec<_> = segments.filter(|(name, _)| !plan.there.contains(name)).collect();
@@ -275,7 +283,8 @@ impl Replicas {
         std::thread::scope(|scope| {
             let workers: Vec<_> =
                 (0..COPIER_COUNT_MAX.min(objects.len())).map(|_| scope.spawn(work)).collect();
-            let ended = workers.into_iter().map(|worker| worker.join().map_err(|_| EngineError::WorkerGone)?);
+            let ended =
+                workers.into_iter().map(|worker| worker.join().map_err(|_| EngineError::WorkerGone)?);
             // All are waited for, whatever one says.
             ended.fold(Ok(()), Result::and)
         })
@@ -293,7 +302,9 @@ impl Replicas {
         let mut bytes = Vec::new();
         let is_whole = match self.read(&key, len_max, &mut bytes) {
             Ok(()) => self.fits(name, &bytes),
-            Err(StoreError::NotFound { .. } | StoreError::TooLong { .. } | StoreError::NotAnObject { .. }) => false,
+            Err(
+                StoreError::NotFound { .. } | StoreError::TooLong { .. } | StoreError::NotAnObject { .. },
+            ) => false,
             Err(error) => return Err(error.into()),
         };
         if !is_whole {
@@ -344,7 +355,9 @@ impl Replicas {
             let name = ObjectName::parse(&item.name);
             released.extend(name.filter(|name| match name {
                 ObjectName::Slot(id) => is_released(state, id),
-                ObjectName::Segment(id) => state.swept_segments.contains(id) && !state.segments.contains_key(id),
+                ObjectName::Segment(id) => {
+                    state.swept_segments.contains(id) && !state.segments.contains_key(id)
+                }
                 ObjectName::Pack(id) => state.swept_packs.contains(id),
                 _ => false,
             }));

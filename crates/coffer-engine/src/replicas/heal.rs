@@ -93,12 +93,16 @@ impl Replicas {
         let outcome = match member.store.read(&key, good.len() as u64, &mut bytes) {
             Ok(()) if bytes == good => return Ok(HealOutcome::Whole),
             Err(error) if error.is_not_found() => HealOutcome::Restored,
-            Err(error @ (StoreError::Unavailable { .. } | StoreError::Denied { .. })) => return Err(error.into()),
+            Err(error @ (StoreError::Unavailable { .. } | StoreError::Denied { .. })) => {
+                return Err(error.into());
+            }
             // Damaged, too long, or unreadable.
             Ok(()) | Err(_) => {
                 match member.store.delete(&key) {
                     Ok(()) => {}
-                    Err(error @ StoreError::Denied { .. }) => return Ok(HealOutcome::Locked(explain(&error))),
+                    Err(error @ StoreError::Denied { .. }) => {
+                        return Ok(HealOutcome::Locked(explain(&error)));
+                    }
                     Err(error) => return Err(error.into()),
                 }
                 HealOutcome::Replaced
@@ -129,9 +133,11 @@ impl Replicas {
         let reachable = others.filter(|(_, member)| Member::is_reachable(&member.standing()));
         let mut fitting = reachable.filter(|(_, member)| match (name, member.standing()) {
             (ObjectName::Record(_), Standing::Fenced { .. }) => false,
-            _ => member.store.read(&key, len_max, &mut bytes).is_ok()
-                && self.fits(name, &bytes)
-                && self.is_chained(name, &bytes),
+            _ => {
+                member.store.read(&key, len_max, &mut bytes).is_ok()
+                    && self.fits(name, &bytes)
+                    && self.is_chained(name, &bytes)
+            }
         });
         fitting.next()?;
         drop(fitting);
@@ -143,10 +149,12 @@ impl Replicas {
         let ObjectName::Record(number) = name else { return true };
         let Ok(key) = key_of(ObjectName::Record(number + 1)) else { return false };
         let mut behind = Vec::new();
-        self.members.iter().filter(|member| matches!(member.standing(), Standing::InLine { .. })).all(|member| {
-            let read = member.store.read(&key, RECORD_LEN_MAX, &mut behind);
-            let sound = read.is_ok().then(|| super::survey::is_sound(number + 1, &behind)).flatten();
-            sound.is_none_or(|record: Record<'_>| record.public.previous == chain_value(bytes))
-        })
+        self.members.iter().filter(|member| matches!(member.standing(), Standing::InLine { .. })).all(
+            |member| {
+                let read = member.store.read(&key, RECORD_LEN_MAX, &mut behind);
+                let sound = read.is_ok().then(|| super::survey::is_sound(number + 1, &behind)).flatten();
+                sound.is_none_or(|record: Record<'_>| record.public.previous == chain_value(bytes))
+            },
+        )
     }
 }

@@ -102,7 +102,10 @@ impl Replicas {
         match member.standing() {
             Standing::InLine { .. } => {}
             Standing::Fenced { .. } => {
-                let reason = format!("{} is not in line with the log; `coffer reconcile --rejoin` can bring it there", member.url);
+                let reason = format!(
+                    "{} is not in line with the log; `coffer reconcile --rejoin` can bring it there",
+                    member.url
+                );
                 return Err(EngineError::invalid(reason));
             }
             Standing::Unreachable { reason } => {
@@ -160,7 +163,9 @@ impl Replicas {
             if vault.state().home == own_id {
                 return Err(EngineError::invalid(format!("{} is the home of the log already", member.url)));
             }
-            let is_home = |(other, log): &&(&Member, LogState)| log.home == *lock(&other.id) && log.term == vault.state().term;
+            let is_home = |(other, log): &&(&Member, LogState)| {
+                log.home == *lock(&other.id) && log.term == vault.state().term
+            };
             if let Some((home, _)) = others.iter().find(is_home) {
                 return Err(EngineError::HomeAnswers { home: home.url.clone() });
             }

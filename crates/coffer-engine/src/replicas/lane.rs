@@ -226,7 +226,8 @@ impl Shared {
         }
         state.bytes += job.len();
         state.queue.push_back(job);
-        if state.worker_count < self.worker_count_max && state.worker_count < state.queue.len() + state.writing_count
+        if state.worker_count < self.worker_count_max
+            && state.worker_count < state.queue.len() + state.writing_count
         {
             state.worker_count += 1;
             let shared = Arc::clone(self);
@@ -289,9 +290,9 @@ impl Shared {
         }
         let mut bytes = Vec::new();
         for between in next..number {
-            self.store.read(&key_of(ObjectName::Record(between))?, RECORD_LEN_MAX, &mut bytes).map_err(
-                |error| if error.is_not_found() { behind() } else { error.into() },
-            )?;
+            self.store
+                .read(&key_of(ObjectName::Record(between))?, RECORD_LEN_MAX, &mut bytes)
+                .map_err(|error| if error.is_not_found() { behind() } else { error.into() })?;
         }
         let previous = Record::decode(body)?.public.previous;
         if next < number && chain_value(&bytes) == previous { Ok(()) } else { Err(behind()) }
@@ -306,9 +307,10 @@ pub(super) fn put_same(store: &dyn ObjectStore, key: &ObjectKey, body: &[u8]) ->
     let mut there = Vec::new();
     match store.read(key, body.len() as u64, &mut there) {
         Ok(()) if there == body => Ok(false),
-        Ok(()) | Err(StoreError::TooLong { .. }) => {
-            Err(EngineError::damaged(key, EngineError::invalid(format!("other bytes stand under its name in {}", store.url()))))
-        }
+        Ok(()) | Err(StoreError::TooLong { .. }) => Err(EngineError::damaged(
+            key,
+            EngineError::invalid(format!("other bytes stand under its name in {}", store.url())),
+        )),
         Err(error) => Err(error.into()),
     }
 }

@@ -175,7 +175,12 @@ impl Replicas {
         Err(failures.swap_remove(gravest).1)
     }
 
-    pub(super) fn read_whole(&self, key: &ObjectKey, len_max: u64, out: &mut Vec<u8>) -> Result<(), StoreError> {
+    pub(super) fn read_whole(
+        &self,
+        key: &ObjectKey,
+        len_max: u64,
+        out: &mut Vec<u8>,
+    ) -> Result<(), StoreError> {
         let name = ObjectName::parse(key.as_str());
         let mut wrong: Option<Vec<u8>> = None;
         let answer = self.first_answer(key, &mut |member, is_last| {
@@ -189,7 +194,11 @@ impl Replicas {
             }
             wrong.get_or_insert(bytes);
             let (name, store) = (key.to_string(), member.url.clone());
-            Err(StoreError::Io { name, store, source: "its bytes are not those that its name stands for".into() })
+            Err(StoreError::Io {
+                name,
+                store,
+                source: "its bytes are not those that its name stands for".into(),
+            })
         });
         match (answer, wrong) {
             (Ok(bytes), _) => *out = bytes,

@@ -117,9 +117,15 @@ impl Replicas {
         });
         let log = log.ok_or_else(|| EngineError::NoVault { store: self.members[at].url.clone() })?;
         // A snapshot may lean on what was live when its store left the line.
-        let gone = log.segments.iter().find(|(id, segment)| segment.added_by < fork && !state.segments.contains_key(*id));
+        let gone = log
+            .segments
+            .iter()
+            .find(|(id, segment)| segment.added_by < fork && !state.segments.contains_key(*id));
         if let Some((id, _)) = gone.filter(|_| !quotes.is_empty()) {
-            let reason = format!("the new home removed index segment {id}, on which snapshots of {} may rely", self.members[at].url);
+            let reason = format!(
+                "the new home removed index segment {id}, on which snapshots of {} may rely",
+                self.members[at].url
+            );
             return Err(EngineError::invalid(reason));
         }
         Ok((quotes, log.next))
@@ -133,7 +139,10 @@ impl Replicas {
     ) -> Result<(), EngineError> {
         let mut good = Vec::new();
         for quote in quotes {
-            match self.check_quote(vault, &quote).and_then(|()| self.bring_objects(&vault.access, &quote, report)) {
+            match self
+                .check_quote(vault, &quote)
+                .and_then(|()| self.bring_objects(&vault.access, &quote, report))
+            {
                 Ok(()) => good.push(quote),
                 Err(error) if error.is_gone() || matches!(error, EngineError::Invalid { .. }) => {
                     report.refused.push((quote.id, crate::log::explain(&error)));
@@ -186,8 +195,11 @@ impl Replicas {
     ) -> Result<(), EngineError> {
         let home = self.home.ok_or_else(|| EngineError::invalid("there is no home"))?;
         for segment in &quote.segments {
-            let mut names: Vec<_> =
-                self.packs_of(segment.id, segment.len)?.into_iter().map(|id| (ObjectName::Pack(id), PACK_LEN_MAX)).collect();
+            let mut names: Vec<_> = self
+                .packs_of(segment.id, segment.len)?
+                .into_iter()
+                .map(|id| (ObjectName::Pack(id), PACK_LEN_MAX))
+                .collect();
             names.push((ObjectName::Segment(segment.id), INDEX_LEN_MAX));
             for (name, len_max) in names {
                 access.check_interrupt()?;

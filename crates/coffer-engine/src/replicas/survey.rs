@@ -85,7 +85,11 @@ pub(super) fn read_id(store: &dyn ObjectStore) -> Result<(HomeId, bool), EngineE
 pub(super) fn look_at(stores: &[Arc<dyn ObjectStore>]) -> Vec<Seen> {
     std::thread::scope(|scope| {
         let lookers: Vec<_> = stores.iter().map(|store| scope.spawn(move || look(&**store))).collect();
-        let gone = || Seen { id: FIRST_STORE, has_id: false, found: Found::Unreachable("a worker ended early".to_owned()) };
+        let gone = || Seen {
+            id: FIRST_STORE,
+            has_id: false,
+            found: Found::Unreachable("a worker ended early".to_owned()),
+        };
         lookers.into_iter().map(|looker| looker.join().unwrap_or_else(|_| gone())).collect()
     })
 }
@@ -117,7 +121,9 @@ fn tip_of(store: &dyn ObjectStore) -> Result<Option<Tip>, EngineError> {
     for number in numbers.iter().rev().take(TIP_TRY_COUNT_MAX) {
         match store.read(&key_of(ObjectName::Record(*number))?, RECORD_LEN_MAX, &mut bytes) {
             Ok(()) => {}
-            Err(StoreError::NotFound { .. } | StoreError::TooLong { .. } | StoreError::NotAnObject { .. }) => continue,
+            Err(
+                StoreError::NotFound { .. } | StoreError::TooLong { .. } | StoreError::NotAnObject { .. },
+            ) => continue,
             Err(error) => return Err(error.into()),
         }
         if let Some(tip) = tip_after(*number, &bytes) {
@@ -125,7 +131,11 @@ fn tip_of(store: &dyn ObjectStore) -> Result<Option<Tip>, EngineError> {
         }
     }
     // Records that say nothing: the replay does, if anything.
-    if numbers.is_empty() { Ok(None) } else { replay(store).map(|state| state.and_then(|state| tip_of_state(&state))) }
+    if numbers.is_empty() {
+        Ok(None)
+    } else {
+        replay(store).map(|state| state.and_then(|state| tip_of_state(&state)))
+    }
 }
 
 /// Term and home after a record, as it claims itself.
@@ -293,7 +303,9 @@ fn judge_tips(
     }
     let apart: Vec<String> = held()
         .filter(|(at, tip)| leads(tip) && *at != source)
-        .filter(|(at, _)| homes.contains(at) || (homes.is_empty() && matches!(standings[*at], Standing::Fenced { .. })))
+        .filter(|(at, _)| {
+            homes.contains(at) || (homes.is_empty() && matches!(standings[*at], Standing::Fenced { .. }))
+        })
         .map(|(at, _)| stores[at].url())
         .collect();
     if !apart.is_empty() {
@@ -313,7 +325,8 @@ fn judge_tips(
         (source, line) = (at, tips[at].unwrap_or(line));
     }
     if homes.is_empty() && refusal.is_none() {
-        let new_home = seen.iter().position(|seen| seen.id == line.home && (seen.has_id || line.home == FIRST_STORE));
+        let new_home =
+            seen.iter().position(|seen| seen.id == line.home && (seen.has_id || line.home == FIRST_STORE));
         let new_home = new_home.filter(|at| matches!(standings[*at], Standing::InLine { .. }));
         refusal = Some(match new_home {
             Some(at) => Refusal::HandoverUnfinished { home: stores[at].url() },
@@ -358,4 +371,3 @@ pub(super) fn chain_at(store: &dyn ObjectStore, number: u64) -> Result<Option<[u
         Err(error) => Err(error.into()),
     }
 }
-

@@ -14,6 +14,7 @@ use super::warning_text;
 use super::writing::{OpenFile, Piece, Writer};
 use crate::error::EngineError;
 use crate::index::Place;
+use crate::needs::is_archived;
 use crate::tree_reader::{ContentReader, holes};
 
 /// A file that is to be restored.
@@ -142,7 +143,10 @@ impl Plan<'_, '_, '_> {
         if place.is_none() {
             self.chunks.recover()?;
             place = self.chunks.index.places(&chunk.id).into_iter().find(fits);
-            self.shared.note(|report| report.degraded = true);
+            // A segment that is archived is no damage, and may be the one that has it.
+            let segments = self.chunks.index.unreadable();
+            let damage = !segments.iter().any(|(_, error)| is_archived(error));
+            self.shared.note(|report| report.degraded |= damage);
         }
         place.ok_or_else(|| EngineError::ChunkLost { id: chunk.id.to_string(), source: None })
     }

@@ -20,7 +20,7 @@ use super::download::Source;
 use super::failure::{RequestFailure, chain};
 use super::list::decode;
 use super::raw::{RawRequest, elements};
-use super::upload::{Put, RETAIN_UNTIL_HEADER, date_time, iso_time};
+use super::upload::{Put, RETAIN_UNTIL_HEADER, add_md5, date_time, iso_time};
 use crate::{
     Access, BucketFacts, CloudStore, Fact, ObjectKey, ObjectLock, Protection, PutOutcome, RestoreTier,
     Retention, RetentionMode, StorageState, StoreError, VersionItem, Versioning,
@@ -91,7 +91,7 @@ impl CloudStore for S3Store {
         body: &[u8],
         retention: &Retention,
     ) -> Result<PutOutcome, StoreError> {
-        let put = Put { if_absent: true, retention: Some(retention) };
+        let put = Put::new(true, Some(retention));
         Ok(self.run(self.put(key.as_str(), body, put))?.0)
     }
 
@@ -101,12 +101,12 @@ impl CloudStore for S3Store {
         body: &[u8],
         retention: Option<&Retention>,
     ) -> Result<Option<String>, StoreError> {
-        let put = Put { if_absent: false, retention };
+        let put = Put::new(false, retention);
         Ok(self.run(self.put(key.as_str(), body, put))?.1)
     }
 
     fn put_if_absent_in_parts(&self, key: &ObjectKey, body: &[u8]) -> Result<PutOutcome, StoreError> {
-        let put = Put { if_absent: true, retention: None };
+        let put = Put::new(true, None);
         Ok(self.run(self.write_in_parts(key.as_str(), body, put))?.0)
     }
 
@@ -522,13 +522,6 @@ fn parse_protection(text: &str) -> Option<Protection> {
         maximum_days: days("MaximumRetention")?,
         is_permanent_allowed: found.iter().any(is_permanent),
     })
-}
-
-/// Adds the checksum of a body that is in memory.
-fn add_md5(request: &mut aws_smithy_runtime_api::client::orchestrator::HttpRequest) {
-    if let Some(sum) = request.body().bytes().map(super::upload::md5_of) {
-        request.headers_mut().insert("content-md5", sum);
-    }
 }
 
 /// A time that the service tells in one form or the other.

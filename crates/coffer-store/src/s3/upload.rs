@@ -1,7 +1,10 @@
 //! Writing objects: in one request, or in parts that become one object at once or not at all.
 
+use std::sync::atomic::Ordering;
+
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart, ObjectLockMode};
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_runtime_api::http::Headers;
 use aws_smithy_types::base64;
 use aws_smithy_types::date_time::Format;
@@ -21,9 +24,6 @@ const PART_COUNT_MAX: usize = 10_000;
 /// Header of an object's retention under the policy of a bucket.
 pub(super) const RETAIN_UNTIL_HEADER: &str = "retention-expiration-date";
 
-/// Longest body whose checksum is sent unasked.
-const SUMMED_LEN_MAX: usize = 1 << 16;
-
 const CONTENT_TYPE: &str = "application/octet-stream";
 
 /// How an object is written.
@@ -31,9 +31,15 @@ const CONTENT_TYPE: &str = "application/octet-stream";
 pub(super) struct Put<'a> {
     pub(super) if_absent: bool,
     pub(super) retention: Option<&'a Retention>,
+    /// Whether each request brings the checksum of its body.
+    has_sum: bool,
 }
 
-impl Put<'_> {
+impl<'a> Put<'a> {
+    pub(super) const fn new(if_absent: bool, retention: Option<&'a Retention>) -> Self {
+        Self { if_absent, retention, has_sum: false }
+    }
+
     /// The lock that the object gets by the means of S3.
     fn lock(&self) -> Result<Option<(ObjectLockMode, DateTime)>, StoreError> {
         let Some(retention) = self.retention else { return Ok(None) };
@@ -62,12 +68,8 @@ impl S3Store {
         body: &[u8],
         put: Put<'_>,
     ) -> Result<(PutOutcome, Option<String>), StoreError> {
-        let written = if body.len() >= self.part_len.saturating_mul(2) {
-            self.put_in_parts(name, body, put).await
-        } else {
-            self.put_whole(name, body, put).await
-        };
-        outcome_of(written, put)
+        let is_large = body.len() >= self.part_len.saturating_mul(2);
+        self.write(name, body, put, is_large).await
     }
 
     /// As [`Self::put`], in parts whatever the length.
@@ -77,13 +79,35 @@ impl S3Store {
         body: &[u8],
         put: Put<'_>,
     ) -> Result<(PutOutcome, Option<String>), StoreError> {
-        outcome_of(self.put_in_parts(name, body, put).await, put)
+        self.write(name, body, put, true).await
     }
 
-    /// A bucket with a retention policy demands a checksum of everything, also of what asks for no retention itself. Where
-    /// that costs little, it is sent unasked.
-    const fn wants_sum(&self, body: &[u8], put: Put<'_>) -> bool {
-        put.retention.is_some() || (self.endpoint.is_some() && body.len() <= SUMMED_LEN_MAX)
+    /// A bucket that retains by itself demands a checksum also of what asks for no retention. What it refuses for that is
+    /// written again with one, and from then on everything is.
+    async fn write(
+        &self,
+        name: &str,
+        body: &[u8],
+        put: Put<'_>,
+        in_parts: bool,
+    ) -> Result<(PutOutcome, Option<String>), StoreError> {
+        let has_sum = put.retention.is_some() || self.demands_sum.load(Ordering::Relaxed);
+        let mut written = self.write_once(name, body, Put { has_sum, ..put }, in_parts).await;
+        if !has_sum && is_bad_request(&written) {
+            written = self.write_once(name, body, Put { has_sum: true, ..put }, in_parts).await;
+            if !is_bad_request(&written) {
+                self.demands_sum.store(true, Ordering::Relaxed);
+            }
+        }
+        outcome_of(written, put)
+    }
+
+    async fn write_once(&self, name: &str, body: &[u8], put: Put<'_>, in_parts: bool) -> Written {
+        if in_parts {
+            self.put_in_parts(name, body, put).await
+        } else {
+            self.put_whole(name, body, put).await
+        }
     }
 
     async fn put_whole(&self, name: &str, body: &[u8], put: Put<'_>) -> Written {
@@ -95,7 +119,7 @@ impl S3Store {
             .content_type(CONTENT_TYPE)
             .set_if_none_match(put.condition())
             .body(ByteStream::from(Bytes::copy_from_slice(body)));
-        if self.wants_sum(body, put) {
+        if put.has_sum {
             request = request.content_md5(md5_of(body));
         }
         if let Some((mode, until)) = put.lock()? {
@@ -144,7 +168,7 @@ impl S3Store {
                 .upload_id(upload_id)
                 .part_number(number)
                 .body(ByteStream::from(Bytes::copy_from_slice(part)));
-            if self.wants_sum(part, put) {
+            if put.has_sum {
                 request = request.content_md5(md5_of(part));
             }
             let mut request = request.customize();
@@ -170,7 +194,12 @@ impl S3Store {
             .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(done)).build())
             .set_if_none_match(put.condition())
             .customize()
-            .mutate_request(move |request| set_policy_end(request.headers_mut(), end.as_deref()))
+            .mutate_request(move |request| {
+                if put.has_sum {
+                    add_md5(request);
+                }
+                set_policy_end(request.headers_mut(), end.as_deref());
+            })
             .send()
             .await
             .map_err(|error| self.sdk(name, error))?;
@@ -190,8 +219,15 @@ fn outcome_of(written: Written, put: Put<'_>) -> Result<(PutOutcome, Option<Stri
 }
 
 /// What the API wants where it demands integrity.
-pub(super) fn md5_of(bytes: &[u8]) -> String {
+fn md5_of(bytes: &[u8]) -> String {
     base64::encode(Md5::digest(bytes))
+}
+
+/// Adds the checksum of a body that is in memory.
+pub(super) fn add_md5(request: &mut HttpRequest) {
+    if let Some(sum) = request.body().bytes().map(md5_of) {
+        request.headers_mut().insert("content-md5", sum);
+    }
 }
 
 pub(super) const fn lock_mode(mode: RetentionMode) -> Option<ObjectLockMode> {
@@ -219,6 +255,14 @@ fn set_policy_end(headers: &mut Headers, end: Option<&str>) {
 }
 
 fn is_precondition(source: &crate::Cause) -> bool {
-    let failure = source.downcast_ref::<super::RequestFailure>();
-    failure.is_some_and(|failure| failure.status == Some(412))
+    status_of(source) == Some(412)
+}
+
+/// The request is not as the store wants it; stores do not agree on the code for a checksum that is missing.
+fn is_bad_request(written: &Written) -> bool {
+    matches!(written, Err(StoreError::Rejected { source, .. }) if status_of(source) == Some(400))
+}
+
+fn status_of(source: &crate::Cause) -> Option<u16> {
+    source.downcast_ref::<super::RequestFailure>()?.status
 }

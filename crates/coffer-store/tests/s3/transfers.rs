@@ -126,6 +126,60 @@ fn plain_requests_are_signed_whole_and_carry_no_checksum_that_nobody_demands() {
     assert!(requests[2].header("content-md5").is_some());
 }
 
+/// As a bucket does that retains everything by itself.
+#[test]
+fn a_bucket_that_demands_checksums_refuses_one_write_and_gets_them_from_then_on() {
+    let server = Scripted::start(|_, request: &Request, _| {
+        if request.target.contains("?uploads") {
+            let xml =
+                b"<InitiateMultipartUploadResult><UploadId>u1</UploadId></InitiateMultipartUploadResult>";
+            return reply("200 OK", &[("Content-Type", "application/xml")], xml);
+        }
+        if request.method == "POST" && request.header("content-md5").is_some() {
+            let xml = b"<CompleteMultipartUploadResult><ETag>e</ETag></CompleteMultipartUploadResult>";
+            return reply("200 OK", &[("Content-Type", "application/xml")], xml);
+        }
+        if request.header("content-md5").is_some() {
+            return reply("200 OK", &[("ETag", "\"e\"")], b"");
+        }
+        xml_error("400 Bad Request", "InvalidRequest", "Content-MD5 is required")
+    });
+    let mut options = options(server.endpoint());
+    options.part_len = 5 << 20;
+    let store = S3Store::open(location("s3://bucket/x"), &options).expect("a store");
+    assert_eq!(store.put_if_absent(&key("a"), b"body").expect("is made"), PutOutcome::Created);
+    assert_eq!(store.put_if_absent(&key("b"), b"other").expect("is made"), PutOutcome::Created);
+    assert_eq!(store.put_if_absent(&key("c"), &body(10 << 20)).expect("is made"), PutOutcome::Created);
+    let requests = server.requests();
+    let plain: Vec<_> = requests
+        .iter()
+        .take(3)
+        .map(|request| (request.body.as_slice(), request.header("content-md5")))
+        .collect();
+    let sum = Some("hBotaJrYa9FhFEdFPCLG/A==");
+    assert_eq!(plain[..2], [(b"body".as_slice(), None), (b"body".as_slice(), sum)]);
+    assert!(plain[2].0 == b"other" && plain[2].1.is_some(), "{plain:?}");
+    let rest: Vec<_> = requests[3..].iter().filter(|request| !request.target.contains("?uploads")).collect();
+    assert_eq!(rest.len(), 3, "two parts and the end of it");
+    assert!(rest.iter().all(|request| request.header("content-md5").is_some()));
+    assert!(requests.iter().all(|request| request.method == "PUT" && request.target.contains("partNumber")
+        || request.target.contains("?uploads")
+        || request.header("if-none-match") == Some("*")));
+}
+
+#[test]
+fn a_write_that_is_refused_with_a_checksum_too_fails() {
+    let server = Scripted::start(|_, _, _| xml_error("400 Bad Request", "InvalidRequest", "no"));
+    let store = S3Store::open(location("s3://bucket/x"), &options(server.endpoint())).expect("a store");
+    let error = store.put_if_absent(&key("a"), b"body").expect_err("is refused");
+    assert!(matches!(error, StoreError::Rejected { .. }), "{error:?}");
+    assert_eq!(server.requests().len(), 2);
+    store.put_if_absent(&key("a"), b"body").expect_err("is refused");
+    let sums: Vec<_> =
+        server.requests().iter().map(|request| request.header("content-md5").is_some()).collect();
+    assert_eq!(sums, [false, true, false, true], "it was not for want of a checksum");
+}
+
 /// Gives tokens by number.
 #[derive(Default)]
 struct Tokens {

@@ -100,6 +100,8 @@ pub struct Request {
     pub path: String,
     /// What stands behind the question mark, as it came.
     pub query: String,
+    /// Whether it is to do nothing if an object of that name is there: `If-None-Match: *`.
+    pub is_if_absent: bool,
 }
 
 impl Request {
@@ -109,7 +111,8 @@ impl Request {
         let target = words.next().unwrap_or_default();
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let kind = RequestKind::of(&method, path, query);
-        Self { index: 0, kind, method, path: path.to_owned(), query: query.to_owned() }
+        let is_if_absent = head.field("if-none-match") == Some("*");
+        Self { index: 0, kind, method, path: path.to_owned(), query: query.to_owned(), is_if_absent }
     }
 
     /// Path and query.

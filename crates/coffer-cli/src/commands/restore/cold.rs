@@ -173,7 +173,12 @@ fn needs_of(
 }
 
 /// Whether something that a restore needs is archived; asked once it has failed.
-pub(super) fn is_archived(store: &Store, vault: &Vault<'_>, snapshot: &Snapshot, options: &RestoreOptions) -> bool {
+pub(super) fn is_archived(
+    store: &Store,
+    vault: &Vault<'_>,
+    snapshot: &Snapshot,
+    options: &RestoreOptions,
+) -> bool {
     let Ok(objects) = one_bucket(store) else { return false };
     let mut needs = Needs::default();
     needs.add(vault, snapshot, options).is_ok()
