@@ -156,8 +156,26 @@ impl Storage {
         let ca_cert = self.ca_cert.as_deref().map(read_ca_cert).transpose()?;
         let is_ibm = location.is_cos() || matches!(location.place, S3Place::Cos(_));
         let found = self.credentials(location, is_ibm, ca_cert.clone())?;
+        // What names its own service is asked there.
+        let given = self.endpoint.clone().filter(|_| !matches!(location.place, S3Place::Endpoint(_)));
+        let leads_away =
+            |endpoint: &String| matches!(location.place, S3Place::Cos(_)) && !is_on_this_machine(endpoint);
+        if let Some(endpoint) = given.as_ref().filter(|endpoint| leads_away(endpoint)) {
+            let message = format!(
+                "{} names its own service, and {endpoint} would be asked in its place",
+                location.url()
+            );
+            let hint = "leave out --endpoint (COFFER_ENDPOINT, `endpoint`), or name that service as s3:https://HOST/BUCKET/PREFIX";
+            return Err(Failure::usage(message).hint(hint).into());
+        }
+        let is_chosen = location.place == S3Place::S3 && given.is_some();
+        if matches!(found.credentials, Credentials::Bearer(_)) && !is_ibm && !is_chosen {
+            let message = format!("a token of IBM Cloud would be sent to the service of {}", location.url());
+            let hint = "open that store with keys (HMAC): of a profile with --aws-profile, or in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY";
+            return Err(Failure::usage(message).hint(hint).into());
+        }
         let options = S3Options {
-            endpoint: self.endpoint.clone().or(found.endpoint),
+            endpoint: given.or(found.endpoint),
             network: self.network,
             region: self.region.clone().or(found.region),
             ca_cert,
@@ -246,6 +264,12 @@ impl Found {
         let endpoint = found.endpoint.filter(|_| location.place == S3Place::S3);
         Ok(Self { credentials: Credentials::Keys(keys), region: found.region, endpoint })
     }
+}
+
+/// Whether an endpoint is that of a simulated region: it may stand for any location.
+fn is_on_this_machine(endpoint: &str) -> bool {
+    let host = endpoint.split_once("://").map_or(endpoint, |(_, rest)| rest);
+    ["127.", "localhost", "[::1]"].iter().any(|start| host.starts_with(start))
 }
 
 /// The one identity that is given, by the highest of command line, environment and configuration that gives any.

@@ -168,7 +168,7 @@ impl World {
         let first = open_part(self.first_location()?, false, &self.storage)?;
         let others = self.locations[1..].iter().map(|location| create_part(location, &self.storage));
         let parts = std::iter::once(Ok(first)).chain(others).collect::<Result<_>>()?;
-        self.assemble(parts, ReplicaOptions::default())
+        self.assemble(parts, ReplicaOptions::for_copying())
     }
 
     /// Makes the stores of a new vault, or opens them.

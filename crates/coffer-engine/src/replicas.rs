@@ -103,6 +103,14 @@ pub enum Standing {
     },
 }
 
+impl ReplicaOptions {
+    /// For copying whole objects, which may take as long as they take: a store that lets a transfer stand still says so itself.
+    #[must_use]
+    pub fn for_copying() -> Self {
+        Self { read_patience: None, ..Self::default() }
+    }
+}
+
 /// Why nothing may be committed to a vault that can be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

@@ -133,3 +133,26 @@ fn the_vault_id_can_be_pinned() {
     desk.bare("snapshots").expect(23);
     desk.bare(&format!("--vault-id {id} snapshots")).expect(0);
 }
+
+#[test]
+fn no_store_is_led_elsewhere_by_an_endpoint_and_no_token_goes_to_others() {
+    let desk = Desk::new();
+    let ask = |vault: &str, more: &[(&str, &str)]| {
+        let mut command = desk.bare_command(&["-V", vault, "snapshots"]);
+        command.envs(more.iter().copied());
+        desk.finish(&mut command)
+    };
+    ask(
+        "cos://eu-de/bucket/vault",
+        &[("COFFER_ENDPOINT", "https://s3.example.com"), ("COFFER_IBM_API_KEY", "k")],
+    )
+    .expect(2)
+    .says("cos://eu-de/bucket/vault names its own service")
+    .says("s3:https://HOST/BUCKET/PREFIX");
+    for vault in ["s3://bucket/vault", "s3:https://s3.example.com/bucket/vault"] {
+        ask(vault, &[("COFFER_IBM_API_KEY", "k")])
+            .expect(2)
+            .says("a token of IBM Cloud would be sent to the service of s3:")
+            .says("HMAC");
+    }
+}

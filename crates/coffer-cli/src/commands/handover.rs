@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
+use coffer_engine::ReplicaOptions;
 use coffer_store::ObjectStore;
 use serde_json::json;
 
@@ -19,7 +20,7 @@ pub(crate) struct HandoverArgs {
 
 pub(super) fn run(world: &World, args: &HandoverArgs) -> Result<Exit> {
     let at = world.store_at(&args.to)?;
-    let store = world.open_store()?;
+    let store = world.open_store_with(ReplicaOptions::for_copying())?;
     let mut vault = world.open_vault(&store)?;
     let head = store.replicas.handover(&mut vault, at)?;
     let url = store.replicas.store(at).url();

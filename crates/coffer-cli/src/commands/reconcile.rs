@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::Args;
-use coffer_engine::{ReconcileReport, Rejoined};
+use coffer_engine::{ReconcileReport, Rejoined, ReplicaOptions};
 use coffer_format::id::SnapshotId;
 use serde_json::json;
 
@@ -17,7 +17,7 @@ pub(crate) struct ReconcileArgs {
 }
 
 pub(super) fn run(world: &World, args: &ReconcileArgs) -> Result<Exit> {
-    let store = world.open_store()?;
+    let store = world.open_store_with(ReplicaOptions::for_copying())?;
     let mut vault = world.open_vault_to_write(&store)?;
     let report = store.replicas.reconcile(&mut vault, args.rejoin)?;
     let receipt = match report.heads.last() {

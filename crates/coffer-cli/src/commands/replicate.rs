@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::Args;
-use coffer_engine::{CopyReport, ReplicateReport, Standing, StoreStatus};
+use coffer_engine::{CopyReport, ReplicaOptions, ReplicateReport, Standing, StoreStatus};
 use coffer_format::id::hex;
 use serde_json::{Value, json};
 
@@ -21,7 +21,11 @@ pub(crate) struct ReplicateArgs {
 }
 
 pub(super) fn run(world: &World, args: &ReplicateArgs) -> Result<Exit> {
-    let store = if args.new { world.open_store_and_new_ones()? } else { world.open_store()? };
+    let store = if args.new {
+        world.open_store_and_new_ones()?
+    } else {
+        world.open_store_with(ReplicaOptions::for_copying())?
+    };
     let access = world.access(&store);
     if args.status {
         let (log, status) = store.replicas.status(&access)?;

@@ -109,6 +109,8 @@ impl Replicas {
         let mut holders = self.holders(head);
         let access = Access { store: self, ..*access };
         let mut failures = std::collections::BTreeMap::new();
+        // Stores that have the record and not everything that it needs.
+        let mut incomplete = std::collections::BTreeSet::new();
         for (at, member) in self.members.iter().enumerate() {
             // An empty store is not filled unasked, and one that hangs is not asked again.
             let is_stalled = member.lane.get().is_some_and(super::lane::Lane::is_stalled);
@@ -119,8 +121,13 @@ impl Replicas {
                 continue;
             }
             let copied = self.catch_up(&access, &log.state, at);
+            if let Some(first) = copied.lost.first() {
+                incomplete.insert(at);
+                failures.insert(at, format!("no store has {first} whole"));
+            }
             failures.extend(copied.error.map(|error| (at, error)));
             holders = self.holders(head);
+            holders.retain(|at| !incomplete.contains(at));
         }
         let mut lagging = Vec::new();
         for (at, member) in self.members.iter().enumerate().filter(|(at, _)| !holders.contains(at)) {

@@ -93,7 +93,8 @@ impl Replicas {
         let outcome = match member.store.read(&key, good.len() as u64, &mut bytes) {
             Ok(()) if bytes == good => return Ok(HealOutcome::Whole),
             Err(error) if error.is_not_found() => HealOutcome::Restored,
-            Err(error @ (StoreError::Unavailable { .. } | StoreError::Denied { .. })) => {
+            // What says nothing of the object itself is no reason to delete it.
+            Err(error) if error.is_of_store() && !matches!(error, StoreError::Io { .. }) => {
                 return Err(error.into());
             }
             // Damaged, too long, or unreadable.

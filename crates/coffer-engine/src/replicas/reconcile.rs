@@ -74,10 +74,22 @@ impl Replicas {
         for (at, member) in self.members.iter().enumerate() {
             let Standing::Fenced { fork, .. } = member.standing() else { continue };
             report.fenced.push((member.url.clone(), fork));
+            let refused_before = report.refused.len();
             let (quotes, end) = self.quotes(at, fork, vault, &mut report)?;
             self.take_over(vault, quotes, &mut report)?;
             if rejoin {
-                let rejoined = self.rejoin(vault, at, fork, end);
+                // What was not taken over is nowhere else.
+                let left_count = report.refused.len() - refused_before;
+                let rejoined = match left_count {
+                    0 => self.rejoin(vault, at, fork, end),
+                    _ => Rejoined {
+                        store: member.url.clone(),
+                        removed_count: 0,
+                        error: Some(format!(
+                            "{left_count} snapshot(s) of it could not be taken over; it is left as it is"
+                        )),
+                    },
+                };
                 report.rejoined.push(rejoined);
             }
         }
@@ -228,6 +240,15 @@ impl Replicas {
         let member = &self.members[at];
         let mut rejoined = Rejoined { store: member.url.clone(), removed_count: 0, error: None };
         let mut remove = || -> Result<(), EngineError> {
+            // A client that reaches this store alone may have gone on meanwhile.
+            match member.store.stat(&key_of(ObjectName::Record(end))?) {
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(error.into()),
+                Ok(_) => {
+                    let reason = "records were added to it meanwhile; run reconcile again";
+                    return Err(EngineError::invalid(reason));
+                }
+            }
             let mut numbers = BTreeSet::from_iter(fork..end);
             while let Some(number) = numbers.pop_last() {
                 match member.store.delete(&key_of(ObjectName::Record(number))?) {
