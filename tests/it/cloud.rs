@@ -6,3 +6,5 @@ mod estimates;
 mod locks;
 mod modes;
 mod permissions;
+mod stores;
+mod ways;

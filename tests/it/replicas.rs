@@ -16,6 +16,7 @@ use super::support::{Quiet, World, assert_clean, backup_options, keyless, noise,
 
 mod crash;
 mod failover;
+mod forged;
 mod homes;
 mod kept;
 mod stores;

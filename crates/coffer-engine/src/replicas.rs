@@ -26,7 +26,9 @@ use coffer_format::log::LogState;
 use coffer_format::object::ObjectName;
 use coffer_format::record::Record;
 use coffer_format::store::{FIRST_STORE, encode_store};
-use coffer_store::{CloudStore, ListItem, ObjectKey, ObjectStat, ObjectStore, PutOutcome, StoreError};
+use coffer_store::{
+    CloudStore, ListItem, ObjectKey, ObjectStat, ObjectStore, PutOutcome, StoreError, VersionRule,
+};
 
 use crate::access::key_of;
 use crate::error::EngineError;
@@ -322,6 +324,12 @@ impl Replicas {
         !Member::is_reachable(&self.members[at].standing())
     }
 
+    /// Whether a store that is reached holds no record yet, while another one does.
+    #[must_use]
+    pub fn is_new(&self, at: usize) -> bool {
+        at != self.source && self.members[at].standing() == Standing::InLine { next: 0 }
+    }
+
     /// The store that the log is read from.
     #[must_use]
     pub fn source_store(&self) -> &dyn ObjectStore {
@@ -614,6 +622,10 @@ impl ObjectStore for Replicas {
 
     fn distrust(&self, key: &ObjectKey) -> bool {
         if self.is_alone { self.members[self.source].store.distrust(key) } else { self.find_whole(key) }
+    }
+
+    fn version_rules(&self) -> Vec<(String, VersionRule)> {
+        self.members.iter().flat_map(|member| member.store.version_rules()).collect()
     }
 
     /// What a bucket has beside objects, where it is the only store; of several each is asked for itself.

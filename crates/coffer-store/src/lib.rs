@@ -165,6 +165,12 @@ pub trait ObjectStore: Send + Sync + Debug {
         1
     }
 
+    /// Which version of a name counts, for each store in it that keeps versions and knows by now: its URL and the rule. Asks
+    /// nothing.
+    fn version_rules(&self) -> Vec<(String, VersionRule)> {
+        Vec::new()
+    }
+
     /// What the store has beyond plain objects, if it is one of object storage.
     fn cloud(&self) -> Option<&dyn CloudStore> {
         None
@@ -213,6 +219,10 @@ macro_rules! forward_to_inner {
 
             fn parallelism_hint(&self) -> usize {
                 (**self).parallelism_hint()
+            }
+
+            fn version_rules(&self) -> Vec<(String, VersionRule)> {
+                (**self).version_rules()
             }
 
             fn cloud(&self) -> Option<&dyn CloudStore> {

@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 
 use crate::{
     CloudStore, ListItem, ObjectKey, ObjectStat, ObjectStore, PutOutcome, Retention, RetentionMode,
-    StoreError,
+    StoreError, VersionRule,
 };
 
 /// A wrapper that puts `S`'s new objects under a retention.
@@ -90,6 +90,10 @@ impl<S: ObjectStore> ObjectStore for RetainingStore<S> {
 
     fn parallelism_hint(&self) -> usize {
         self.inner.parallelism_hint()
+    }
+
+    fn version_rules(&self) -> Vec<(String, VersionRule)> {
+        self.inner.version_rules()
     }
 
     fn cloud(&self) -> Option<&dyn CloudStore> {

@@ -18,6 +18,7 @@ mod list;
 mod raw;
 mod transport;
 mod upload;
+mod versions;
 
 use std::error::Error;
 use std::fmt;
@@ -43,6 +44,7 @@ use crate::{
 };
 use download::Source;
 use failure::Whom;
+use list::Pages;
 use transport::Transport;
 use upload::Put;
 
@@ -254,6 +256,7 @@ impl ObjectStore for S3Store {
         start_after: Option<&str>,
         visit: &mut dyn FnMut(ListItem) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
+        let mut pages = Pages::default();
         let mut token = None;
         loop {
             let (items, next) = self.run(self.page(prefix, start_after, token.take()))?;
@@ -262,10 +265,9 @@ impl ObjectStore for S3Store {
                     return Ok(());
                 }
             }
-            match next {
-                None => return Ok(()),
-                next => token = next,
-            }
+            let Some(next) = next else { return Ok(()) };
+            pages.check(&next).map_err(|what| self.odd(prefix, what))?;
+            token = Some(next);
         }
     }
 

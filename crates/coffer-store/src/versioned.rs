@@ -27,8 +27,8 @@ pub enum VersionRule {
     /// The oldest; delete markers count for nothing. A creation writes, then lists the versions, and has made the object if
     /// the oldest one is its own. A deletion removes all versions for good.
     Oldest,
-    /// The newest, as the store has it. Where a delete marker hides it, or its bytes were found wrong, the oldest. Creation
-    /// and deletion are the store's own.
+    /// The newest, as the store has it. Where a delete marker hides it, or its bytes or its length were found wrong, the
+    /// oldest. Creation and deletion are the store's own.
     NewestElseOldest,
     /// As [`Self::NewestElseOldest`], where the store's condition cannot be trusted and there are no versions either: a
     /// creation looks whether the name is there, and then writes. Two writers at once would lose one of them.
@@ -256,6 +256,8 @@ impl<S: ObjectStore> VersionedStore<S> {
         if !self.goes_by_version(key)? {
             match plain() {
                 Err(StoreError::Hidden { .. }) => {}
+                // What was laid over an object has another length than the reader knows of.
+                Err(StoreError::TooLong { .. } | StoreError::Truncated { .. }) if self.distrust(key) => {}
                 result => return result,
             }
         }
@@ -365,8 +367,10 @@ impl<S: ObjectStore> ObjectStore for VersionedStore<S> {
 
     fn read(&self, key: &ObjectKey, len_max: u64, out: &mut Vec<u8>) -> Result<(), StoreError> {
         self.rule()?;
-        let kept =
-            self.decider.as_ref().filter(|decider| decider.key == *key).and_then(|_| self.deciding.get());
+        let decider = self.decider.as_ref().filter(|decider| decider.key == *key);
+        // Once it was found wrong, another version of it is read.
+        let kept = decider.filter(|_| !self.known().contains_key(key.as_str()));
+        let kept = kept.and_then(|_| self.deciding.get());
         if let Some(kept) = kept.filter(|kept| kept.len() as u64 <= len_max) {
             out.clone_from(kept);
             return Ok(());
@@ -413,7 +417,12 @@ impl<S: ObjectStore> ObjectStore for VersionedStore<S> {
             group.clear();
             let Some(version) = chosen else { return ControlFlow::Continue(()) };
             let is_behind = start_after.is_none_or(|after| version.name.as_str() > after);
-            if !is_behind || !shown.insert(hasher.hash_one(&version.name)) {
+            if !shown.insert(hasher.hash_one(&version.name)) {
+                // Its versions do not come together: which counts has to be asked for it alone.
+                self.known().remove(&version.name);
+                return ControlFlow::Continue(());
+            }
+            if !is_behind {
                 return ControlFlow::Continue(());
             }
             self.remember(&version.name, &chosen_of(&version));
@@ -454,8 +463,12 @@ impl<S: ObjectStore> ObjectStore for VersionedStore<S> {
         if self.inner.distrust(key) {
             return true;
         }
-        if self.goes_by_version(key).unwrap_or(true) || self.inner.cloud().is_none() {
+        if !self.rule().is_ok_and(VersionRule::follows_newest) || self.inner.cloud().is_none() {
             return false;
+        }
+        // Another thread may have met the same before, and this one have read before that.
+        if self.known().contains_key(key.as_str()) {
+            return true;
         }
         let Ok(versions) = self.versions_of(key) else { return false };
         let oldest = VersionRule::Oldest.choose(&versions).filter(|oldest| !oldest.is_latest).map(chosen_of);
@@ -467,6 +480,10 @@ impl<S: ObjectStore> ObjectStore for VersionedStore<S> {
 
     fn parallelism_hint(&self) -> usize {
         self.inner.parallelism_hint()
+    }
+
+    fn version_rules(&self) -> Vec<(String, VersionRule)> {
+        self.rule.get().map(|rule| (self.inner.url(), *rule)).into_iter().collect()
     }
 
     fn cloud(&self) -> Option<&dyn CloudStore> {

@@ -171,7 +171,11 @@ pub(crate) fn actual_len(
 ) -> Result<Fetched<u64>, VerifyError> {
     match listing.pack_len(&pack.id) {
         Some(len) if len == pack.len => Ok(Ok(len)),
-        _ => source.len(ObjectName::Pack(pack.id)),
+        _ => {
+            let name = ObjectName::Pack(pack.id);
+            let len = source.len(name)?;
+            if len != Ok(pack.len) && source.distrust(name) { source.len(name) } else { Ok(len) }
+        }
     }
 }
 
@@ -214,6 +218,9 @@ pub(crate) fn check(
         if *chosen {
             if fault.is_none() {
                 fault = hash_fault(source, pack, buffer)?;
+                if fault.is_some() && source.distrust(ObjectName::Pack(pack.id)) {
+                    fault = hash_fault(source, pack, buffer)?;
+                }
                 hashed = pack.len;
             }
             progress.advance(Stage::Packs, pack.len);

@@ -117,9 +117,19 @@ fn header_bytes(
     options: &Options,
     findings: &mut Findings,
 ) -> Result<Option<Vec<u8>>, VerifyError> {
-    let mut stored = Vec::new();
-    let stored = source.read(ObjectName::Header, HEADER_LEN_MAX, &mut stored)?.map(|()| stored);
+    let read = || -> Result<Fetched<Vec<u8>>, VerifyError> {
+        let mut stored = Vec::new();
+        Ok(source.read(ObjectName::Header, HEADER_LEN_MAX, &mut stored)?.map(|()| stored))
+    };
+    let mut stored = read()?;
     let copy = copied_header(source)?;
+    let is_wrong = |stored: &[u8]| match options.vault_id {
+        Some(_) => !fits(stored, options.vault_id),
+        None => copy.as_ref().is_some_and(|copy| copy != stored),
+    };
+    if stored.as_ref().is_ok_and(|stored| is_wrong(stored)) && source.distrust(ObjectName::Header) {
+        stored = read()?;
+    }
     if matches!(stored, Err(ReadFault::Absent))
         && copy.is_none()
         && options.vault_id.is_none()
@@ -152,6 +162,13 @@ fn fits(header: &[u8], expected: Option<VaultId>) -> bool {
 
 /// The header in record 0, if that record is consistent with it in itself: made for that vault and signed by its owner.
 fn copied_header(source: &Source<'_>) -> Result<Option<Vec<u8>>, VerifyError> {
+    match header_in_record(source)? {
+        None if source.distrust(ObjectName::Record(0)) => header_in_record(source),
+        copy => Ok(copy),
+    }
+}
+
+fn header_in_record(source: &Source<'_>) -> Result<Option<Vec<u8>>, VerifyError> {
     let mut bytes = Vec::new();
     if source.read(ObjectName::Record(0), RECORD_LEN_MAX, &mut bytes)?.is_err() {
         return Ok(None);
@@ -225,7 +242,7 @@ impl Replay<'_> {
         fetched: Fetched<Vec<u8>>,
         findings: &mut Findings,
     ) -> Result<bool, VerifyError> {
-        match fetched {
+        match self.believable(number, fetched)? {
             Ok(bytes) => {
                 let lie = checkpoint_lies(&self.log, &bytes);
                 let outcome = self.log.apply(StoredRecord::Whole(&bytes), &signature_is_good);
@@ -263,6 +280,17 @@ impl Replay<'_> {
             Some(minor) => Err(VerifyError::NeedsNewer { major: 1, minor }),
             None => Ok(true),
         }
+    }
+
+    /// What was fetched, or, if nobody enrolled signed it for this number, what the store has beside it.
+    fn believable(&self, number: u64, fetched: Fetched<Vec<u8>>) -> Result<Fetched<Vec<u8>>, VerifyError> {
+        let Ok(bytes) = &fetched else { return Ok(fetched) };
+        if self.log.is_evidence(number, bytes, &signature_is_good)
+            || !self.source.distrust(ObjectName::Record(number))
+        {
+            return Ok(fetched);
+        }
+        read_record(self.source, number)
     }
 
     fn note(&mut self, number: u64, outcome: Outcome, bytes: &[u8]) {

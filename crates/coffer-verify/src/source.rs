@@ -92,6 +92,12 @@ impl<'a> Source<'a> {
         self.judge(result)
     }
 
+    /// The bytes of an object were found wrong. Whether another copy of it is read from now on: a store that keeps versions turns to
+    /// the first one of a name that something was laid over.
+    pub(crate) fn distrust(&self, name: ObjectName) -> bool {
+        self.store.distrust(&key(name))
+    }
+
     /// The length of an object.
     pub(crate) fn len(&self, name: ObjectName) -> Result<Fetched<u64>, VerifyError> {
         self.judge(self.store.stat(&key(name)).map(|stat| stat.len))

@@ -106,7 +106,12 @@ impl Desk {
 
     /// The bucket as the owner of the account has it.
     pub(super) fn bucket(&self) -> S3Store {
-        let Location::S3(location) = Location::parse(format!("s3://{BUCKET}/v")).unwrap() else {
+        self.bucket_named(BUCKET)
+    }
+
+    /// The same of another bucket.
+    pub(super) fn bucket_named(&self, bucket: &str) -> S3Store {
+        let Location::S3(location) = Location::parse(format!("s3://{bucket}/v")).unwrap() else {
             panic!("a bucket")
         };
         let hmac = self.sandbox.hmac();
@@ -118,20 +123,60 @@ impl Desk {
 
     /// Names of objects in the vault, as a plain listing shows them.
     pub(super) fn names(&self, prefix: &str) -> Vec<ObjectKey> {
+        self.names_in(BUCKET, prefix)
+    }
+
+    pub(super) fn names_in(&self, bucket: &str, prefix: &str) -> Vec<ObjectKey> {
         let mut names = Vec::new();
         let visit = &mut |item: coffer_store::ListItem| {
             names.push(ObjectKey::new(item.name).unwrap());
             std::ops::ControlFlow::Continue(())
         };
-        self.bucket().list(prefix, None, visit).unwrap();
+        self.bucket_named(bucket).list(prefix, None, visit).unwrap();
         names
+    }
+
+    /// All versions of a name, the newest first.
+    pub(super) fn versions_of(&self, name: &ObjectKey) -> Vec<coffer_store::VersionItem> {
+        let mut versions = Vec::new();
+        let visit = &mut |version: coffer_store::VersionItem| {
+            if version.name == name.as_str() {
+                versions.push(version);
+            }
+            std::ops::ControlFlow::Continue(())
+        };
+        self.bucket().versions(name.as_str(), visit).unwrap();
+        versions
+    }
+
+    /// Makes another bucket.
+    pub(super) fn add_bucket(&self, name: &str, change: impl FnOnce(&mut NewBucket)) {
+        let mut bucket = NewBucket::named(name);
+        change(&mut bucket);
+        self.sandbox.create_bucket(&bucket).unwrap();
     }
 
     /// Overwrites every object with rubbish, as one who may only write could, where the bucket keeps versions.
     pub(super) fn overwrite_all(&self) {
-        let bucket = self.bucket();
-        for name in self.names("") {
+        self.overwrite_all_in(BUCKET);
+    }
+
+    pub(super) fn overwrite_all_in(&self, bucket: &str) {
+        let names = self.names_in(bucket, "");
+        let bucket = self.bucket_named(bucket);
+        for name in names {
             bucket.put_unconditional(&name, b"rubbish", None).unwrap();
+        }
+    }
+
+    /// The same with bytes that are as many as those that were there.
+    pub(super) fn overwrite_all_alike(&self) {
+        let bucket = self.bucket();
+        let mut bytes = Vec::new();
+        for name in self.names("") {
+            bucket.read(&name, 1 << 30, &mut bytes).unwrap();
+            bytes.iter_mut().for_each(|byte| *byte ^= 0x55);
+            bucket.put_unconditional(&name, &bytes, None).unwrap();
         }
     }
 
@@ -164,14 +209,19 @@ impl Desk {
         }
     }
 
-    /// A request as the owner of the account, for what the command has no call for. `path` is as on the wire.
-    pub(super) fn raw(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
+    /// A token of the owner of the account.
+    pub(super) fn token(&self) -> String {
         let form =
             format!("grant_type=urn:ibm:params:oauth:grant-type:apikey&apikey={}", self.sandbox.api_key());
         let kind = [("content-type", "application/x-www-form-urlencoded")];
         let token = http(self.sandbox.iam_endpoint(), "POST", "/identity/token", &kind, form.as_bytes());
         let token: Value = serde_json::from_slice(&token).unwrap();
-        let bearer = format!("Bearer {}", token["access_token"].as_str().unwrap());
+        token["access_token"].as_str().unwrap().to_owned()
+    }
+
+    /// A request as the owner of the account, for what the command has no call for. `path` is as on the wire.
+    pub(super) fn raw(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
+        let bearer = format!("Bearer {}", self.token());
         let headers = [&[("authorization", bearer.as_str())], headers].concat();
         http(self.sandbox.endpoint(), method, path, &headers, body)
     }

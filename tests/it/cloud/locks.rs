@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use coffer_sandbox::ConditionMode;
 use coffer_store::{CloudStore, ObjectStore, RetentionMode};
 
 use super::desk::{BUCKET, Desk};
@@ -49,6 +50,110 @@ fn objects_are_locked_from_the_start_and_prolonged_as_long_as_they_are_needed() 
     desk.run("verify --locks --min-days 1").expect(0);
     desk.run("verify").expect(0);
     desk.assert_restores("", "out");
+}
+
+/// What is under governance does not satisfy a policy that says compliance, and is raised; nothing is ever lowered.
+#[test]
+fn locks_are_made_firmer_and_never_less_firm() {
+    let desk = Desk::new(|bucket| bucket.object_lock = true);
+    desk.run("init --single-slot --lock governance --lock-days 9").expect(0);
+    desk.run("backup src").expect(0);
+    desk.run("verify --locks --min-days 2").expect(0);
+    desk.run("policy set --lock compliance --lock-days 3").expect(0);
+    let names: Vec<_> =
+        desk.names("").into_iter().filter(|name| !name.as_str().starts_with("probe/")).collect();
+    let bucket = desk.bucket();
+    let before: Vec<_> = names.iter().map(|name| bucket.retention(name, None).unwrap().unwrap()).collect();
+    desk.run("verify --locks").expect(0).says("under governance, and the policy says compliance");
+    let verified = desk.run("--json verify --locks --min-days 2").expect(26).value();
+    assert_eq!(verified["stores"][0]["weaker"], names.len(), "{verified}");
+    assert_eq!(verified["short"], 0, "{verified}");
+    let done = desk.run("--json locks extend").expect(0).value();
+    assert_eq!(done["stores"][0]["firmer"], names.len(), "{done}");
+    for (name, before) in names.iter().zip(&before) {
+        let after = bucket.retention(name, None).unwrap().unwrap();
+        assert_eq!(after.mode, RetentionMode::Compliance, "{name}");
+        assert!(after.until_s >= before.until_s, "{name}: it ends earlier");
+    }
+    desk.run("verify --locks --min-days 2").expect(0);
+    // A policy that asks for less than there is, is satisfied.
+    desk.run("policy set --lock governance --lock-days 2").expect(0);
+    desk.run("verify --locks --min-days 1").expect(0);
+    desk.run("locks extend --days 12").expect(0);
+    for name in &names {
+        let after = bucket.retention(name, None).unwrap().unwrap();
+        assert_eq!(after.mode, RetentionMode::Compliance, "{name}");
+    }
+}
+
+/// Something was laid over every object, without a lock: what is looked at and prolonged is what readers take.
+#[test]
+fn the_version_that_readers_take_is_locked() {
+    for condition in [ConditionMode::Honoured, ConditionMode::Ignored] {
+        let desk = Desk::new(|bucket| bucket.object_lock = true);
+        desk.sandbox.switch(|switches| switches.condition_mode = condition).unwrap();
+        desk.run("init --single-slot --lock governance --lock-days 3").expect(0);
+        desk.run("backup src").expect(0);
+        let names: Vec<_> =
+            desk.names("").into_iter().filter(|name| !name.as_str().starts_with("probe/")).collect();
+        desk.overwrite_all();
+        let is_oldest = condition == ConditionMode::Ignored;
+        // Where the newest counts unless it is wrong, both are looked at.
+        let verified = desk.run("--json verify --locks --min-days 2").value();
+        let unlocked = if is_oldest { 0 } else { names.len() };
+        assert_eq!(verified["stores"][0]["unlocked"], unlocked, "{condition:?}: {verified}");
+        desk.run("locks extend --days 20").expect(0);
+        let bucket = desk.bucket();
+        for name in &names {
+            let versions = desk.versions_of(name);
+            assert_eq!(versions.len(), 2, "{condition:?}: {name}");
+            let until = |at: usize| {
+                let retention = bucket.retention(name, Some(&versions[at].version_id)).unwrap();
+                retention.map_or(0, |retention| retention.until_s)
+            };
+            let wanted = desk.sandbox.now_ms() / 1000 + 19 * 86_400;
+            assert!(until(1) > wanted, "{condition:?}: the first version of {name} is not prolonged");
+            assert_eq!(until(0) == 0, is_oldest, "{condition:?}: {name}");
+        }
+        desk.run("verify --locks --min-days 2").expect(0);
+        desk.run("locks hold").expect(0);
+        let first = desk.versions_of(&names[0]).pop().unwrap();
+        assert!(bucket.legal_hold(&names[0], Some(&first.version_id)).unwrap(), "{condition:?}");
+    }
+}
+
+/// Each bucket of several is asked and prolonged.
+#[test]
+fn the_locks_of_several_buckets_are_looked_at_and_prolonged() {
+    let desk = Desk::new(|bucket| bucket.object_lock = true);
+    desk.add_bucket("second", |bucket| bucket.object_lock = true);
+    let both = format!("--store s3://{BUCKET}/v --store s3://second/v");
+    desk.run(&format!("{both} init --single-slot --lock compliance --lock-days 3")).expect(0);
+    desk.run(&format!("{both} backup src --ack all")).expect(0);
+    let verified = desk.run(&format!("--json {both} verify --locks --min-days 2")).expect(0).value();
+    for store in [0, 1] {
+        assert_eq!(verified["stores"][store]["unlocked"], 0, "{verified}");
+        assert!(verified["stores"][store]["objects"].as_u64() > Some(5), "{verified}");
+    }
+    let done = desk.run(&format!("--json {both} locks extend --days 30")).expect(0).value();
+    for store in [0, 1] {
+        assert_eq!(done["stores"][store]["extended"], done["stores"][store]["objects"], "{done}");
+    }
+    // One of the two is enough to fail.
+    let name = desk.names_in("second", "packs/").pop().unwrap();
+    let mut versions = Vec::new();
+    desk.bucket_named("second")
+        .versions(name.as_str(), &mut |version| {
+            versions.push(version.version_id);
+            std::ops::ControlFlow::Continue(())
+        })
+        .unwrap();
+    desk.bucket_named("second").put_unconditional(&name, b"rubbish", None).unwrap();
+    let verified = desk.run(&format!("--json {both} verify --locks --min-days 20")).expect(26).value();
+    assert_eq!(
+        (&verified["stores"][0]["unlocked"], &verified["stores"][1]["unlocked"]),
+        (&0.into(), &1.into())
+    );
 }
 
 #[test]

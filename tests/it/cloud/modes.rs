@@ -1,9 +1,12 @@
 //! How writers share a bucket, by what it does with a conditional create and whether it keeps versions.
 
+use std::fs;
 use std::process::Stdio;
 use std::time::Duration;
 
+use coffer_format::header::{Header, StoreMode};
 use coffer_sandbox::ConditionMode;
+use coffer_store::{CloudStore, ObjectKey, ObjectStore};
 
 use super::desk::Desk;
 
@@ -77,6 +80,60 @@ fn where_versions_are_kept_the_oldest_counts_and_writers_race_without_harm() {
     desk.assert_restores("", "deleted");
     desk.run("verify --deep").expect(0);
     desk.run("backup src").expect(0);
+}
+
+/// The bucket creates exclusively and keeps versions: who may write over what is there hides nothing from anybody.
+#[test]
+fn what_was_overwritten_is_found_by_itself() {
+    type Damage = fn(&Desk);
+    let damages: [(&str, Damage); 2] =
+        [("rubbish", Desk::overwrite_all), ("alike", Desk::overwrite_all_alike)];
+    for (what, damage) in damages {
+        let desk = Desk::new(|bucket| bucket.versioning = true);
+        desk.run("init --single-slot").expect(0);
+        desk.run("backup src").expect(0);
+        fs::write(desk.path("work/src/later"), "later\n").unwrap();
+        desk.run("backup src").expect(0);
+        damage(&desk);
+        desk.assert_restores("--no-cache", &format!("{what}-cold"));
+        desk.assert_restores("", &format!("{what}-warm"));
+        assert_eq!(fs::read(desk.path(&format!("{what}-cold/src/later"))).unwrap(), b"later\n");
+        desk.run("verify --no-cache").expect(0);
+        desk.run("verify --deep").expect(0);
+        desk.run("backup src").expect(0);
+        let listed = desk.run("--json snapshots --no-cache").expect(0).value();
+        assert_eq!(listed["snapshots"].as_array().map(Vec::len), Some(3), "{what}: {listed}");
+    }
+}
+
+/// The object `vault` says which version counts, and anybody may lay another one over it.
+#[test]
+fn a_header_that_says_another_mode_is_not_believed() {
+    for condition in [ConditionMode::Honoured, ConditionMode::Ignored] {
+        let desk = Desk::new(|bucket| bucket.versioning = true);
+        desk.sandbox.switch(|switches| switches.condition_mode = condition).unwrap();
+        let id = desk.run("init --single-slot").expect(0).out.trim().to_owned();
+        desk.run("backup src").expect(0);
+        let key = ObjectKey::new("vault").unwrap();
+        let mut bytes = Vec::new();
+        desk.bucket().read(&key, 1 << 20, &mut bytes).unwrap();
+        let mut header = Header::decode(&bytes).unwrap();
+        header.store_mode = match header.store_mode {
+            StoreMode::OldestVersion => StoreMode::ConditionalCreate,
+            _ => StoreMode::OldestVersion,
+        };
+        desk.bucket().put_unconditional(&key, &header.encode(), None).unwrap();
+        // Whoever knows which vault is meant takes the first header.
+        desk.assert_restores("", "remembered");
+        desk.assert_restores(&format!("--no-cache --vault-id {id}"), "given");
+        desk.run("backup src").expect(0);
+        // Nobody else is led astray.
+        let refused = desk.run("snapshots --no-cache").expect(23);
+        assert!(
+            refused.err.contains("version of each name") && refused.err.contains("--vault-id"),
+            "{refused:?}"
+        );
+    }
 }
 
 #[test]

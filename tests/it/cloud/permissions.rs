@@ -28,6 +28,8 @@ fn lines_of(commands: &[&str]) -> Vec<String> {
         "restore" => "restore latest --target ../out".to_owned(),
         "restore --request-archived" => "restore latest --target ../out --request-archived".to_owned(),
         "backup" => "backup src --force".to_owned(),
+        "backup --writer FILE" => "--writer ../web.writer backup src --force".to_owned(),
+        "keys grant-writer" => "keys grant-writer other --out ../other.writer".to_owned(),
         "policy set" => "policy set --lock none".to_owned(),
         "keys add" => "keys add --new-key-file ../second".to_owned(),
         "init" => "init --single-slot".to_owned(),
@@ -58,6 +60,9 @@ fn check(line: &str, actions: &[&str], wrong: &mut Vec<String>) {
         desk.run("backup src").expect(0);
     }
     desk.run("keys new-file ../second").expect(0);
+    if line.contains("--writer") {
+        desk.run("keys grant-writer web --out ../web.writer").expect(0);
+    }
     if line.contains("--request-archived") {
         super::cold::archive_packs(&desk);
     }

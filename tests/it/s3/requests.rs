@@ -14,7 +14,8 @@ fn an_unchanged_backup_makes_few_requests_however_many_files_there_are() {
     let cloud = Cloud::start();
     let proxy = cloud.proxy();
     let place = scratch();
-    for directory in 0..40 {
+    // 100,000 files.
+    for directory in 0..1000 {
         let directory = place.path().join(format!("src/{directory}"));
         fs::create_dir_all(&directory).unwrap();
         for file in 0..100 {
@@ -40,12 +41,6 @@ fn an_unchanged_backup_makes_few_requests_however_many_files_there_are() {
     let others =
         [RequestKind::Delete, RequestKind::BeginParts, RequestKind::ListVersions, RequestKind::Other];
     assert!(others.iter().all(|kind| count(*kind) == 0));
-    coffer(&cloud, &proxy, place.path(), "restore latest --target restored");
-    assert_same(
-        &tree_of(&place.path().join("src")),
-        &tree_of(&place.path().join("restored/src")),
-        "restored",
-    );
 }
 
 /// Every third answer with data breaks off, in one way or another.

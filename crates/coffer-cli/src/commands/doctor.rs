@@ -12,6 +12,7 @@ use super::verify::exit_of;
 use crate::apart::{self, ServiceSlot, Site};
 use crate::bucket::{support_of, told};
 use crate::exit_code::Exit;
+use crate::fitness;
 use crate::output::{requests_json, time_utc};
 use crate::wiring::World;
 
@@ -20,8 +21,11 @@ pub(super) fn run(world: &World) -> Result<Exit> {
     let options = Options { vault_id: world.vault_id, ..Options::default() };
     let state = read_state(store.objects(), &options)?;
     let mut reports = Vec::new();
+    // What the vault needs of each.
+    let mut needed = Vec::new();
     for plain in store.plain() {
         reports.push((plain.url(), probe(plain, &rng::array(&OsRng)?)));
+        needed.push(fitness::needed(plain, state.header.store_mode));
     }
     let support = support_of(state.header.store_mode);
     let (mut temps, mut removed) = (Vec::new(), Vec::new());
@@ -36,7 +40,7 @@ pub(super) fn run(world: &World) -> Result<Exit> {
             "the vault has one key slot: add a second one of another kind with `coffer keys add`".to_owned(),
         );
     }
-    advice.extend(of_stores(&reports, support));
+    advice.extend(of_stores(&reports, &needed));
     advice.extend(apart::warnings(&sites(&reports), &service_slots(&state)));
     if !state.findings.is_empty() {
         advice.push("header, log or key slots are damaged: run `coffer verify`".to_owned());
@@ -113,15 +117,19 @@ pub(super) fn run(world: &World) -> Result<Exit> {
     lines.extend(advice.iter().map(|advice| format!("advice: {advice}")));
     world.output.result(&value, &lines.join("\n"))?;
     Ok(match exit_of(&state.findings) {
-        Exit::Done if !reports.iter().all(|(_, report)| report.is_enough_for(support)) => Exit::Failed,
+        Exit::Done
+            if !reports.iter().zip(&needed).all(|((_, report), needed)| report.is_enough_for(*needed)) =>
+        {
+            Exit::Failed
+        }
         exit => exit,
     })
 }
 
-/// What follows from the probes, for a vault whose writers share its stores in that way.
-fn of_stores(reports: &[(String, ProbeReport)], support: Support) -> Vec<String> {
+/// What follows from the probes, for a vault that needs this of each store.
+fn of_stores(reports: &[(String, ProbeReport)], needed: &[Support]) -> Vec<String> {
     let mut advice = Vec::new();
-    for (url, report) in reports {
+    for ((url, report), support) in reports.iter().zip(needed.iter().copied()) {
         if !report.is_enough_for(support) {
             advice.push(match support {
                 Support::ConditionalCreate => format!(

@@ -3,11 +3,11 @@
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use coffer_engine::{
-    ExtendReport, LockReport, Needed, Settings, extend_locks, hold_objects, lock_mode_name, look_at_locks,
-    record_locks,
+    ExtendReport, LockPolicy, LockReport, LockView, Needed, Settings, Vault, extend_locks, hold_objects,
+    lock_mode_name, look_at_locks, record_locks,
 };
 use coffer_format::id::SnapshotId;
-use coffer_store::Retention;
+use coffer_store::{Retention, RetentionMode};
 use serde_json::json;
 
 use crate::command_error::Failure;
@@ -62,6 +62,12 @@ pub(super) fn run(world: &World, command: &LocksCommand) -> Result<Exit> {
     }
 }
 
+/// Which versions of objects are looked at.
+fn view(vault: &Vault<'_>, policy: Option<LockPolicy>) -> LockView {
+    let has_versions = policy.is_none_or(|policy| policy.mode != RetentionMode::Policy);
+    LockView { store_mode: vault.log.header.store_mode, has_versions }
+}
+
 fn extend(world: &World, args: &ExtendArgs) -> Result<Exit> {
     let store = world.open_store()?;
     refuse_directories(&store)?;
@@ -79,10 +85,9 @@ fn extend(world: &World, args: &ExtendArgs) -> Result<Exit> {
     let objects = needed.objects();
     let mut reports = Vec::new();
     for bucket in store.buckets() {
-        let objects = store_objects(&objects, &*bucket.store());
         reports.push((
             bucket.store().url(),
-            extend_locks(&*bucket.store(), &objects, &retention, args.dry_run)?,
+            extend_locks(&*bucket.store(), &objects, &retention, view(&vault, Some(policy)), args.dry_run)?,
         ));
     }
     let is_whole = needed.unreadable.is_empty() && reports.iter().all(|(_, report)| report.errors.is_empty());
@@ -100,7 +105,7 @@ fn extend(world: &World, args: &ExtendArgs) -> Result<Exit> {
         "until": time_utc(ns(until_s)), "head": head, "unreadable": errors,
         "stores": reports.iter().map(|(url, report)| json!({
             "store": url, "objects": report.object_count, "extended": report.extended_count, "first": report.first_count,
-            "unchanged": report.unchanged_count,
+            "firmer": report.firmer_count, "unchanged": report.unchanged_count,
             "errors": report.errors.iter().map(|(object, message)| json!({"object": object, "message": message})).collect::<Vec<_>>(),
         })).collect::<Vec<_>>(),
         "requests": requests_json(&requests),
@@ -108,6 +113,14 @@ fn extend(world: &World, args: &ExtendArgs) -> Result<Exit> {
     let mut lines = Vec::new();
     for (url, report) in &reports {
         lines.push(extend_text(url, report, args.dry_run, until_s));
+        if report.firmer_count > 0 {
+            let would = if args.dry_run { "would be" } else { "are now" };
+            let mode = lock_mode_name(policy.mode);
+            lines.push(format!(
+                "{url}: {} object(s) {would} under {mode}, as the policy says, and not under governance any more",
+                report.firmer_count
+            ));
+        }
         report.errors.iter().for_each(|(object, message)| world.output.warn(&format!("{object}: {message}")));
     }
     errors.iter().for_each(|message| world.output.warn(message));
@@ -138,9 +151,10 @@ fn hold(world: &World, args: &HoldArgs, is_held: bool) -> Result<Exit> {
         args.snapshots.iter().map(|text| Ok(vault.select(text)?.id())).collect::<Result<_>>()?;
     let needed = Needed::find(&vault, (!chosen.is_empty()).then_some(&chosen[..]))?;
     let objects = needed.objects();
+    let view = view(&vault, Settings::read(&vault)?.lock()?);
     let mut failed = Vec::new();
     for bucket in store.buckets() {
-        failed.extend(hold_objects(&*bucket.store(), &store_objects(&objects, &*bucket.store()), is_held)?);
+        failed.extend(hold_objects(&*bucket.store(), &objects, view, is_held)?);
     }
     let mut value = if is_held {
         json!({"message_type": "summary", "command": "locks hold"})
@@ -165,17 +179,6 @@ fn hold(world: &World, args: &HoldArgs, is_held: bool) -> Result<Exit> {
     Ok(if failed.is_empty() && needed.unreadable.is_empty() { Exit::Done } else { Exit::Partial })
 }
 
-/// The id of a store is no part of every store.
-fn store_objects(
-    objects: &[coffer_format::object::ObjectName],
-    store: &dyn coffer_store::ObjectStore,
-) -> Vec<coffer_format::object::ObjectName> {
-    use coffer_format::object::ObjectName;
-    let has_id =
-        coffer_store::ObjectKey::new(ObjectName::Store.to_string()).is_ok_and(|key| store.stat(&key).is_ok());
-    objects.iter().copied().filter(|name| *name != ObjectName::Store || has_id).collect()
-}
-
 fn refuse_directories(store: &Store) -> Result<()> {
     if store.buckets().next().is_some() {
         return Ok(());
@@ -190,11 +193,14 @@ pub(super) fn verify(world: &World, min_days: Option<u32>) -> Result<Exit> {
     refuse_directories(&store)?;
     let vault = world.open_vault(&store)?;
     let needed = Needed::find(&vault, None)?;
+    let policy = Settings::read(&vault)?.lock()?;
+    let wanted = policy.map(|policy| policy.mode);
     let now_s = world.now_s();
     let floor_s = now_s + u64::from(min_days.unwrap_or(0)) * DAY_S;
     let mut reports: Vec<(String, LockReport)> = Vec::new();
     for bucket in store.buckets() {
-        reports.push((bucket.store().url(), look_at_locks(&*bucket.store(), &needed)?));
+        let report = look_at_locks(&*bucket.store(), &needed, view(&vault, policy), wanted)?;
+        reports.push((bucket.store().url(), report));
     }
     let is_short = |until_s: Option<u64>| until_s.is_none_or(|until_s| until_s < floor_s);
     let mut lines = Vec::new();
@@ -204,6 +210,14 @@ pub(super) fn verify(world: &World, min_days: Option<u32>) -> Result<Exit> {
             "{url}: {} object(s) that kept snapshots need, {} of them not locked",
             report.object_count, report.unlocked_count
         ));
+        if let (Some(first), Some(wanted)) = (&report.first_weaker, wanted) {
+            lines.push(format!(
+                "{url}: {} object(s) are under governance, and the policy says {}: {first} is the first; `coffer locks extend` \
+                 locks them so",
+                report.weaker_count,
+                lock_mode_name(wanted)
+            ));
+        }
         for (at, (snapshot, expiry)) in report.snapshots.iter().enumerate() {
             short_count += u64::from(is_short(expiry.until_s));
             let until = expiry.until_s.map_or_else(
@@ -228,9 +242,12 @@ pub(super) fn verify(world: &World, min_days: Option<u32>) -> Result<Exit> {
     let requests = store.requests();
     lines.push(requests_text(&requests));
     let is_unknown = reports.iter().any(|(_, report)| !report.unreadable.is_empty());
-    let is_failed = min_days.is_some() && (short_count > 0 || is_unknown);
+    let weaker_count: u64 = reports.iter().map(|(_, report)| report.weaker_count).sum();
+    let is_failed = min_days.is_some() && (short_count > 0 || weaker_count > 0 || is_unknown);
     if let Some(days) = min_days {
-        lines.push(if is_failed {
+        lines.push(if is_failed && short_count == 0 && weaker_count > 0 {
+            format!("{weaker_count} object(s) are locked less firmly than the policy says; `coffer locks extend` makes it so")
+        } else if is_failed {
             format!("{short_count} snapshot(s) depend on an object that is not locked for {days} day(s) more; `coffer locks extend` prolongs")
         } else {
             format!("everything that kept snapshots need is locked for {days} day(s) more")
@@ -239,7 +256,8 @@ pub(super) fn verify(world: &World, min_days: Option<u32>) -> Result<Exit> {
     let value = json!({
         "message_type": "summary", "command": "verify --locks", "min_days": min_days, "short": short_count,
         "stores": reports.iter().map(|(url, report)| json!({
-            "store": url, "objects": report.object_count, "unlocked": report.unlocked_count, "unreadable": report.unreadable,
+            "store": url, "objects": report.object_count, "unlocked": report.unlocked_count, "weaker": report.weaker_count,
+            "unreadable": report.unreadable,
             "snapshots": report.snapshots.iter().map(|(id, expiry)| json!({
                 "snapshot_id": id.to_string(), "until": expiry.until_s.map(|until_s| time_utc(ns(until_s))),
                 "object": expiry.object,

@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 
 use crate::command_error::Failure;
 use crate::exit_code::Exit;
+use crate::fitness::check_home;
 use crate::output::{time, time_utc};
-use crate::wiring::World;
+use crate::wiring::{World, lock_new_objects};
 
 #[derive(Debug, Args)]
 pub(crate) struct PromoteArgs {
@@ -44,6 +45,9 @@ pub(super) fn run(world: &World, args: &PromoteArgs) -> Result<Exit> {
     // What this machine remembers is weighed here, and not refused as a rollback.
     let access = Access { cache: None, ..world.access_to(&target) };
     let mut vault = Vault::open(access, root.as_ref(), world.vault_id)?;
+    vault.signing_key()?;
+    lock_new_objects(&store, &vault)?;
+    check_home(world, &store, at, vault.log.header.store_mode)?;
     let options =
         PromoteOptions { accept_loss: args.accept_loss, head: args.head, reason: args.reason.clone() };
     match store.replicas.promote(&mut vault, at, world.cache(), &options)? {

@@ -2,13 +2,14 @@
 
 use anyhow::Result;
 use clap::Args;
-use coffer_engine::{CopyReport, ReplicaOptions, ReplicateReport, Standing, StoreStatus};
+use coffer_engine::{CopyReport, Log, ReplicaOptions, ReplicateReport, Standing, StoreStatus};
 use coffer_format::id::hex;
 use serde_json::{Value, json};
 
 use crate::exit_code::Exit;
+use crate::fitness::check_replica;
 use crate::output::bytes;
-use crate::wiring::World;
+use crate::wiring::{Store, World};
 
 #[derive(Debug, Args)]
 pub(crate) struct ReplicateArgs {
@@ -18,11 +19,16 @@ pub(crate) struct ReplicateArgs {
     /// Make replicas of stores that are empty, and directories for those that are not there.
     #[arg(long)]
     new: bool,
+    /// Write to buckets without locks, though the vault has a policy that may ask for them and no key opens it.
+    #[arg(long, conflicts_with = "status")]
+    unlocked: bool,
 }
 
 pub(super) fn run(world: &World, args: &ReplicateArgs) -> Result<Exit> {
     let store = if args.new {
         world.open_store_and_new_ones()?
+    } else if args.status {
+        world.open_store_to_show(ReplicaOptions::for_copying())?
     } else {
         world.open_store_with(ReplicaOptions::for_copying())?
     };
@@ -44,6 +50,10 @@ pub(super) fn run(world: &World, args: &ReplicateArgs) -> Result<Exit> {
             |status: &StoreStatus| status.behind_records != Some(0) || status.behind_objects != Some(0);
         return Ok(if status.iter().any(is_behind) { Exit::Partial } else { Exit::Done });
     }
+    if args.new {
+        check_new_ones(world, &store)?;
+    }
+    world.lock_by_policy(&store, args.unlocked)?;
     let report = store.replicas.replicate(&access, args.new)?;
     let left_out = |(store, reason): &(String, String)| json!({"store": store, "reason": reason});
     let value = json!({
@@ -53,6 +63,22 @@ pub(super) fn run(world: &World, args: &ReplicateArgs) -> Result<Exit> {
     });
     world.output.result(&value, &text(&report))?;
     Ok(if report.is_complete() { Exit::Done } else { Exit::Partial })
+}
+
+/// Tries the stores that are about to become replicas, before anything of the vault is written there.
+fn check_new_ones(world: &World, store: &Store) -> Result<()> {
+    let new: Vec<_> = (0..store.replicas.store_count()).filter(|at| store.replicas.is_new(*at)).collect();
+    if new.is_empty() {
+        return Ok(());
+    }
+    let mode = Log::read(&world.access(store), world.vault_id)?.header.store_mode;
+    for at in new {
+        check_replica(world, store, at, mode)?;
+        if let Some(bucket) = store.bucket_at(at) {
+            bucket.settle(mode);
+        }
+    }
+    Ok(())
 }
 
 const fn standing_name(standing: &Standing) -> &'static str {
@@ -90,7 +116,8 @@ fn status_text(status: &StoreStatus) -> String {
 pub(super) fn copy_json(copy: &CopyReport) -> Value {
     json!({
         "store": copy.store, "records": copy.record_count, "objects": copy.object_count, "bytes": copy.bytes,
-        "deleted": copy.deleted_count, "undeletable": copy.undeletable_count, "lost": copy.lost, "error": copy.error,
+        "deleted": copy.deleted_count, "undeletable": copy.undeletable_count, "lost": copy.lost,
+        "not_looked_at": copy.not_looked_at, "error": copy.error,
     })
 }
 

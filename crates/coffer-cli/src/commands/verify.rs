@@ -37,6 +37,9 @@ pub(crate) struct VerifyArgs {
     /// Repair each store from the others: what is missing is copied, what is damaged is replaced.
     #[arg(long, conflicts_with = "offline")]
     heal: bool,
+    /// With --heal: write to buckets without locks, though the vault has a policy that may ask for them and no key opens it.
+    #[arg(long, requires = "heal")]
+    unlocked: bool,
     /// Ask the buckets until when what kept snapshots need is locked, and check nothing else.
     #[arg(long, conflicts_with_all = ["offline", "deep", "read_subset", "head"])]
     pub(crate) locks: bool,
@@ -70,6 +73,7 @@ pub(super) fn run(world: &World, args: &VerifyArgs) -> Result<Exit> {
                 .hint(hint)
                 .into());
         }
+        world.lock_by_policy(&store, args.unlocked)?;
         if let Some(copied) = store.replicas.heal_home(&world.access(&store))? {
             healed_any = true;
             let value = json!({"message_type": "healed_home", "copy": super::replicate::copy_json(&copied)});

@@ -1,5 +1,6 @@
 //! When a backup is acknowledged, and how far each store is behind.
 
+use std::io::Read;
 use std::str::FromStr;
 use std::time::Instant;
 
@@ -237,8 +238,14 @@ impl Replicas {
             .map(|snapshot| format!("{} {} {}\n", snapshot.number, snapshot.id, snapshot.time_s))
             .collect();
         let write = || -> Result<(), EngineError> {
-            for member in &self.members {
+            for member in self.members.iter().filter(|_| !self.is_alone) {
                 cache.set_location(&member.url, &log.vault)?;
+            }
+            let mut there = String::new();
+            let file = cache.open_file(&log.vault, super::home::SEEN_FILE);
+            let read = file.map(|file| file.take(text.len() as u64 + 1).read_to_string(&mut there));
+            if matches!(read, Some(Ok(_))) && there == text {
+                return Ok(());
             }
             cache.write_file(&log.vault, super::home::SEEN_FILE, &mut |out| out.write_all(text.as_bytes()))
         };

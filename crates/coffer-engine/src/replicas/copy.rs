@@ -10,16 +10,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use coffer_format::id::{PackId, SegmentId, SlotId};
 use coffer_format::index::{SEGMENT_HEAD_LEN, SegmentHead};
-use coffer_format::limits::{HEADER_LEN_MAX, PACK_LEN_MAX, RECORD_LEN_MAX, SLOT_LEN_MAX};
+use coffer_format::limits::{HEADER_LEN_MAX, PACK_LEN_MAX, SLOT_LEN_MAX};
 use coffer_format::log::LogState;
 use coffer_format::object::{INDEX_PREFIX, ObjectName, PACKS_PREFIX, SLOTS_PREFIX};
 use coffer_store::{ItemKind, ListItem, ObjectStore, StoreError};
 
 use super::lane::put_same;
+use super::reading::Everywhere;
 use super::{Member, Refusal, Replicas, Standing, lock};
 use crate::access::{Access, key_of};
 use crate::error::EngineError;
-use crate::log::{Log, explain};
+use crate::log::{Ahead, Log, explain};
 
 /// Packs copied side by side: each may be 128 MiB long.
 const COPIER_COUNT_MAX: usize = 4;
@@ -43,6 +44,9 @@ pub struct CopyReport {
     pub undeletable_count: u64,
     /// Objects that no store has whole: the copy lacks them too.
     pub lost: Vec<String>,
+    /// Objects that no store which could be asked has whole, while another one could not be asked: they are looked for again next
+    /// time, and the log is not copied beyond them.
+    pub not_looked_at: Vec<String>,
     /// Why it is not complete; what was copied stays.
     pub error: Option<String>,
 }
@@ -160,10 +164,12 @@ impl Replicas {
         for name in &plan.small {
             self.copy(member, *name, SLOT_LEN_MAX.max(HEADER_LEN_MAX), report)?;
         }
+        check_all_looked_at(report)?;
         let mut next = from;
         let segments: Vec<_> = plan.segments.iter().collect();
         for window in segments.chunks(WINDOW_COUNT) {
             self.copy_segments(access, member, &plan, window, report)?;
+            check_all_looked_at(report)?;
             // All segments of a record are there once one of a later record is at hand.
             let last = window.last().map_or(0, |((number, _), _)| *number);
             next = self.copy_records(access, member, next, last, report)?;
@@ -302,14 +308,22 @@ impl Replicas {
         let mut bytes = Vec::new();
         let is_whole = match self.read(&key, len_max, &mut bytes) {
             Ok(()) => self.fits(name, &bytes),
-            Err(
-                StoreError::NotFound { .. } | StoreError::TooLong { .. } | StoreError::NotAnObject { .. },
-            ) => false,
+            Err(error) if error.is_not_found() => false,
+            Err(StoreError::TooLong { .. } | StoreError::NotAnObject { .. }) => false,
             Err(error) => return Err(error.into()),
         };
         if !is_whole {
-            lock(report).lost.push(name.to_string());
-            return Ok(());
+            match self.look_everywhere(name, &key, len_max) {
+                Everywhere::Whole(found) => bytes = found,
+                Everywhere::Lost => {
+                    lock(report).lost.push(name.to_string());
+                    return Ok(());
+                }
+                Everywhere::NotLookedAt(reason) => {
+                    lock(report).not_looked_at.push(format!("{name}: {reason}"));
+                    return Ok(());
+                }
+            }
         }
         if put_same(&*member.store, &key, &bytes)? {
             let mut report = lock(report);
@@ -329,10 +343,12 @@ impl Replicas {
         report: &Mutex<CopyReport>,
     ) -> Result<u64, EngineError> {
         let mut bytes = Vec::new();
+        // Read side by side, and written in order.
+        let mut ahead = Ahead::new(self, to.saturating_sub(1));
         for number in from..to {
             access.check_interrupt()?;
             let key = key_of(ObjectName::Record(number))?;
-            self.read(&key, RECORD_LEN_MAX, &mut bytes)?;
+            ahead.read(number, &mut bytes)??;
             if put_same(&*member.store, &key, &bytes)? {
                 let mut report = lock(report);
                 report.record_count += 1;
@@ -383,6 +399,16 @@ impl Replicas {
         }
         Ok(())
     }
+}
+
+/// A record is created only where everything that it needs is, or is known to be nowhere.
+fn check_all_looked_at(report: &Mutex<CopyReport>) -> Result<(), EngineError> {
+    let report = lock(report);
+    let Some(first) = report.not_looked_at.first() else { return Ok(()) };
+    let count = report.not_looked_at.len();
+    Err(EngineError::invalid(format!(
+        "{count} object(s) may be whole in a store that could not be asked; run `coffer replicate` again when it answers. {first}"
+    )))
 }
 
 fn is_released(state: &LogState, id: &SlotId) -> bool {

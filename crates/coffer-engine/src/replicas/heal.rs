@@ -5,10 +5,10 @@
 
 use coffer_format::limits::{HEADER_LEN_MAX, INDEX_LEN_MAX, PACK_LEN_MAX, RECORD_LEN_MAX, SLOT_LEN_MAX};
 use coffer_format::object::ObjectName;
-use coffer_format::record::{Record, chain_value};
 use coffer_store::{ObjectStore, StoreError};
 
-use super::{CopyReport, Member, Refusal, Replicas, Standing, lock};
+use super::reading::Everywhere;
+use super::{CopyReport, Refusal, Replicas, Standing, lock};
 use crate::access::{Access, key_of};
 use crate::error::EngineError;
 use crate::log::{Log, explain};
@@ -87,7 +87,13 @@ impl Replicas {
         if matches!(name, ObjectName::Record(_)) && is_fenced {
             return Ok(HealOutcome::NoCopy);
         }
-        let Some(good) = self.whole_copy(at, name) else { return Ok(HealOutcome::NoCopy) };
+        let good = match self.whole_copy(at, name) {
+            Everywhere::Whole(good) => good,
+            Everywhere::Lost => return Ok(HealOutcome::NoCopy),
+            Everywhere::NotLookedAt(reason) => {
+                return Ok(HealOutcome::Failed(format!("not all other stores could be looked at: {reason}")));
+            }
+        };
         let key = key_of(name)?;
         let mut bytes = Vec::new();
         let outcome = match member.store.read(&key, good.len() as u64, &mut bytes) {
@@ -118,7 +124,7 @@ impl Replicas {
     }
 
     /// The bytes of an object as another store has them, if these are whole.
-    fn whole_copy(&self, at: usize, name: ObjectName) -> Option<Vec<u8>> {
+    fn whole_copy(&self, at: usize, name: ObjectName) -> Everywhere {
         let len_max = match name {
             ObjectName::Pack(_) => PACK_LEN_MAX,
             ObjectName::Segment(_) => INDEX_LEN_MAX,
@@ -126,36 +132,41 @@ impl Replicas {
             ObjectName::Header => HEADER_LEN_MAX,
             ObjectName::Record(_) => RECORD_LEN_MAX,
             // Each store has its own.
-            ObjectName::Store => return None,
+            ObjectName::Store => return Everywhere::Lost,
         };
-        let key = key_of(name).ok()?;
-        let mut bytes = Vec::new();
-        let others = self.members.iter().enumerate().filter(|(other, _)| *other != at);
-        let reachable = others.filter(|(_, member)| Member::is_reachable(&member.standing()));
-        let mut fitting = reachable.filter(|(_, member)| match (name, member.standing()) {
-            (ObjectName::Record(_), Standing::Fenced { .. }) => false,
-            _ => {
-                member.store.read(&key, len_max, &mut bytes).is_ok()
-                    && self.fits(name, &bytes)
-                    && self.is_chained(name, &bytes)
+        let Ok(key) = key_of(name) else { return Everywhere::Lost };
+        // A record is good if the log vouches for it, and not because it is signed.
+        let judge = match name {
+            ObjectName::Record(number) => self.judge_of_records().map(|judge| (number, judge)),
+            _ => None,
+        };
+        let is_good = |bytes: &[u8]| match (name, &judge) {
+            (ObjectName::Record(_), None) => false,
+            (_, Some((number, judge))) => {
+                self.fits(name, bytes) && self.is_vouched_for(judge, *number, bytes)
             }
-        });
-        fitting.next()?;
-        drop(fitting);
-        Some(bytes)
-    }
-
-    /// Whether the record behind this one, where a store in line has it whole, was chained to these bytes.
-    fn is_chained(&self, name: ObjectName, bytes: &[u8]) -> bool {
-        let ObjectName::Record(number) = name else { return true };
-        let Ok(key) = key_of(ObjectName::Record(number + 1)) else { return false };
-        let mut behind = Vec::new();
-        self.members.iter().filter(|member| matches!(member.standing(), Standing::InLine { .. })).all(
-            |member| {
-                let read = member.store.read(&key, RECORD_LEN_MAX, &mut behind);
-                let sound = read.is_ok().then(|| super::survey::is_sound(number + 1, &behind)).flatten();
-                sound.is_none_or(|record: Record<'_>| record.public.previous == chain_value(bytes))
-            },
-        )
+            (_, None) => self.fits(name, bytes),
+        };
+        let mut not_asked = None;
+        let mut bytes = Vec::new();
+        for (other, member) in self.members.iter().enumerate() {
+            match (name, member.standing()) {
+                _ if other == at => continue,
+                (_, Standing::Unreachable { reason }) => {
+                    not_asked.get_or_insert(format!("{} is not reached: {reason}", member.url));
+                    continue;
+                }
+                (ObjectName::Record(_), Standing::Fenced { .. }) => continue,
+                _ => {}
+            }
+            match member.store.read(&key, len_max, &mut bytes) {
+                Ok(()) if is_good(&bytes) => return Everywhere::Whole(bytes),
+                Err(error) if error.is_of_store() && !error.is_not_found() => {
+                    not_asked.get_or_insert(explain(&error));
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+        not_asked.map_or(Everywhere::Lost, Everywhere::NotLookedAt)
     }
 }

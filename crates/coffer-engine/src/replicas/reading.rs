@@ -10,13 +10,26 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use coffer_crypto::hash::hash;
 use coffer_format::header::Header;
 use coffer_format::limits::{INDEX_LEN_MAX, PACK_LEN_MAX, RECORD_LEN_MAX, SLOT_LEN_MAX};
+use coffer_format::log::LogState;
 use coffer_format::object::ObjectName;
+use coffer_format::record::{Record, chain_value};
+use coffer_pipeline::record::signature_is_good;
 use coffer_store::{ListItem, ObjectKey, ObjectStat, ObjectStore, PutOutcome, StoreError};
 use crossbeam_channel::{Receiver, Sender};
 
 use super::survey::is_sound;
 use super::{Member, Replicas, Standing, lock};
+use crate::access::key_of;
 use crate::log::explain;
+
+/// What was found of an object in all stores together.
+pub(super) enum Everywhere {
+    Whole(Vec<u8>),
+    /// All were asked, and none has it whole.
+    Lost,
+    /// None of those that were asked has it whole, and one could not be asked, for this reason.
+    NotLookedAt(String),
+}
 
 /// A store from which another one had to take over.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -192,6 +205,11 @@ impl Replicas {
             if name.is_none_or(|name| self.fits(name, &bytes)) {
                 return Ok(bytes);
             }
+            if let Some(name) = name
+                && let Some(bytes) = self.older_version(member, name, key, len_max)
+            {
+                return Ok(bytes);
+            }
             wrong.get_or_insert(bytes);
             let (name, store) = (key.to_string(), member.url.clone());
             Err(StoreError::Io {
@@ -225,6 +243,45 @@ impl Replicas {
         Ok(())
     }
 
+    /// What a store that keeps versions has of an object that was laid over, if that is whole.
+    fn older_version(
+        &self,
+        member: &Member,
+        name: ObjectName,
+        key: &ObjectKey,
+        len_max: u64,
+    ) -> Option<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let is_whole = member.store.distrust(key)
+            && member.store.read(key, len_max, &mut bytes).is_ok()
+            && self.fits(name, &bytes);
+        is_whole.then_some(bytes)
+    }
+
+    /// Looks for an object in each store for itself.
+    pub(super) fn look_everywhere(&self, name: ObjectName, key: &ObjectKey, len_max: u64) -> Everywhere {
+        let mut not_asked = None;
+        let mut bytes = Vec::new();
+        for member in &self.members {
+            if let Standing::Unreachable { reason } = member.standing() {
+                not_asked.get_or_insert(format!("{} is not reached: {reason}", member.url));
+                continue;
+            }
+            match member.store.read(key, len_max, &mut bytes) {
+                Ok(()) if self.fits(name, &bytes) => return Everywhere::Whole(bytes),
+                Err(error) if error.is_of_store() && !error.is_not_found() => {
+                    not_asked.get_or_insert(explain(&error));
+                }
+                Ok(()) | Err(_) => {
+                    if let Some(bytes) = self.older_version(member, name, key, len_max) {
+                        return Everywhere::Whole(bytes);
+                    }
+                }
+            }
+        }
+        not_asked.map_or(Everywhere::Lost, Everywhere::NotLookedAt)
+    }
+
     /// Whether these bytes can be the object of that name, as far as that shows without a key.
     pub(super) fn fits(&self, name: ObjectName, bytes: &[u8]) -> bool {
         match name {
@@ -232,7 +289,9 @@ impl Replicas {
             ObjectName::Segment(id) => hash(bytes) == id.0,
             ObjectName::Slot(id) => hash(bytes) == id.0,
             ObjectName::Header => self.vault.is_none_or(|vault| Header::vault_id(bytes) == vault),
-            ObjectName::Record(number) => is_sound(number, bytes).is_some(),
+            // Whether its signer is enrolled is for the replay to find out, which says so if not.
+            ObjectName::Record(number) => is_sound(number, bytes)
+                .is_some_and(|record| self.vault.is_none_or(|vault| record.public.vault == vault)),
             ObjectName::Store => true,
         }
     }
@@ -251,20 +310,82 @@ impl Replicas {
             return true;
         }
         let order = self.order(Some(key));
-        let mut bytes = Vec::new();
-        for (place, at) in order.iter().enumerate() {
-            let member = &self.members[*at];
-            if member.store.read(key, len_max, &mut bytes).is_ok() && self.fits(name, &bytes) {
-                lock(&self.pinned).insert(key.to_string(), *at);
-                if let Some(first) = order.first().filter(|_| place > 0) {
-                    let (name, store) = (key.to_string(), self.members[*first].url.clone());
-                    let source = "its bytes are not those that its name stands for".into();
-                    self.members[*first].note_failure(&StoreError::Io { name, store, source });
+        let found = match name {
+            ObjectName::Record(number) => self.find_record(&order, key, number),
+            _ => order.iter().enumerate().find_map(|(place, at)| {
+                let member = &self.members[*at];
+                let mut bytes = Vec::new();
+                let is_whole = member.store.read(key, len_max, &mut bytes).is_ok() && self.fits(name, &bytes);
+                if is_whole {
+                    return Some((place, false));
                 }
-                return place > 0;
+                self.older_version(member, name, key, len_max).map(|_| (place, true))
+            }),
+        };
+        let Some((place, is_older)) = found else { return false };
+        lock(&self.pinned).insert(key.to_string(), order[place]);
+        if let Some(first) = order.first().filter(|_| place > 0) {
+            let (name, store) = (key.to_string(), self.members[*first].url.clone());
+            let source = "its bytes are not those that its name stands for".into();
+            self.members[*first].note_failure(&StoreError::Io { name, store, source });
+        }
+        place > 0 || is_older
+    }
+
+    /// The store, by its place in `order`, whose copy of a record is the one that counts, and whether that is an older version there;
+    /// `None` where all copies are the same.
+    fn find_record(&self, order: &[usize], key: &ObjectKey, number: u64) -> Option<(usize, bool)> {
+        let read = |at: usize| {
+            let mut bytes = Vec::new();
+            self.members[at].store.read(key, RECORD_LEN_MAX, &mut bytes).ok().map(|()| bytes)
+        };
+        let copies: Vec<_> = order.iter().map(|at| read(*at)).collect();
+        let mut there = copies.iter().flatten();
+        let first = there.next();
+        let differ = there.any(|bytes| Some(bytes) != first);
+        // Only what differs is worth a replay.
+        if differ {
+            let judge = self.judge_of_records()?;
+            let counts = |copy: &Option<Vec<u8>>| {
+                copy.as_ref().is_some_and(|bytes| self.is_vouched_for(&judge, number, bytes))
+            };
+            if let Some(place) = copies.iter().position(counts) {
+                return (place > 0).then_some((place, false));
             }
         }
-        false
+        for (place, at) in order.iter().enumerate() {
+            if self.members[*at].store.distrust(key)
+                && let Some(bytes) = read(*at)
+                && self.is_vouched_for(&self.judge_of_records()?, number, &bytes)
+            {
+                return Some((place, true));
+            }
+        }
+        None
+    }
+
+    /// Who is enrolled, as the log that is read tells it.
+    pub(super) fn judge_of_records(&self) -> Option<LogState> {
+        super::survey::replay(self.source_store()).ok().flatten()
+    }
+
+    /// Whether somebody enrolled vouches for a record: who signed the one behind it, in a store in line, or, where there is none, who
+    /// signed it.
+    pub(super) fn is_vouched_for(&self, judge: &LogState, number: u64, bytes: &[u8]) -> bool {
+        let Ok(key) = key_of(ObjectName::Record(number + 1)) else { return false };
+        let mut behind = Vec::new();
+        let in_line =
+            self.members.iter().filter(|member| matches!(member.standing(), Standing::InLine { .. }));
+        let mut previous = in_line.filter_map(|member| {
+            member.store.read(&key, RECORD_LEN_MAX, &mut behind).ok()?;
+            let is_evidence = judge.is_evidence(number + 1, &behind, &signature_is_good);
+            is_evidence.then(|| Record::decode(&behind).ok().map(|record| record.public.previous))?
+        });
+        let chain = chain_value(bytes);
+        match previous.next() {
+            Some(first) => first == chain && previous.all(|previous| previous == chain),
+            None => judge.is_evidence(number, bytes, &signature_is_good),
+        }
     }
 
     /// What `ask` gives, unless it takes so long that another store is better asked. The last one is waited for.

@@ -107,8 +107,8 @@ impl Replicas {
         let state = vault.state();
         let mut quotes = Vec::new();
         let mut void_count = 0;
-        let log = replay_with(&*self.members[at].store, &mut |number, bytes, is_effective| {
-            if number < fork || !is_effective {
+        let log = replay_with(&*self.members[at].store, &mut |number, bytes, outcome| {
+            if number < fork || outcome != Outcome::Effective {
                 return;
             }
             let Ok(record) = Record::decode(bytes) else { return };

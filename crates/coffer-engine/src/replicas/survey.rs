@@ -1,7 +1,9 @@
 //! Which store is the home, which are in line with it, and whether anything may be committed.
 //!
 //! The newest record of each store says under which term and for which home it was made, and its hash covers all before it: where
-//! these agree, a few requests for each store are enough. Where they do not, each log is replayed.
+//! these agree, and the owner whom the header names signed them, a few requests for each store are enough. Where they do not, or
+//! somebody else signed, each log is replayed: only the replay tells who is enrolled, and what a record that nobody vouches for
+//! says is worth nothing.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -9,7 +11,7 @@ use std::sync::Arc;
 use coffer_format::header::Header;
 use coffer_format::id::VaultId;
 use coffer_format::limits::{HEADER_LEN_MAX, RECORD_LEN_MAX};
-use coffer_format::log::{LogState, StoredRecord};
+use coffer_format::log::{LogState, Outcome, StoredRecord};
 use coffer_format::object::{LOG_PREFIX, ObjectName};
 use coffer_format::record::{Details, Record, RecordKind, chain_value};
 use coffer_format::store::{FIRST_STORE, STORE_LEN, decode_store};
@@ -19,7 +21,8 @@ use coffer_store::{ListItem, ObjectStore, StoreError};
 use super::{HomeId, Refusal, Standing};
 use crate::access::key_of;
 use crate::error::EngineError;
-use crate::log::{explain, header_copy};
+use crate::log::{Ahead, explain, header_copy};
+use crate::parallel;
 
 /// How many records at the end of a listing are looked at for one that can be read.
 const TIP_TRY_COUNT_MAX: usize = 8;
@@ -34,6 +37,10 @@ pub(super) struct Tip {
     /// Term and home after the last record.
     pub(super) term: u64,
     pub(super) home: HomeId,
+    /// As `next`, of the last record that an enrolled signer signed: what comes behind it proves nothing.
+    pub(super) proved: u64,
+    /// Whether the owner whom the header names signed the last record, or the log was replayed.
+    is_vouched_for: bool,
 }
 
 /// What a store turned out to be.
@@ -71,7 +78,13 @@ pub(super) struct Judgement {
 /// The id of a store, and whether it was written.
 pub(super) fn read_id(store: &dyn ObjectStore) -> Result<(HomeId, bool), EngineError> {
     let mut bytes = Vec::new();
-    match store.read(&key_of(ObjectName::Store)?, STORE_LEN as u64, &mut bytes) {
+    let key = key_of(ObjectName::Store)?;
+    let mut read = store.read(&key, STORE_LEN as u64, &mut bytes);
+    // Where something was laid over it, a store that keeps versions still has it.
+    if read.is_ok() && decode_store(&bytes).is_err() && store.distrust(&key) {
+        read = store.read(&key, STORE_LEN as u64, &mut bytes);
+    }
+    match read {
         Ok(()) => {
             let id = decode_store(&bytes).map_err(|error| EngineError::damaged(ObjectName::Store, error))?;
             Ok((id, true))
@@ -100,10 +113,13 @@ fn look(store: &dyn ObjectStore) -> Seen {
         let found = tip_of(store)?.map_or(Found::Empty, Found::Holds);
         Ok(Seen { id, has_id, found })
     };
-    find().unwrap_or_else(|error| Seen {
-        id: FIRST_STORE,
-        has_id: false,
-        found: Found::Unreachable(explain(&error)),
+    find().unwrap_or_else(|error| {
+        // Whoever says it names the store himself.
+        let reason = match &error {
+            EngineError::Store(StoreError::Unavailable { source, .. }) => explain(&**source),
+            error => explain(error),
+        };
+        Seen { id: FIRST_STORE, has_id: false, found: Found::Unreachable(reason) }
     })
 }
 
@@ -118,6 +134,7 @@ fn tip_of(store: &dyn ObjectStore) -> Result<Option<Tip>, EngineError> {
     })?;
     numbers.sort_unstable();
     let mut bytes = Vec::new();
+    let owner = if numbers.is_empty() { None } else { owner_of(store)? };
     for number in numbers.iter().rev().take(TIP_TRY_COUNT_MAX) {
         match store.read(&key_of(ObjectName::Record(*number))?, RECORD_LEN_MAX, &mut bytes) {
             Ok(()) => {}
@@ -126,20 +143,31 @@ fn tip_of(store: &dyn ObjectStore) -> Result<Option<Tip>, EngineError> {
             ) => continue,
             Err(error) => return Err(error.into()),
         }
-        if let Some(tip) = tip_after(*number, &bytes) {
-            return Ok(Some(tip));
+        let key = key_of(ObjectName::Record(*number))?;
+        // Where something was laid over it, a store that keeps versions still has it.
+        if is_sound(*number, &bytes).is_none() && store.distrust(&key) {
+            store.read(&key, RECORD_LEN_MAX, &mut bytes)?;
+        }
+        if let Some((tip, signer)) = tip_after(*number, &bytes) {
+            return Ok(Some(Tip { is_vouched_for: owner == Some((tip.vault, signer)), ..tip }));
         }
     }
     // Records that say nothing: the replay does, if anything.
-    if numbers.is_empty() {
-        Ok(None)
-    } else {
-        replay(store).map(|state| state.and_then(|state| tip_of_state(&state)))
+    if numbers.is_empty() { Ok(None) } else { replayed_tip(store) }
+}
+
+/// The vault whose header a store has, and its owner.
+fn owner_of(store: &dyn ObjectStore) -> Result<Option<(VaultId, [u8; 32])>, EngineError> {
+    let mut bytes = Vec::new();
+    match store.read(&key_of(ObjectName::Header)?, HEADER_LEN_MAX, &mut bytes) {
+        Ok(()) => Ok(Header::decode(&bytes).ok().map(|header| (Header::vault_id(&bytes), header.owner_key))),
+        Err(error) if error.is_of_store() && !error.is_not_found() => Err(error.into()),
+        Err(_) => Ok(None),
     }
 }
 
-/// Term and home after a record, as it claims itself.
-fn tip_after(number: u64, bytes: &[u8]) -> Option<Tip> {
+/// Term and home after a record, as it claims itself, and its signer.
+fn tip_after(number: u64, bytes: &[u8]) -> Option<(Tip, [u8; 32])> {
     let public = is_sound(number, bytes)?.public;
     let mut home = public.home;
     let kind = RecordKind::from_number(public.kind);
@@ -151,7 +179,10 @@ fn tip_after(number: u64, bytes: &[u8]) -> Option<Tip> {
             _ => return None,
         }
     }
-    Some(Tip { vault: public.vault, next: number + 1, chain: chain_value(bytes), term: public.term, home })
+    let next = number + 1;
+    let (vault, term, chain) = (public.vault, public.term, chain_value(bytes));
+    let tip = Tip { vault, next, chain, term, home, proved: next, is_vouched_for: false };
+    Some((tip, public.signer))
 }
 
 /// The record in these bytes, if they are whole: of that number, with the body that it names, and signed by whom it names.
@@ -164,9 +195,25 @@ pub(super) fn is_sound(number: u64, bytes: &[u8]) -> Option<Record<'_>> {
     whole.then_some(record)
 }
 
-fn tip_of_state(state: &LogState) -> Option<Tip> {
-    let head = state.head()?;
-    Some(Tip { vault: state.vault, next: state.next, chain: head.chain, term: state.term, home: state.home })
+/// The end of a log as its replay gives it.
+fn replayed_tip(store: &dyn ObjectStore) -> Result<Option<Tip>, EngineError> {
+    let mut proved = 0;
+    let state = replay_with(store, &mut |number, _, outcome| {
+        let is_authentic = match outcome {
+            Outcome::Effective => true,
+            Outcome::Void(reason) => reason.is_authentic(),
+            Outcome::Missing => false,
+        };
+        if is_authentic {
+            proved = number + 1;
+        }
+    })?;
+    let tip = |state: LogState| {
+        let head = state.head()?;
+        let LogState { vault, next, term, home, .. } = state;
+        Some(Tip { vault, next, chain: head.chain, term, home, proved, is_vouched_for: true })
+    };
+    Ok(state.and_then(tip))
 }
 
 /// Replays a log on its own, up to the first number that is absent.
@@ -174,10 +221,10 @@ pub(super) fn replay(store: &dyn ObjectStore) -> Result<Option<LogState>, Engine
     replay_with(store, &mut |_, _, _| {})
 }
 
-/// As [`replay`]; `visit` gets number, bytes, and whether the record took effect.
+/// As [`replay`]; `visit` gets number, bytes (of one that is too long, its beginning), and what became of the record.
 pub(super) fn replay_with(
     store: &dyn ObjectStore,
-    visit: &mut dyn FnMut(u64, &[u8], bool),
+    visit: &mut dyn FnMut(u64, &[u8], Outcome),
 ) -> Result<Option<LogState>, EngineError> {
     let mut bytes = Vec::new();
     let read = store.read(&key_of(ObjectName::Header)?, HEADER_LEN_MAX, &mut bytes);
@@ -189,29 +236,32 @@ pub(super) fn replay_with(
     // The copy in record 0 is signed by the owner whom it names; which vault is meant is for the caller to know.
     let Some((vault, header)) = header_copy(store).or(header) else { return Ok(None) };
     let mut state = LogState::new(vault, &header);
+    let mut ahead = Ahead::new(store, 0);
     loop {
         let number = state.next;
         let key = key_of(ObjectName::Record(number))?;
-        match store.read(&key, RECORD_LEN_MAX, &mut bytes) {
-            Ok(()) => {
-                let outcome = state.apply(StoredRecord::Whole(&bytes), &signature_is_good);
-                visit(number, &bytes, outcome == coffer_format::log::Outcome::Effective);
-            }
+        let mut read = ahead.read(number, &mut bytes)?;
+        if read.is_ok() && !state.is_evidence(number, &bytes, &signature_is_good) && store.distrust(&key) {
+            read = store.read(&key, RECORD_LEN_MAX, &mut bytes);
+        }
+        let outcome = match read {
+            Ok(()) => state.apply(StoredRecord::Whole(&bytes), &signature_is_good),
             Err(error) if error.is_not_found() => return Ok(Some(state)),
             Err(StoreError::TooLong { len, .. }) => {
                 bytes.resize(usize::try_from(RECORD_LEN_MAX).unwrap_or(usize::MAX), 0);
                 store.read_range(&key, 0, &mut bytes)?;
-                state.apply(StoredRecord::Oversize(&bytes, len), &signature_is_good);
+                state.apply(StoredRecord::Oversize(&bytes, len), &signature_is_good)
             }
             Err(error) => return Err(error.into()),
-        }
+        };
+        visit(number, &bytes, outcome);
     }
 }
 
 /// What follows from what was seen.
 pub(super) fn judge(stores: &[Arc<dyn ObjectStore>], seen: &[Seen]) -> Result<Judgement, EngineError> {
     check_apart(stores, seen)?;
-    let mut tips: Vec<Option<Tip>> = seen
+    let tips: Vec<Option<Tip>> = seen
         .iter()
         .map(|seen| match &seen.found {
             Found::Holds(tip) => Some(*tip),
@@ -222,18 +272,21 @@ pub(super) fn judge(stores: &[Arc<dyn ObjectStore>], seen: &[Seen]) -> Result<Ju
     if let Some(other) = tips.iter().flatten().find(|tip| tip.vault != first.vault) {
         return Err(EngineError::OtherVault { actual: other.vault, expected: first.vault });
     }
-    let agree = tips.iter().flatten().all(|tip| (tip.term, tip.home) == (first.term, first.home));
+    let agree = tips
+        .iter()
+        .flatten()
+        .all(|tip| tip.is_vouched_for && (tip.term, tip.home) == (first.term, first.home));
     if agree {
         let judgement = judge_tips(stores, seen, &tips)?;
         if judgement.is_plain() {
             return Ok(judgement);
         }
     }
-    for (tip, store) in tips.iter_mut().zip(stores) {
-        if tip.is_some() {
-            *tip = replay(&**store)?.as_ref().and_then(tip_of_state);
-        }
-    }
+    let replayed = parallel::map(stores.len(), stores.iter().zip(tips), |(store, tip)| match tip {
+        Some(_) => replayed_tip(&**store),
+        None => Ok(None),
+    });
+    let tips = replayed.into_iter().collect::<Result<Vec<_>, _>>()?;
     if tips.iter().all(Option::is_none) {
         return Ok(nothing_yet(seen));
     }
@@ -285,7 +338,7 @@ fn judge_tips(
     let longest = |among: &dyn Fn(usize) -> bool| {
         let found = held().filter(|(at, tip)| leads(tip) && among(*at));
         // The first of those that are equally long.
-        found.rev().max_by_key(|(_, tip)| tip.next)
+        found.rev().max_by_key(|(_, tip)| (tip.proved, tip.next))
     };
     let chosen = if homes.is_empty() { longest(&|_| true) } else { longest(&|at| homes.contains(&at)) };
     let Some((mut source, mut line)) = chosen else { return Ok(nothing_yet(seen)) };
@@ -297,7 +350,13 @@ fn judge_tips(
             (Found::Unreachable(reason), _) => Standing::Unreachable { reason: reason.clone() },
             (_, None) => Standing::InLine { next: 0 },
             (_, Some(tip)) if at == source => Standing::InLine { next: tip.next },
-            (_, Some(tip)) => stand(&*stores[source], &line, &*stores[at], &tip)?,
+            (_, Some(tip)) => match stand(&*stores[source], &line, &*stores[at], &tip)? {
+                // What nobody who is enrolled put behind the end of the log is no part of it, and in its way.
+                Standing::InLine { next } if next > line.next && tip.proved <= line.next => {
+                    Standing::Fenced { fork: line.next, next }
+                }
+                standing => standing,
+            },
         };
         standings.push(standing);
     }
@@ -345,7 +404,7 @@ fn stand(
 ) -> Result<Standing, EngineError> {
     let (shorter, longer, end) =
         if tip.next <= line.next { (tip, reference, tip.next) } else { (line, store, line.next) };
-    if end > 0 && chain_at(longer, end - 1)? == Some(shorter.chain) {
+    if end > 0 && has_chain(longer, end - 1, &shorter.chain)? {
         return Ok(Standing::InLine { next: tip.next });
     }
     // Each chain value covers all before it: what is equal comes first, then what differs.
@@ -360,6 +419,15 @@ fn stand(
         }
     }
     Ok(Standing::Fenced { fork: same, next: tip.next })
+}
+
+/// Whether a store has the record with this chain value; where it keeps versions, also under what was laid over it.
+fn has_chain(store: &dyn ObjectStore, number: u64, chain: &[u8; 32]) -> Result<bool, EngineError> {
+    if chain_at(store, number)?.as_ref() == Some(chain) {
+        return Ok(true);
+    }
+    let key = key_of(ObjectName::Record(number))?;
+    Ok(store.distrust(&key) && chain_at(store, number)?.as_ref() == Some(chain))
 }
 
 /// The chain value of a record; none if it is absent or longer than a record can be.

@@ -8,6 +8,9 @@ use super::{
 };
 use crate::{BucketFacts, CloudStore, Fact, ObjectKey, PutOutcome, RetentionMode, Versioning};
 
+/// Versions written one after the other.
+const ORDER_COUNT: usize = 4;
+
 impl Run<'_> {
     pub(super) fn bucket(&mut self, cloud: &dyn CloudStore) -> Result<BucketFacts, String> {
         let facts = cloud.bucket_facts().map_err(told)?;
@@ -76,6 +79,7 @@ impl Run<'_> {
             oldest_seen.insert(oldest);
         }
         oldest_seen.insert(oldest(cloud, &key)?);
+        self.versions_in_order(cloud)?;
         match oldest_seen.iter().next() {
             _ if ids.len() != RACE_THREADS_COUNT => Err("versions share an id".to_owned()),
             Some(one) if oldest_seen.len() == 1 && ids.contains(one) => {
@@ -83,6 +87,29 @@ impl Run<'_> {
             }
             _ => Err(format!("{RACE_THREADS_COUNT} writers saw {} oldest versions", oldest_seen.len())),
         }
+    }
+}
+
+impl Run<'_> {
+    /// What is written one after the other must be listed so, the newest first, however close the times are.
+    fn versions_in_order(&mut self, cloud: &dyn CloudStore) -> Result<(), String> {
+        let key = self.key("order")?;
+        let mut written = Vec::new();
+        for number in 0..ORDER_COUNT {
+            let body = self.body(&format!("order {number}"));
+            let id = cloud.put_unconditional(&key, &body, None).map_err(told)?;
+            written.insert(0, id.ok_or("the store gives no id of the version that it made")?);
+        }
+        let mut listed = Vec::new();
+        cloud
+            .versions(key.as_str(), &mut |version| {
+                if version.name == key.as_str() && !version.is_delete_marker {
+                    listed.push(version.version_id);
+                }
+                ControlFlow::Continue(())
+            })
+            .map_err(told)?;
+        if listed == written { Ok(()) } else { Err("versions are not listed newest first".to_owned()) }
     }
 }
 

@@ -3,14 +3,12 @@
 //! What both have goes the way of S3. Retention policies, their legal holds and the root key of a bucket are known to
 //! Cloud Object Storage alone and are asked for only where an endpoint is given.
 
-use std::cmp::Reverse;
 use std::ops::ControlFlow;
 
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::types::{
-    BucketVersioningStatus, EncodingType, GlacierJobParameters, ObjectLockLegalHold,
-    ObjectLockLegalHoldStatus, ObjectLockMode, ObjectLockRetention, ObjectLockRetentionMode, RestoreRequest,
-    Tier,
+    BucketVersioningStatus, GlacierJobParameters, ObjectLockLegalHold, ObjectLockLegalHoldStatus,
+    ObjectLockMode, ObjectLockRetention, ObjectLockRetentionMode, RestoreRequest, Tier,
 };
 use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
@@ -18,7 +16,6 @@ use aws_smithy_types::date_time::Format;
 use super::S3Store;
 use super::download::Source;
 use super::failure::{RequestFailure, chain};
-use super::list::decode;
 use super::raw::{RawRequest, elements};
 use super::upload::{Put, RETAIN_UNTIL_HEADER, add_md5, date_time, iso_time};
 use crate::{
@@ -48,19 +45,7 @@ impl CloudStore for S3Store {
         prefix: &str,
         visit: &mut dyn FnMut(VersionItem) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
-        let mut next = None;
-        loop {
-            let (items, after) = self.run(self.version_page(prefix, next.take()))?;
-            for item in items {
-                if visit(item).is_break() {
-                    return Ok(());
-                }
-            }
-            match after {
-                None => return Ok(()),
-                after => next = after,
-            }
-        }
+        self.visit_versions(prefix, visit)
     }
 
     fn read_version(
@@ -296,67 +281,6 @@ impl S3Store {
         let rules = output.server_side_encryption_configuration.map(|rules| rules.rules).unwrap_or_default();
         let keys = rules.into_iter().filter_map(|rule| rule.apply_server_side_encryption_by_default);
         Ok(keys.filter_map(|key| key.kms_master_key_id).next())
-    }
-
-    /// One page of versions, and where the next one begins.
-    async fn version_page(
-        &self,
-        prefix: &str,
-        next: Option<(Option<String>, Option<String>)>,
-    ) -> Result<(Vec<VersionItem>, Option<(Option<String>, Option<String>)>), StoreError> {
-        let (key_marker, version_marker) = next.unwrap_or_default();
-        let output = self
-            .client
-            .list_object_versions()
-            .bucket(&self.location.bucket)
-            .prefix(self.full(prefix))
-            .encoding_type(EncodingType::Url)
-            .set_key_marker(key_marker)
-            .set_version_id_marker(version_marker)
-            .send()
-            .await
-            .map_err(|error| self.sdk(prefix, error))?;
-        let is_encoded = output.encoding_type == Some(EncodingType::Url);
-        let item =
-            |key: Option<String>, version_id: Option<String>, is_latest, modified: Option<DateTime>| {
-                let name = decode(&key?, is_encoded);
-                Some(VersionItem {
-                    name: name.strip_prefix(&self.prefix)?.to_owned(),
-                    version_id: version_id.unwrap_or_else(|| "null".to_owned()),
-                    is_latest: is_latest == Some(true),
-                    is_delete_marker: false,
-                    modified_ms: modified
-                        .and_then(|time| time.to_millis().ok())
-                        .and_then(|time| u64::try_from(time).ok())
-                        .unwrap_or(0),
-                    len: 0,
-                })
-            };
-        let mut items = Vec::new();
-        for found in output.versions.unwrap_or_default() {
-            let len = found.size.and_then(|size| u64::try_from(size).ok()).unwrap_or(0);
-            if let Some(item) = item(found.key, found.version_id, found.is_latest, found.last_modified) {
-                items.push(VersionItem { len, ..item });
-            }
-        }
-        for found in output.delete_markers.unwrap_or_default() {
-            if let Some(item) = item(found.key, found.version_id, found.is_latest, found.last_modified) {
-                items.push(VersionItem { is_delete_marker: true, ..item });
-            }
-        }
-        // Versions and markers come apart. The sort keeps the store's order where times are equal.
-        items.sort_by(|one, other| {
-            let rank = |item: &VersionItem| (!item.is_latest, Reverse(item.modified_ms));
-            one.name.cmp(&other.name).then_with(|| rank(one).cmp(&rank(other)))
-        });
-        if output.is_truncated != Some(true) {
-            return Ok((items, None));
-        }
-        if output.next_key_marker.is_none() {
-            return Err(self.odd(prefix, "the listing breaks off without saying where it goes on"));
-        }
-        let key_marker = output.next_key_marker.map(|marker| decode(&marker, is_encoded));
-        Ok((items, Some((key_marker, output.next_version_id_marker))))
     }
 
     async fn head(&self, name: &str, version_id: Option<&str>) -> Result<HeadObjectOutput, StoreError> {

@@ -15,7 +15,7 @@ use aws_smithy_types::date_time::Format;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
 use super::bearer::TokenError;
-use super::transport::Stalled;
+use super::transport::{Endless, Stalled};
 use crate::{Cause, CredentialFault, StoreError};
 
 /// Longest text of a store that is repeated, in characters.
@@ -78,6 +78,10 @@ impl Whom {
     where
         E: ProvideErrorMetadata + Error + Send + Sync + 'static,
     {
+        if let Some(endless) = find::<Endless>(&error) {
+            let failure = RequestFailure { message: endless.to_string(), ..RequestFailure::default() };
+            return self.rejected(name, failure);
+        }
         match error {
             SdkError::ServiceError(error) => {
                 let meta = error.err().meta();
@@ -137,6 +141,9 @@ impl Whom {
         }
         if find::<Stalled>(error).is_some() {
             return self.unavailable(name, failure);
+        }
+        if find::<Endless>(error).is_some() {
+            return self.rejected(name, failure);
         }
         if let Some(tls) = find::<rustls::Error>(error)
             && is_final(tls)
@@ -220,6 +227,10 @@ impl Whom {
             501 => StoreError::Unsupported { store, what: "the call that this needs" },
             _ => StoreError::Rejected { name, store, source: failure.into() },
         }
+    }
+
+    fn rejected(&self, name: &str, failure: RequestFailure) -> StoreError {
+        StoreError::Rejected { name: name.to_owned(), store: self.store.clone(), source: failure.into() }
     }
 
     pub(super) fn unavailable(&self, name: &str, failure: RequestFailure) -> StoreError {

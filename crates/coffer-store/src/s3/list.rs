@@ -1,9 +1,36 @@
 //! Listing: page by page, in whatever order the store has.
 
+use std::collections::HashSet;
+use std::hash::{BuildHasher, Hash, RandomState};
+
 use aws_sdk_s3::types::EncodingType;
 
 use super::S3Store;
 use crate::{ItemKind, ListItem, ObjectKey, StoreError};
+
+/// Pages of one listing, at most: with a thousand names each, more than a billion.
+const PAGE_COUNT_MAX: usize = 1 << 20;
+
+/// Goes from page to page of a listing, and ends one that would never end.
+#[derive(Default)]
+pub(super) struct Pages {
+    /// Where pages began, each as a hash.
+    begun: HashSet<u64>,
+    hasher: RandomState,
+}
+
+impl Pages {
+    /// Whether the page that begins at `token` may be asked for; else what is wrong.
+    pub(super) fn check(&mut self, token: &impl Hash) -> Result<(), &'static str> {
+        if !self.begun.insert(self.hasher.hash_one(token)) {
+            return Err("the listing goes round in circles: the store gives a page that it gave before");
+        }
+        if self.begun.len() > PAGE_COUNT_MAX {
+            return Err("the listing does not end");
+        }
+        Ok(())
+    }
+}
 
 impl S3Store {
     /// One page of names, and what the next one is asked for with.
@@ -13,7 +40,9 @@ impl S3Store {
         start_after: Option<&str>,
         token: Option<String>,
     ) -> Result<(Vec<ListItem>, Option<String>), StoreError> {
-        // Only a store that lists in order understands by it what is meant.
+        // Only a store that lists in the order of names understands by it what is meant: elsewhere, what is to be shown may stand
+        // before that name. AWS promises the order; IBM says that there is none; of others nothing is known, and an order that was
+        // seen once is no promise.
         let after = start_after.filter(|_| token.is_none() && self.is_sorted).map(|after| self.full(after));
         let output = self
             .client

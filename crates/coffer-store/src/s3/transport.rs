@@ -38,6 +38,12 @@ const SLOWEST_RATE: u64 = 64 << 10;
 /// Longest piece of a body that is handed on at once.
 const PIECE_LEN_MAX: usize = 65_536;
 
+/// Longest answer but an object: a page of versions with the longest names has some 5 MiB.
+const ANSWER_LEN_MAX: u64 = 16 << 20;
+
+/// Longest text of an error.
+const ERROR_LEN_MAX: u64 = 1 << 20;
+
 /// The connections of one store.
 #[derive(Clone)]
 pub(super) struct Transport {
@@ -59,6 +65,11 @@ struct Shared {
 #[derive(Debug, thiserror::Error)]
 #[error("no byte came or went for {0:?}")]
 pub(super) struct Stalled(Duration);
+
+/// An answer that goes on and on.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer is longer than {0} bytes, which none of S3 is")]
+pub(super) struct Endless(u64);
 
 impl Transport {
     pub(super) fn new(
@@ -157,9 +168,16 @@ impl Transport {
         if is_success {
             shared.counter.sent(kind, sent_len);
         }
+        // An object may have any length: who reads it knows how much to take.
+        let room = match (is_success, kind) {
+            (true, RequestKind::Read) => None,
+            (true, _) => Some(ANSWER_LEN_MAX),
+            (false, _) => Some(ERROR_LEN_MAX),
+        };
         let inner = response.take_body();
         *response.body_mut() = SdkBody::from_body_1_x(Incoming {
             inner,
+            room: room.map(|len| (len, len)),
             counted: is_success.then(|| (shared.counter.clone(), kind)),
             held: None,
             rate: shared.download.clone(),
@@ -287,6 +305,8 @@ impl Body for Outgoing {
 /// A body on its way in.
 struct Incoming {
     inner: SdkBody,
+    /// Bytes that may still come, and of how many, if that is bounded here.
+    room: Option<(u64, u64)>,
     /// Where what comes is counted, if the request succeeded.
     counted: Option<(RequestCounter, RequestKind)>,
     /// What has come and waits for its rate.
@@ -321,6 +341,12 @@ impl Body for Incoming {
                 }
             };
             this.watch.as_mut().reset(Instant::now() + this.stall_timeout);
+            if let (Some((left, of)), Some(bytes)) = (&mut this.room, frame.data_ref()) {
+                match left.checked_sub(bytes.len() as u64) {
+                    Some(rest) => *left = rest,
+                    None => return Poll::Ready(Some(Err(Endless(*of).into()))),
+                }
+            }
             if let (Some((counter, kind)), Some(bytes)) = (&this.counted, frame.data_ref()) {
                 counter.received(*kind, bytes.len());
             }

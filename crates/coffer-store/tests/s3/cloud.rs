@@ -3,8 +3,8 @@
 use std::ops::ControlFlow;
 
 use coffer_store::{
-    Access, CloudStore, Fact, ObjectKey, ObjectLock, Protection, RestoreTier, Retention, RetentionMode,
-    S3Store, StoreError, Versioning,
+    Access, CloudStore, Fact, ObjectKey, ObjectLock, ObjectStore, Protection, RestoreTier, Retention,
+    RetentionMode, S3Store, StoreError, VersionRule, VersionedStore, Versioning,
 };
 
 use crate::scripted::{Reply, Request, Scripted, reply, xml_error};
@@ -117,6 +117,133 @@ fn versions_come_newest_first_over_all_pages() {
     ];
     assert_eq!(seen, expected);
     assert_eq!(server.requests().len(), 2);
+}
+
+/// The versions of one name lie on three pages, other names stand before it, and times tell nothing or lie.
+#[test]
+fn the_oldest_version_is_the_last_that_is_listed_whatever_the_times() {
+    let version = |name: &str, id: &str, is_latest: bool, second: u32| {
+        format!(
+            "<Version><Key>x/log/{name}</Key><VersionId>{id}</VersionId><IsLatest>{is_latest}</IsLatest>\
+             <LastModified>2026-01-01T00:00:{second:02}.000Z</LastModified><Size>3</Size></Version>"
+        )
+    };
+    let page = |versions: &[String], next: Option<&str>| {
+        let next = next.map_or_else(
+            || "<IsTruncated>false</IsTruncated>".to_owned(),
+            |id| {
+                format!(
+                    "<IsTruncated>true</IsTruncated><NextKeyMarker>x/log/1</NextKeyMarker>\
+                     <NextVersionIdMarker>{id}</NextVersionIdMarker>"
+                )
+            },
+        );
+        xml(&format!("<ListVersionsResult>{next}{}</ListVersionsResult>", versions.concat()))
+    };
+    let server = Scripted::start(move |_, request, _| {
+        if !request.target.contains("?versions") {
+            assert!(request.target.contains("versionId=a"), "{}", request.target);
+            return reply("200 OK", &[("ETag", "\"e\"")], b"old");
+        }
+        if request.target.contains("version-id-marker=c") {
+            page(&[version("1", "b", false, 7)], Some("b"))
+        } else if request.target.contains("version-id-marker=b") {
+            page(&[version("1", "a", false, 9), version("0", "o", true, 1)], None)
+        } else {
+            page(
+                &[version("7", "s", true, 1), version("1", "d", true, 5), version("1", "c", false, 5)],
+                Some("c"),
+            )
+        }
+    });
+    let store = VersionedStore::new(store(&server), VersionRule::Oldest);
+    let key = ObjectKey::new("log/1").expect("a valid name");
+    let mut out = Vec::new();
+    store.read(&key, 3, &mut out).expect("is read");
+    let mut names = Vec::new();
+    store
+        .list("log/", None, &mut |item| {
+            names.push(item.name);
+            ControlFlow::Continue(())
+        })
+        .expect("is listed");
+    assert_eq!(names, ["log/7", "log/1", "log/0"]);
+    // As the listing has it.
+    store.read(&key, 3, &mut out).expect("is read");
+    assert_eq!(out, b"old");
+}
+
+#[test]
+fn a_store_that_lists_the_newest_version_last_is_found_out() {
+    let server = Scripted::always(xml("<ListVersionsResult><IsTruncated>false</IsTruncated>\
+         <Version><Key>x/log/1</Key><VersionId>a</VersionId><IsLatest>false</IsLatest></Version>\
+         <Version><Key>x/log/1</Key><VersionId>b</VersionId><IsLatest>true</IsLatest></Version></ListVersionsResult>"));
+    let error = store(&server).versions("log/", &mut |_| ControlFlow::Continue(())).expect_err("refused");
+    assert!(matches!(error, StoreError::Rejected { .. }), "{error:?}");
+}
+
+#[test]
+fn listings_that_never_end_are_ended() {
+    let server = Scripted::start(|_, request, _| {
+        if request.target.contains("?versions") {
+            xml("<ListVersionsResult><IsTruncated>true</IsTruncated><NextKeyMarker>x/log/1</NextKeyMarker>\
+                 <NextVersionIdMarker>a</NextVersionIdMarker></ListVersionsResult>")
+        } else {
+            xml("<ListBucketResult><IsTruncated>true</IsTruncated>\
+                 <NextContinuationToken>again</NextContinuationToken></ListBucketResult>")
+        }
+    });
+    let store = store(&server);
+    let check = |error: StoreError| {
+        assert!(matches!(error, StoreError::Rejected { .. }) && !error.is_retryable(), "{error:?}");
+        let source = std::error::Error::source(&error).expect("a cause").to_string();
+        assert!(source.contains("in circles"), "{source}");
+    };
+    check(store.list("log/", None, &mut |_| ControlFlow::Continue(())).expect_err("it never ends"));
+    check(store.versions("log/", &mut |_| ControlFlow::Continue(())).expect_err("it never ends"));
+    assert!(server.requests().len() <= 6, "{}", server.requests().len());
+}
+
+/// Sends an answer that goes on for as long as somebody listens; gives how much was taken.
+fn endless(status: &'static str) -> (Scripted, std::sync::Arc<std::sync::atomic::AtomicUsize>) {
+    use std::io::Write;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    let taken = std::sync::Arc::new(AtomicUsize::new(0));
+    let sent = std::sync::Arc::clone(&taken);
+    let server = Scripted::start(move |_, _, connection| {
+        let head =
+            format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Type: application/xml\r\n\r\n<Error>");
+        let piece = vec![b' '; 1 << 16];
+        let mut result = connection.write_all(head.as_bytes());
+        // Half a gigabyte stands for no end.
+        while result.is_ok() && sent.load(Ordering::SeqCst) < 512 << 20 {
+            result = connection.write_all(&piece);
+            sent.fetch_add(piece.len(), Ordering::SeqCst);
+        }
+        Vec::new()
+    });
+    (server, taken)
+}
+
+#[test]
+fn answers_that_never_end_are_not_taken_into_memory() {
+    for status in ["200 OK", "403 Forbidden", "503 Service Unavailable"] {
+        let (server, taken) = endless(status);
+        let store = store(&server);
+        let error = store.list("log/", None, &mut |_| ControlFlow::Continue(())).expect_err("it never ends");
+        assert!(matches!(error, StoreError::Rejected { .. }), "{status}: {error:?}");
+        let source = std::error::Error::source(&error).expect("a cause").to_string();
+        assert!(source.contains("longer than"), "{status}: {source}");
+        assert!(taken.load(std::sync::atomic::Ordering::SeqCst) < 64 << 20, "{status}");
+    }
+    // Nor is what a read that fails brings.
+    let (server, _) = endless("403 Forbidden");
+    let error = store(&server).read(&key(), 100, &mut Vec::new()).expect_err("it never ends");
+    assert!(matches!(error, StoreError::Rejected { .. }), "{error:?}");
+    // The calls that the SDK does not know.
+    let (server, _) = endless("200 OK");
+    let error = store(&server).set_legal_hold(&key(), None, true).expect_err("it never ends");
+    assert!(matches!(error, StoreError::Rejected { .. }), "{error:?}");
 }
 
 #[test]

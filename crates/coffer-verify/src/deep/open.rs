@@ -129,10 +129,14 @@ fn check_pack(
         }
         return Ok(opened);
     }
-    let read = match actual {
-        Ok(_) => task.source.read(ObjectName::Pack(pack.id), PACK_LEN_MAX, &mut worker.bytes)?,
+    let name = ObjectName::Pack(pack.id);
+    let mut read = match actual {
+        Ok(_) => task.source.read(name, PACK_LEN_MAX, &mut worker.bytes)?,
         Err(fault) => Err(fault),
     };
+    if read.is_ok() && hash::hash(&worker.bytes) != pack.id.0 && task.source.distrust(name) {
+        read = task.source.read(name, PACK_LEN_MAX, &mut worker.bytes)?;
+    }
     if let Err(fault) = read {
         if opened.fault.is_none() {
             opened.fault = Some(PackFault::new(fault.class(), fault.what()));
