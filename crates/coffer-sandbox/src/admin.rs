@@ -13,7 +13,9 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::cos;
+use crate::error::SandboxError;
 use crate::iam::Policy;
+use crate::kms::{KeyPart, KmsKind, MasterKeySource};
 use crate::records::OrInternal;
 use crate::region::Region;
 use crate::sandbox::NewBucket;
@@ -53,6 +55,20 @@ struct RootKey {
 
 fn yes() -> bool {
     true
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewKmsInstance {
+    name: String,
+    kind: KmsKind,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MasterKey {
+    /// Texts of key parts.
+    parts: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -102,6 +118,10 @@ fn read<T: DeserializeOwned>(bytes: &[u8]) -> S3Result<T> {
     let bytes = if bytes.is_empty() { b"{}" } else { bytes };
     serde_json::from_slice(bytes)
         .map_err(|error| s3s::S3Error::with_message(S3ErrorCode::InvalidArgument, error.to_string()))
+}
+
+fn invalid(error: SandboxError) -> s3s::S3Error {
+    s3s::S3Error::with_message(S3ErrorCode::InvalidArgument, error.to_string())
 }
 
 async fn act(region: &Region, method: &Method, path: &str, body: &[u8]) -> S3Result<Option<Value>> {
@@ -161,6 +181,26 @@ async fn act(region: &Region, method: &Method, path: &str, body: &[u8]) -> S3Res
         ("PUT", ["root-keys"]) => {
             let key: RootKey = read(body)?;
             region.set_root_key(&key.crn, key.enabled)?;
+            json!({})
+        }
+        ("POST", ["kms", "instances"]) => {
+            let new: NewKmsInstance = read(body)?;
+            let guid = region.kms().create_instance(&new.name, new.kind, region.clock().now_ms());
+            json!({"instance_id": guid.map_err(invalid)?})
+        }
+        ("DELETE", ["kms", "instances", guid]) => {
+            region.kms().remove_instance(guid).map_err(invalid)?;
+            json!({})
+        }
+        ("PUT", ["kms", "instances", guid, "master-key"]) => {
+            let key: MasterKey = read(body)?;
+            let parts = key.parts.iter().map(|part| KeyPart::parse(part.as_bytes()));
+            let parts = parts.collect::<Result<_, _>>().map_err(invalid)?;
+            let source = MasterKeySource::Parts(parts);
+            json!({"pattern": region.kms().load(guid, &source).map_err(invalid)?})
+        }
+        ("DELETE", ["kms", "instances", guid, "master-key"]) => {
+            region.kms().unload(guid).map_err(invalid)?;
             json!({})
         }
         ("POST", ["buckets"]) => {

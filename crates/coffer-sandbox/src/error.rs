@@ -55,4 +55,42 @@ pub enum SandboxError {
         /// What is wrong with it.
         what: String,
     },
+    /// No master key came of what was given.
+    #[error("load the master key: {what}")]
+    MasterKey {
+        /// What is wrong.
+        what: String,
+    },
+    /// Another master key than the one that the instance has.
+    #[error(
+        "load the master key: its verification pattern is {pattern}, and that of the instance is {expected}"
+    )]
+    WrongMasterKey {
+        /// The pattern of what was given.
+        pattern: String,
+        /// The pattern of the master key of the instance.
+        expected: String,
+    },
+    /// The audit log is not as it was written.
+    #[error("check the audit log at entry {number}: {what}")]
+    Audit {
+        /// Where.
+        number: u64,
+        /// What is wrong.
+        what: String,
+    },
+    /// A file of the key service says what it must not.
+    #[error("read {}: {what}", path.display())]
+    BadFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// There is no such instance of the key service.
+    #[error("find the instance {guid} of the key service")]
+    NoInstance {
+        /// Its GUID.
+        guid: String,
+    },
 }

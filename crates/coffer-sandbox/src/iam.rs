@@ -38,6 +38,8 @@ pub struct Policy {
     pub instance: Option<String>,
     /// Only on this bucket; else on all.
     pub bucket: Option<String>,
+    /// Only on this key of the key service (its id); else on all.
+    pub key: Option<String>,
 }
 
 impl Policy {
@@ -59,6 +61,13 @@ impl Policy {
         self
     }
 
+    /// The same on one key of the key service only.
+    #[must_use]
+    pub fn on_key(mut self, id: &str) -> Self {
+        self.key = Some(id.to_owned());
+        self
+    }
+
     /// The same in one service instance only.
     #[must_use]
     pub fn in_instance(mut self, guid: &str) -> Self {
@@ -68,7 +77,8 @@ impl Policy {
 
     fn allows(&self, action: &str, place: &Place<'_>) -> bool {
         let is_here = self.instance.as_deref().is_none_or(|only| Some(only) == place.instance)
-            && self.bucket.as_deref().is_none_or(|only| Some(only) == place.bucket);
+            && self.bucket.as_deref().is_none_or(|only| Some(only) == place.bucket)
+            && self.key.as_deref().is_none_or(|only| Some(only) == place.key);
         is_here
             && (self.actions.iter().any(|one| one == action)
                 || self.roles.iter().any(|role| actions::holds(*role, action)))
@@ -82,6 +92,8 @@ pub(crate) struct Place<'a> {
     pub(crate) instance: Option<&'a str>,
     /// The bucket, if there is one.
     pub(crate) bucket: Option<&'a str>,
+    /// The key of the key service, if there is one.
+    pub(crate) key: Option<&'a str>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -1,11 +1,12 @@
-//! A simulated IBM Cloud region on loopback, for tests and for trying things out.
+//! A simulated IBM Cloud region on loopback, for tests and for trying things out; and a key service that is also there on its own.
 //!
-//! It has IAM (tokens, service ids, policies) and Cloud Object Storage (S3 with IBM's additions). State is kept in a directory and
+//! The region has IAM (tokens, service ids, policies), Cloud Object Storage (S3 with IBM's additions), Key Protect and HPCS. State is kept in a directory and
 //! survives the end of the process at any moment. Services share one clock that tests move, and switches that make them fail or
 //! behave as other stores do. Nothing here is shared with the clients in this workspace, so that each catches the other's mistakes.
 //!
-//! It is no store for real data: it listens on loopback only, its admin endpoint asks nobody who they are, objects are not
-//! encrypted on its disk, and nothing is forced to the disk.
+//! The region is no store for real data: it listens on loopback only, its admin endpoint asks nobody who they are, objects are not
+//! encrypted on its disk, and nothing is forced to the disk. [`KmsServer`], the key service on its own, is meant for real keys: it has a
+//! master key, tokens, TLS, and forces each write to the disk.
 //!
 //! | module | what it does |
 //! | --- | --- |
@@ -14,6 +15,7 @@
 //! | `listener`, `tls` | ports and certificates |
 //! | `iam` | tokens, identities, policies |
 //! | `cos` | object storage |
+//! | `kms` | the key service, which also runs on its own |
 //! | `admin` | the Rust API over HTTP |
 
 #![forbid(unsafe_code)]
@@ -23,6 +25,7 @@ mod clock;
 mod cos;
 mod error;
 mod iam;
+mod kms;
 mod listener;
 mod random;
 mod records;
@@ -33,8 +36,12 @@ mod tls;
 
 pub use error::SandboxError;
 pub use iam::{HmacKeys, Policy, Role};
+pub use kms::{
+    AuditEntry, AuditHead, KeyPart, KeyToken, KmsKind, KmsOptions, KmsServer, MasterKeySource, NewToken,
+    add_token,
+};
 pub use sandbox::{NewBucket, Sandbox, SandboxOptions};
-pub use switches::{ConditionMode, Switches, TokenRefusal, WrongLocation};
+pub use switches::{AadMode, ConditionMode, KmsGone, Switches, TokenRefusal, WrongLocation};
 
 /// A refusal of a service, for callers of the Rust API.
 pub(crate) fn refused(error: s3s::S3Error) -> SandboxError {

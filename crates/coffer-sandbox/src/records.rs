@@ -119,7 +119,13 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> S3Result<T> {
 
 /// A file whose writes reach the operating system, in order, and are not forced further.
 #[derive(Debug)]
-struct Unsynced(FileBackend);
+pub(crate) struct Unsynced(FileBackend);
+
+impl Unsynced {
+    pub(crate) fn new(file: FileBackend) -> Self {
+        Self(file)
+    }
+}
 
 impl StorageBackend for Unsynced {
     fn len(&self) -> Result<u64, io::Error> {

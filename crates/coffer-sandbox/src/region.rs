@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use s3s::S3Result;
@@ -12,7 +12,8 @@ use crate::clock::{Clock, Millis};
 use crate::cos::{Bodies, named_bodies};
 use crate::error::SandboxError;
 use crate::iam::{HmacKeys, Iam, Policy, Role};
-use crate::records::Records;
+use crate::kms::Kms;
+use crate::records::{OrInternal, Records};
 use crate::refused;
 use crate::switches::Switches;
 
@@ -36,6 +37,9 @@ pub(crate) struct Region {
     clock: Clock,
     iam: Iam,
     bodies: Bodies,
+    kms: Kms,
+    /// The port of the private endpoint of the key service, once that is open.
+    kms_private_port: OnceLock<u16>,
     switches: Mutex<Switches>,
     location: String,
     instance: String,
@@ -63,6 +67,8 @@ impl Region {
             clock: Clock::ahead_by(added_ms.unwrap_or(0)),
             iam,
             bodies,
+            kms: Kms::open(directory, location, false)?,
+            kms_private_port: OnceLock::new(),
             switches: Mutex::new(switches.unwrap_or_default()),
             location: location.to_owned(),
             instance: instance.to_owned(),
@@ -85,6 +91,19 @@ impl Region {
 
     pub(crate) fn bodies(&self) -> &Bodies {
         &self.bodies
+    }
+
+    pub(crate) fn kms(&self) -> &Kms {
+        &self.kms
+    }
+
+    pub(crate) fn kms_private_port(&self) -> Option<u16> {
+        self.kms_private_port.get().copied()
+    }
+
+    /// Says where the private endpoint of the key service is.
+    pub(crate) fn set_kms_private_port(&self, port: u16) {
+        self.kms_private_port.get_or_init(|| port);
     }
 
     pub(crate) fn owner(&self) -> &Owner {
@@ -131,10 +150,24 @@ impl Region {
         take_one(&mut self.lock_switches().iam_unavailable_count)
     }
 
+    /// Whether this request to the key service is one of those to be refused.
+    pub(crate) fn take_kms_too_many(&self) -> bool {
+        take_one(&mut self.lock_switches().kms_too_many_count)
+    }
+
+    /// Whether this request to the key service is one of those to fail.
+    pub(crate) fn take_kms_failure(&self) -> bool {
+        let mut switches = self.lock_switches();
+        switches.kms_failure_count > 0
+            && !take_one(&mut switches.kms_failure_skip)
+            && take_one(&mut switches.kms_failure_count)
+    }
+
     /// Moves the clock forward and carries out what has expired then.
     pub(crate) async fn advance(&self, by: Duration) -> S3Result<()> {
         self.clock.advance(by);
         self.records.set_setting(CLOCK, &self.clock.added_ms())?;
+        self.kms.sweep(self.clock.now_ms()).or_internal()?;
         crate::cos::sweep(self).await
     }
 
@@ -142,8 +175,12 @@ impl Region {
         Ok(self.records.setting(ROOT_KEYS)?.unwrap_or_default())
     }
 
-    /// Whether a root key is there and enabled.
+    /// Whether a root key is there and enabled: in the key service of the region, or where its CRN names no instance of that, as it was
+    /// made known.
     pub(crate) fn is_root_key_enabled(&self, crn: &str) -> S3Result<bool> {
+        if let Some(is_usable) = self.kms.is_usable(crn, self.clock.now_ms()) {
+            return Ok(is_usable);
+        }
         Ok(self.root_keys()?.get(crn) == Some(&true))
     }
 
@@ -165,7 +202,8 @@ fn owner(records: &Records, iam: &Iam, instance: &str) -> S3Result<Owner> {
     if let Some(owner) = records.setting(OWNER)? {
         return Ok(owner);
     }
-    let id = iam.create_service_id(records, "owner", &[Policy::role(Role::Manager)])?;
+    let everything = [Policy::role(Role::Manager), Policy::role(Role::KeyPurge)];
+    let id = iam.create_service_id(records, "owner", &everything)?;
     let owner =
         Owner { api_key: iam.create_api_key(records, &id)?, hmac: iam.create_hmac(records, &id, instance)? };
     records.set_setting(OWNER, &owner)?;

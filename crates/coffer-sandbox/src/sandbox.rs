@@ -1,5 +1,7 @@
 //! A running region: its listeners, and the handle that tests hold.
 
+mod kms;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -25,7 +27,7 @@ pub struct SandboxOptions {
     /// Where the state is kept. `None`: in a temporary directory that goes with the sandbox.
     pub directory: Option<PathBuf>,
     /// Where object storage listens. Port 0: every service gets a free port. Else IAM has the next port, the admin endpoint the one
-    /// after it, and then come the further locations.
+    /// after it, then come the further locations, and last the public and the private endpoint of the key service.
     pub listen: SocketAddr,
     /// The location of object storage (`eu-de`, `eu`, `ams03`).
     pub region: String,
@@ -110,6 +112,8 @@ pub struct Sandbox {
     endpoints: BTreeMap<String, String>,
     iam_endpoint: String,
     admin_endpoint: String,
+    kms_endpoint: String,
+    kms_private_endpoint: String,
     ca_file: Option<PathBuf>,
     directory: PathBuf,
     is_temporary: bool,
@@ -154,6 +158,10 @@ impl Sandbox {
             let address = open(front(location), true)?;
             endpoints.insert(location.clone(), format!("{scheme}://{address}"));
         }
+        let kms = open(Service::Kms(Arc::clone(&region), false), true)?;
+        let kms_private = open(Service::Kms(Arc::clone(&region), true), true)?;
+        let port = kms_private.rsplit(':').next().and_then(|port| port.parse().ok());
+        region.set_kms_private_port(port.unwrap_or_default());
         runtime.spawn(sweep_often(Arc::downgrade(&region)));
         Ok(Self {
             region,
@@ -161,6 +169,8 @@ impl Sandbox {
             endpoints,
             iam_endpoint: format!("{scheme}://{iam}"),
             admin_endpoint: format!("http://{admin}"),
+            kms_endpoint: format!("{scheme}://{kms}"),
+            kms_private_endpoint: format!("{scheme}://{kms_private}"),
             ca_file,
             directory,
             is_temporary,
@@ -372,5 +382,6 @@ async fn sweep_often(region: std::sync::Weak<Region>) {
         let Some(region) = region.upgrade() else { return };
         // What could not be done now is tried again.
         drop(cos::sweep(&region).await);
+        drop(region.kms().sweep(region.clock().now_ms()));
     }
 }

@@ -1,5 +1,7 @@
 //! Behaviour that tests switch while the region runs.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// What a conditional write (`If-None-Match: *`) meets.
@@ -40,6 +42,32 @@ pub enum WrongLocation {
     Redirect,
 }
 
+/// What HPCS does with additional authenticated data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum AadMode {
+    /// The data are bound to the ciphertext, as in Key Protect.
+    #[default]
+    Honoured,
+    /// The data are accepted and have no effect.
+    Ignored,
+    /// 400 `BAD_BODY_ERR`.
+    Rejected,
+}
+
+/// How an instance of the key service that is gone answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum KmsGone {
+    /// 404.
+    #[default]
+    NotFound,
+    /// 410.
+    Gone,
+}
+
 /// All switches. They are kept across a restart of a persistent sandbox.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -67,6 +95,22 @@ pub struct Switches {
     pub is_refresh_unsupported: bool,
     /// How long a restore from an archive takes, in seconds; else 12 hours, or 2 for accelerated ones.
     pub restore_delay_s: Option<u64>,
+    /// What HPCS does with additional authenticated data.
+    pub kms_aad: AadMode,
+    /// So many of the next requests to the key service are answered 429, with the `Retry-After` above.
+    pub kms_too_many_count: u64,
+    /// So many requests to the key service are let through before those fail that are to fail.
+    pub kms_failure_skip: u64,
+    /// So many requests to the key service are then answered 500.
+    pub kms_failure_count: u64,
+    /// How long each answer of the key service takes, in milliseconds.
+    pub kms_delay_ms: u64,
+    /// Nobody may unwrap, whatever the policies say.
+    pub is_unwrap_denied: bool,
+    /// How the key service refuses what no policy allows.
+    pub kms_denial: TokenRefusal,
+    /// Instances of the key service (by GUID) that answer as if they were gone.
+    pub kms_gone: BTreeMap<String, KmsGone>,
 }
 
 impl Default for Switches {
@@ -83,6 +127,14 @@ impl Default for Switches {
             token_lifetime_s: 3600,
             is_refresh_unsupported: false,
             restore_delay_s: None,
+            kms_aad: AadMode::Honoured,
+            kms_too_many_count: 0,
+            kms_failure_skip: 0,
+            kms_failure_count: 0,
+            kms_delay_ms: 0,
+            is_unwrap_denied: false,
+            kms_denial: TokenRefusal::Unauthorized,
+            kms_gone: BTreeMap::new(),
         }
     }
 }

@@ -91,7 +91,7 @@ impl Gate {
             None => None,
         };
         let instance = owner.as_deref().or_else(|| named_instance(headers)).or(caller.instance.as_deref());
-        self.region.iam().authorize(records, caller, action, Place { instance, bucket })
+        self.region.iam().authorize(records, caller, action, Place { instance, bucket, key: None })
     }
 }
 

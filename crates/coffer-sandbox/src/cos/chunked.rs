@@ -9,8 +9,10 @@ use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 use s3s::{StdError, TrailingHeaders};
+
+use super::unread::Shared;
 
 /// A line of a chunk or trailer is never longer.
 const LINE_LEN_MAX: usize = 4096;
@@ -43,14 +45,14 @@ enum Expect {
 
 /// The body inside of an `aws-chunked` one.
 pub(super) struct Unchunked {
-    inner: Incoming,
+    inner: Shared,
     buffer: BytesMut,
     expect: Expect,
     trailers: Arc<Mutex<HeaderMap>>,
 }
 
 impl Unchunked {
-    pub(super) fn new(inner: Incoming) -> (Self, Trailers) {
+    pub(super) fn new(inner: Shared) -> (Self, Trailers) {
         let trailers = Arc::new(Mutex::new(HeaderMap::new()));
         let body =
             Self { inner, buffer: BytesMut::new(), expect: Expect::Size, trailers: Arc::clone(&trailers) };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, SERVER};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, RETRY_AFTER, SERVER};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
@@ -18,6 +18,7 @@ use super::chunked::Unchunked;
 use super::extensions::Extra;
 use super::service::Service;
 use super::text::escaped;
+use super::unread::Shared;
 use crate::clock::machine_now_ms;
 use crate::random;
 use crate::region::Region;
@@ -64,10 +65,17 @@ impl Front {
     pub(crate) async fn serve(&self, request: Request<Incoming>) -> Result<Response<Body>, HttpError> {
         let resource = request.uri().path().to_owned();
         let is_head = request.method() == http::Method::HEAD;
+        // Who waits to be told to go on has not sent a body.
+        let is_sent = !request.headers().contains_key(EXPECT);
+        let request = request.map(Shared::new);
+        let body = request.body().clone();
         let mut response = match self.take_in(request) {
             Ok(request) => self.s3.call(request).await?,
             Err(refusal) => self.refuse(&refusal),
         };
+        if response.status().as_u16() >= 400 && is_sent {
+            body.drain().await;
+        }
         if let Some(AnswerStatus(status)) = response.extensions().get().copied() {
             *response.status_mut() = status;
         }
@@ -85,7 +93,7 @@ impl Front {
         Ok(response)
     }
 
-    fn take_in(&self, request: Request<Incoming>) -> Result<Request<Body>, Refusal> {
+    fn take_in(&self, request: Request<Shared>) -> Result<Request<Body>, Refusal> {
         if self.region.take_slow_down() {
             return Err(Refusal {
                 status: StatusCode::SERVICE_UNAVAILABLE,
@@ -108,7 +116,7 @@ impl Front {
             kind.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
         });
         let Some(token) = bearer else {
-            return Ok(Request::from_parts(head, Body::from(body)));
+            return Ok(Request::from_parts(head, Body::http_body_unsync(body)));
         };
         let now_ms = self.region.clock().now_ms();
         match self.region.iam().bearer(self.region.records(), &token, now_ms) {
@@ -124,7 +132,7 @@ impl Front {
         }
         head.headers.remove(AUTHORIZATION);
         if !is_chunked(&head.headers) {
-            return Ok(Request::from_parts(head, Body::from(body)));
+            return Ok(Request::from_parts(head, Body::http_body_unsync(body)));
         }
         match head.headers.remove("x-amz-decoded-content-length") {
             Some(len) => drop(head.headers.insert(CONTENT_LENGTH, len)),

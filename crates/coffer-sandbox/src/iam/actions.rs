@@ -1,8 +1,10 @@
-//! The actions of object storage and the roles that hold them, as IBM's table of IAM roles lists them.
+//! Roles, and the actions of object storage that each holds, as IBM's table of IAM roles lists them. The key service has its own table.
 
 use serde::{Deserialize, Serialize};
 
-/// A service role of object storage.
+use crate::kms::roles as keys;
+
+/// A service role of object storage or of the key service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Role {
@@ -18,6 +20,10 @@ pub enum Role {
     ObjectReader,
     /// Objects, to write only.
     ObjectWriter,
+    /// Of the key service: what a reader may do, and the material of standard keys.
+    ReaderPlus,
+    /// Of the key service: to purge deleted keys.
+    KeyPurge,
 }
 
 const M: &[Role] = &[Role::Manager];
@@ -86,11 +92,14 @@ const SERVICE: &str = "cloud-object-storage.";
 
 /// Whether a role holds an action, written in full.
 pub(super) fn holds(role: Role, action: &str) -> bool {
-    let Some(short) = action.strip_prefix(SERVICE) else { return false };
+    let Some(short) = action.strip_prefix(SERVICE) else { return keys::holds(role, action) };
     ACTIONS.iter().any(|(name, roles)| *name == short && roles.contains(&role))
 }
 
 /// Whether IBM's table has this action, written in full.
 pub(super) fn is_known(action: &str) -> bool {
-    action.strip_prefix(SERVICE).is_some_and(|short| ACTIONS.iter().any(|(name, _)| *name == short))
+    match action.strip_prefix(SERVICE) {
+        Some(short) => ACTIONS.iter().any(|(name, _)| *name == short),
+        None => keys::is_known(action),
+    }
 }

@@ -127,15 +127,16 @@ impl Iam {
     }
 }
 
-/// Three parts as a JSON web token has them. The third is random: it makes the token unguessable, and signs nothing.
+/// Three parts as a JSON web token has them. The third is random: it makes the token unguessable, and signs nothing. Its length is a
+/// multiple of four, so that it is base64 however strictly it is read.
 fn web_token(service_id: &str, now_s: u64, expires_s: u64) -> String {
     let header = serde_json::json!({"kid": "sandbox", "alg": "RS256"});
     let claims = serde_json::json!({
         "iam_id": service_id, "id": service_id, "sub": service_id, "sub_type": "ServiceId",
-        "account": {"valid": true, "bss": "00000000000000000000000000000001"},
+        "account": {"valid": true, "bss": crate::kms::ACCOUNT},
         "iat": now_s, "exp": expires_s, "iss": "https://iam.cloud.ibm.com/identity",
         "grant_type": "urn:ibm:params:oauth:grant-type:apikey", "scope": "ibm openid", "client_id": "default",
     });
     let part = |value: &serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
-    format!("{}.{}.{}", part(&header), part(&claims), random::word(86))
+    format!("{}.{}.{}", part(&header), part(&claims), random::word(88))
 }

@@ -6,6 +6,7 @@ mod archive;
 mod buckets;
 mod client;
 mod iam;
+mod kms;
 mod listing;
 mod locks;
 mod multipart;

@@ -32,6 +32,19 @@ fn bursts_of_refusals_pass() {
     desk.put("/bucket/a", b"x").expect(200);
 }
 
+/// What is refused by its head alone gets an answer all the same, and the connection no reset.
+#[test]
+fn a_large_body_that_is_refused_is_answered() {
+    let desk = Desk::with_bucket("bucket");
+    let body = vec![b'x'; 8 << 20];
+    for _ in 0..5 {
+        desk.sandbox.switch(|switches| switches.slow_down_count = 1).unwrap();
+        desk.put("/bucket/a", &body).refused(503, "SlowDown");
+        desk.put("/bucket/a?partNumber=1&uploadId=none", &body).refused(404, "NoSuchUpload");
+    }
+    desk.put("/bucket/a", &body).expect(200);
+}
+
 #[test]
 fn the_admin_endpoint_does_what_the_rust_interface_does() {
     let desk = Desk::new();

@@ -1,0 +1,304 @@
+//! `coffer kms` as its owner runs it: processes that are killed, master keys from files and tokens, the audit log.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Mutex;
+
+use coffer_testkit::softhsm::{CONFIGURATION_VARIABLE, SoftHsm};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::cli::messages::check_message;
+use super::support::scratch;
+
+/// A directory with two key parts and a token, and the command in it.
+struct Safe {
+    place: TempDir,
+    token: String,
+}
+
+/// A key service in a process of its own; it is killed as `kill -9` does it.
+struct Served {
+    process: Child,
+    endpoint: String,
+    instance: String,
+    said: Value,
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+}
+
+const PARTS: &str = "--master-key-part a.part --master-key-part b.part";
+
+impl Safe {
+    fn new() -> Self {
+        let mut safe = Self { place: scratch(), token: String::new() };
+        for part in ["a.part", "b.part"] {
+            check_message(&safe.json(&format!("kms new-part {part}")));
+        }
+        let made = safe.json("kms new-token --tokens tokens --name all --role Manager");
+        check_message(&made);
+        safe.token = made["token"].as_str().unwrap().to_owned();
+        safe
+    }
+
+    fn command(&self, line: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_coffer-under-test"));
+        command.env_clear().current_dir(self.place.path()).args(line.split_whitespace()).stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, line: &str) -> Output {
+        self.command(line).output().unwrap()
+    }
+
+    /// The one message of a command that succeeds.
+    fn json(&self, line: &str) -> Value {
+        let output = self.run(&format!("--json {line}"));
+        assert!(output.status.success(), "{line}: {output:?}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// What a command says that fails with this exit code.
+    #[track_caller]
+    fn refusal(&self, line: &str, code: i32) -> String {
+        let output = self.run(line);
+        assert_eq!(output.status.code(), Some(code), "{line}: {output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    fn serve(&self, more: &str) -> Served {
+        self.serve_with(self.command(&format!("--json kms serve --dir state --tokens tokens {more}")))
+    }
+
+    fn serve_with(&self, mut command: Command) -> Served {
+        let mut process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let Ok(said) = serde_json::from_str::<Value>(&line) else {
+            let mut text = String::new();
+            process.stderr.take().unwrap().read_to_string(&mut text).unwrap();
+            panic!("{line:?} {text}");
+        };
+        let text = |name: &str| said[name].as_str().unwrap().to_owned();
+        Served { process, endpoint: text("endpoint"), instance: text("instance_id"), said }
+    }
+}
+
+/// A request; `None` if the service went away.
+fn try_ask(safe: &Safe, served: &Served, method: &str, path: &str, body: &Value) -> Option<(u16, Value)> {
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    let request = format!(
+        "{method} /api/v2{path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\
+        Authorization: Bearer {}\r\nBluemix-Instance: {}\r\n\r\n{body}",
+        body.len(),
+        safe.token,
+        served.instance
+    );
+    let mut stream = TcpStream::connect(served.endpoint.strip_prefix("http://").unwrap()).ok()?;
+    stream.write_all(request.as_bytes()).ok()?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).ok()?;
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    let body = if body.is_empty() { Value::Null } else { serde_json::from_str(body).ok()? };
+    Some((status, body))
+}
+
+#[track_caller]
+fn ask(safe: &Safe, served: &Served, method: &str, path: &str, body: &Value) -> (u16, Value) {
+    try_ask(safe, served, method, path, body).expect("the service answers")
+}
+
+fn new_key(safe: &Safe, served: &Served) -> Option<String> {
+    let resource = json!({"name": "root", "extractable": false});
+    let body = json!({"metadata": {"collectionTotal": 1}, "resources": [resource]});
+    let (status, body) = try_ask(safe, served, "POST", "/keys", &body)?;
+    assert_eq!(status, 201, "{body}");
+    Some(body["resources"][0]["id"].as_str().unwrap().to_owned())
+}
+
+/// What a client was told: a key and what it wrapped.
+struct Acknowledged {
+    key: String,
+    version_count: usize,
+    plaintext: Value,
+    ciphertext: Value,
+}
+
+/// Makes keys, wraps and rotates until the service goes away.
+fn storm(safe: &Safe, served: &Served, acknowledged: &Mutex<Vec<Acknowledged>>) {
+    while let Some(key) = new_key(safe, served) {
+        let mut one = Acknowledged { key, version_count: 1, plaintext: Value::Null, ciphertext: Value::Null };
+        let path = format!("/keys/{}/actions/", one.key);
+        let wrapped = try_ask(safe, served, "POST", &format!("{path}wrap"), &Value::Null);
+        if let Some((_, body)) = &wrapped {
+            one.plaintext = body["plaintext"].clone();
+            one.ciphertext = body["ciphertext"].clone();
+        }
+        if wrapped.is_some()
+            && try_ask(safe, served, "POST", &format!("{path}rotate"), &Value::Null).is_some()
+        {
+            one.version_count = 2;
+        }
+        acknowledged.lock().unwrap().push(one);
+    }
+}
+
+#[test]
+fn nothing_that_was_acknowledged_is_lost_when_the_process_is_killed() {
+    let safe = Safe::new();
+    let acknowledged = Mutex::new(Vec::new());
+    for round in 1..=3 {
+        let served = safe.serve(PARTS);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| storm(&safe, &served, &acknowledged));
+            }
+            while acknowledged.lock().unwrap().len() < 25 * round {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+            // In the middle of their work.
+            let killed = Command::new("kill").args(["-9", &served.process.id().to_string()]).status();
+            assert!(killed.unwrap().success());
+        });
+        drop(served);
+        let served = safe.serve(PARTS);
+        for one in acknowledged.lock().unwrap().iter() {
+            let (status, versions) =
+                ask(&safe, &served, "GET", &format!("/keys/{}/versions", one.key), &Value::Null);
+            assert_eq!(status, 200, "{versions}");
+            assert!(versions["resources"].as_array().unwrap().len() >= one.version_count);
+            if one.ciphertext.is_string() {
+                let path = format!("/keys/{}/actions/unwrap", one.key);
+                let (status, opened) =
+                    ask(&safe, &served, "POST", &path, &json!({"ciphertext": one.ciphertext}));
+                assert_eq!((status, &opened["plaintext"]), (200, &one.plaintext));
+            }
+        }
+        drop(served);
+        let head = audited(&safe, "");
+        assert!(head["entries"].as_u64().unwrap() > 0);
+    }
+}
+
+/// The last message of `kms audit`, after the entries.
+fn audited(safe: &Safe, more: &str) -> Value {
+    let output = safe.run(format!("--json kms audit --dir state {more}").trim_end());
+    assert!(output.status.success(), "{output:?}");
+    let lines: Vec<Value> =
+        output.stdout.lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect();
+    let (head, entries) = lines.split_last().unwrap();
+    assert_eq!(head["entries"], entries.len());
+    lines.first().into_iter().chain([head]).for_each(check_message);
+    head.clone()
+}
+
+#[test]
+fn the_audit_log_is_printed_and_checked() {
+    let safe = Safe::new();
+    let served = safe.serve(PARTS);
+    let key = new_key(&safe, &served).unwrap();
+    ask(&safe, &served, "GET", "/keys/none", &Value::Null);
+    let busy = safe.refusal("kms audit --dir state", 1);
+    assert!(busy.contains("it is in use"), "{busy}");
+    drop(served);
+    let text = String::from_utf8(safe.run("kms audit --dir state").stdout).unwrap();
+    assert!(text.contains(&format!("token-all kms.secrets.create {key} 201")), "{text}");
+    assert!(text.contains("kms.secrets.read none 404 KEY_NOT_FOUND_ERR"), "{text}");
+    let head = audited(&safe, "");
+    let noted = format!("--head 2:{}", head["hash"].as_str().unwrap());
+    audited(&safe, &noted);
+    let other = safe.refusal(&format!("kms audit --dir state --head 2:{}", "0".repeat(64)), 20);
+    assert!(other.contains("entry 2"), "{other}");
+    let cut = safe.refusal(&format!("kms audit --dir state --head 3:{}", "0".repeat(64)), 20);
+    assert!(cut.contains("ends before"), "{cut}");
+}
+
+#[test]
+fn the_master_key_is_asked_for_as_it_was_made() {
+    let safe = Safe::new();
+    fs::write(safe.place.path().join("words"), "correct horse battery staple\n").unwrap();
+    let served = safe.serve("--master-passphrase-file words");
+    check_message(&served.said);
+    let pattern = served.said["pattern"].clone();
+    let key = new_key(&safe, &served).unwrap();
+    drop(served);
+    let parts = safe.refusal(&format!("kms serve --dir state --tokens tokens {PARTS}"), 12);
+    assert!(parts.contains("made from a passphrase"), "{parts}");
+    fs::write(safe.place.path().join("other"), "wrong horse").unwrap();
+    let wrong = safe.refusal("kms serve --dir state --tokens tokens --master-passphrase-file other", 12);
+    assert!(wrong.contains(pattern.as_str().unwrap()), "{wrong}");
+
+    let without = safe.serve("");
+    assert_eq!(without.said["pattern"], Value::Null);
+    assert_eq!(ask(&safe, &without, "GET", "/keys", &Value::Null).0, 503);
+    drop(without);
+    let served = safe.serve("--master-passphrase-file words");
+    assert_eq!(served.said["pattern"], pattern);
+    assert_eq!(ask(&safe, &served, "GET", &format!("/keys/{key}"), &Value::Null).0, 200);
+}
+
+#[test]
+fn files_of_secrets_are_for_their_owner_and_never_overwritten() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let safe = Safe::new();
+    let at = |name: &str| safe.place.path().join(name);
+    for name in ["a.part", "tokens"] {
+        assert_eq!(fs::metadata(at(name)).unwrap().permissions().mode() & 0o777, 0o600, "{name}");
+    }
+    let before = fs::read(at("a.part")).unwrap();
+    safe.refusal("kms new-part a.part", 1);
+    assert_eq!(fs::read(at("a.part")).unwrap(), before);
+    assert!(!fs::read_to_string(at("tokens")).unwrap().contains(&safe.token));
+    safe.refusal("kms new-token --tokens tokens --name all --role Reader", 1);
+    safe.refusal("kms serve --dir state --tokens tokens --listen 0.0.0.0:0", 2);
+    safe.refusal("kms serve --dir state --tokens tokens --master-key-part a.part", 12);
+    safe.refusal("kms serve --dir state --tokens none", 1);
+    fs::write(at("a.part"), [&before[..40], b"00", &before[42..]].concat()).unwrap();
+    let spoiled = safe.refusal(&format!("kms serve --dir state --tokens tokens {PARTS}"), 12);
+    assert!(spoiled.contains("a.part"), "{spoiled}");
+}
+
+#[test]
+fn a_token_can_keep_the_master_key() {
+    let safe = Safe::new();
+    let place: &Path = safe.place.path();
+    let Some(tokens) = SoftHsm::new(&place.join("hsm"), "") else { return };
+    tokens.make_token("hsm", "4711-0815");
+    fs::write(place.join("pin"), "4711-0815\n").unwrap();
+    let environment = |mut command: Command| {
+        command.env(CONFIGURATION_VARIABLE, tokens.configuration());
+        command
+    };
+    let module = tokens.module().to_str().unwrap();
+    let made = format!(
+        "--pkcs11-module {module} --pkcs11-token hsm --pkcs11-pin-file pin keys new-token-key kms-master"
+    );
+    let made = environment(safe.command(&made)).output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let serve = |more: &str| {
+        let pkcs11 = format!("--master-pkcs11 {module} --master-pkcs11-pin-file pin");
+        environment(safe.command(&format!("--json kms serve --dir state --tokens tokens {pkcs11} {more}")))
+    };
+    let served = safe.serve_with(serve("--master-pkcs11-token hsm --master-pkcs11-key kms-master"));
+    let key = new_key(&safe, &served).unwrap();
+    let pattern = served.said["pattern"].clone();
+    drop(served);
+    let served = safe.serve_with(serve("--master-pkcs11-token hsm"));
+    assert_eq!(served.said["pattern"], pattern);
+    assert_eq!(ask(&safe, &served, "GET", &format!("/keys/{key}"), &Value::Null).0, 200);
+    drop(served);
+    fs::write(place.join("pin"), "0000-wrong\n").unwrap();
+    let wrong = serve("--master-pkcs11-token hsm").output().unwrap();
+    assert_eq!(wrong.status.code(), Some(12), "{wrong:?}");
+    let text = String::from_utf8(wrong.stderr).unwrap();
+    assert!(text.contains("the PIN is wrong") && !text.contains("0000-wrong"), "{text}");
+}
