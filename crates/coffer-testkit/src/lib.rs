@@ -9,6 +9,8 @@
 //!
 //! [`proxy`] does to real requests over HTTP what a bad network does.
 //!
+//! [`softhsm`] makes PKCS#11 tokens in a directory.
+//!
 //! [`conformance`] holds the suites that every implementation of a trait runs; [`copy`] takes stores apart and builds
 //! them, for damage tests. Helpers here panic on what a test would have to unwrap anyway.
 
@@ -20,6 +22,7 @@ pub mod proxy;
 mod recording;
 mod scheduled;
 mod slow;
+pub mod softhsm;
 
 pub use crashing::{CrashMoment, CrashingStore};
 pub use faulty::{Fault, FaultKind, FaultMoment, FaultyStore};

@@ -3,7 +3,9 @@
 use coffer_crypto::{Argon2Params, CryptoError, SecretBytes};
 use coffer_format::id::{VaultId, hex, unhex};
 use coffer_format::slot::{Slot, SlotPurpose};
-use coffer_keys::{KeyError, KeyFile, Passphrase, RecoveryShares, RootKey, Share, open_slot};
+use coffer_keys::{
+    KeyError, KeyFile, Passphrase, RecoveryShares, RootKey, Share, WriterCredential, open_slot,
+};
 use serde_json::Value;
 
 /// How the vector ends. Where that is `ok`, the results have been compared with those it names.
@@ -12,6 +14,7 @@ pub(crate) fn outcome(vector: &Value) -> &'static str {
         "key slot" => key_slot(vector),
         "key file text" => key_file_text(vector),
         "share text" => share_text(vector),
+        "writer text" => writer_text(vector),
         other => panic!("no such test: {other}"),
     }
 }
@@ -78,6 +81,35 @@ fn share_text(vector: &Value) -> &'static str {
             "ok"
         }
         Err(KeyError::Share { .. }) => "malformed",
+        Err(other) => panic!("{}: {other}", vector["name"]),
+    }
+}
+
+fn writer_text(vector: &Value) -> &'static str {
+    match WriterCredential::parse(&bytes(vector, "text")) {
+        Ok(credential) => {
+            let (signing, domain) = credential.keys();
+            let keys = domain.parts();
+            let line = String::from_utf8(credential.to_text().expose().to_vec()).expect("text");
+            assert_eq!(line.lines().last().expect("a line"), text(vector, "writer line"));
+            assert_eq!(credential.vault().to_string(), text(vector, "vault id"));
+            assert_eq!(credential.name(), text(vector, "writer"));
+            for (field, value) in [
+                ("domain", domain.domain().as_slice()),
+                ("verifying key", &credential.verifying_key()),
+                ("seed", signing.expose_seed()),
+                ("data id key", keys.data_id.expose()),
+                ("meta id key", keys.meta_id.expose()),
+                ("chunker key", keys.chunker.expose()),
+                ("tree key", keys.tree.expose()),
+                ("index key", keys.index.expose()),
+                ("psk", keys.psk.expose()),
+            ] {
+                assert_eq!(hex(value), text(vector, field), "{field}");
+            }
+            "ok"
+        }
+        Err(KeyError::Writer { .. }) => "malformed",
         Err(other) => panic!("{}: {other}", vector["name"]),
     }
 }

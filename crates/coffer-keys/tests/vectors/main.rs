@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-const ABOUT: &str = "Key slots, key files and recovery shares, section 7 of docs/format.md. Byte strings are lower-case hexadecimal. \
+const ABOUT: &str = "Key slots, key files, recovery shares and writer credentials, section 7 of docs/format.md. Byte strings are lower-case hexadecimal. \
      `expect` is `ok` or how the vector is refused. What is refused may be refused at another step: a slot may be called \
      `malformed` where `wrong key` or `bad cost` stands, and the reverse; it never opens.";
 

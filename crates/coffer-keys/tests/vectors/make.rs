@@ -1,18 +1,19 @@
 //! The vectors: a few that hold, and around each what has to be refused.
 
 use coffer_crypto::rng::SeededRng;
-use coffer_crypto::{Argon2Params, Secret, SecretBytes, hash, wrap};
+use coffer_crypto::{Argon2Params, ReaderSecret, Secret, SecretBytes, hash, wrap};
 use coffer_format::cbor::Encoder;
 use coffer_format::id::{VaultId, hex, unhex};
 use coffer_format::slot::{Slot, SlotKind, SlotPurpose};
-use coffer_keys::{KeyFile, Passphrase, RecoveryShares, RootKey, make_slot};
+use coffer_keys::{KeyFile, Passphrase, RecoveryShares, RootKey, WriterCredential, make_slot};
 use serde_json::{Value, json};
 
 const VAULT: VaultId = VaultId([0x11; 32]);
 const PASSPHRASE: &str = "correct horse battery stäple";
 
 pub(crate) fn vectors() -> Vec<Value> {
-    [key_file_slots(), passphrase_slots(), share_slots(), key_file_texts(), share_texts()].concat()
+    [key_file_slots(), passphrase_slots(), share_slots(), key_file_texts(), share_texts(), writer_texts()]
+        .concat()
 }
 
 fn key_file(seed: u64) -> KeyFile {
@@ -179,20 +180,23 @@ fn malformed(base: &Value, slot: &Slot) -> Vec<Value> {
         refused("without commitment", &without(|slot| slot.commitment = None)),
         refused("label over 256 bytes", &without(|slot| slot.label = "a".repeat(257))),
         refused("wrapped key over 4096 bytes", &without(|slot| slot.wrapped = vec![0; 4097])),
-        refused(
-            "kind 3 with salt and commitment",
-            &without(|slot| {
-                slot.kind = SlotKind::Other { number: 3, parameters: vec![0xa0] };
-            }),
-        ),
-        refused("kind 8", &without(|slot| slot.kind = SlotKind::Other { number: 8, parameters: vec![0xa0] })),
-        refused(
-            "key file slot without key id",
-            &without(|slot| {
-                slot.kind = SlotKind::Other { number: 2, parameters: vec![0xa0] };
-            }),
-        ),
+        refused("kind 3 with salt and commitment", &without_parameters(slot, 3)),
+        refused("kind 8", &without_parameters(slot, 8)),
+        refused("key file slot without key id", &without_parameters(slot, 2)),
     ]
+}
+
+/// The bytes of a key file slot with another kind, and an empty map of parameters.
+fn without_parameters(slot: &Slot, kind: u8) -> Vec<u8> {
+    let SlotKind::KeyFile { key_id } = &slot.kind else { panic!("a key file slot") };
+    let mut bytes = slot.encode();
+    let mut replace = |from: &[u8], to: &[u8]| {
+        let at = bytes.windows(from.len()).position(|window| window == from).expect("it is there");
+        bytes.splice(at..at + from.len(), to.iter().copied());
+    };
+    replace(&[3, 1, 4, 2, 5], &[3, 1, 4, kind, 5]);
+    replace(&[&[7, 0xa1, 1, 0x48], key_id.as_slice()].concat(), &[7, 0xa0]);
+    bytes
 }
 
 fn passphrase_slots() -> Vec<Value> {
@@ -313,6 +317,87 @@ fn share_texts() -> Vec<Value> {
         bad("last digit altered", format!("{}{other_digit}", &line[..last])),
         bad("a letter that is no digit", format!("{}G", &line[..last])),
         bad("over two lines", format!("{}\n{}\n", &line[..40], &line[40..])),
+    ]
+}
+
+fn writer_credential(name: &str, seed: u64) -> WriterCredential {
+    let domain = ReaderSecret::from_secret(key(seed)).domain_keys(&[0x22; 16]);
+    WriterCredential::generate(VAULT, name, domain, &SeededRng::new(seed + 1)).expect("a writer can be made")
+}
+
+fn writer_texts() -> Vec<Value> {
+    let line_of = |credential: &WriterCredential| {
+        let text = String::from_utf8(credential.to_text().expose().to_vec()).expect("text");
+        text.lines().last().expect("a line").to_owned()
+    };
+    let vector = |name: &str, expect: &str, text: &[u8]| {
+        json!({
+            "test": "writer text", "section": "7.3", "name": format!("writer text: {name}"), "expect": expect, "text": hex(text),
+        })
+    };
+    let good = |name: &str, text: &[u8], credential: &WriterCredential| {
+        let mut vector = vector(name, "ok", text);
+        let (signing, domain) = credential.keys();
+        let keys = domain.parts();
+        vector["writer line"] = line_of(credential).into();
+        vector["vault id"] = credential.vault().to_string().into();
+        vector["writer"] = credential.name().into();
+        vector["domain"] = hex(domain.domain()).into();
+        vector["verifying key"] = hex(&credential.verifying_key()).into();
+        vector["seed"] = hex(signing.expose_seed()).into();
+        vector["data id key"] = hex(keys.data_id.expose()).into();
+        vector["meta id key"] = hex(keys.meta_id.expose()).into();
+        vector["chunker key"] = hex(keys.chunker.expose()).into();
+        vector["tree key"] = hex(keys.tree.expose()).into();
+        vector["index key"] = hex(keys.index.expose()).into();
+        vector["psk"] = hex(keys.psk.expose()).into();
+        vector
+    };
+    let bad = |name: &str, text: String| vector(name, "malformed", text.as_bytes());
+    let made = writer_credential("web-1", 60);
+    let line = line_of(&made);
+    let digits = line["COFFER-WRITER-1-".len()..].to_owned();
+    // Whoever knows how the check is made may say what they like.
+    let with_name = |name: &[u8]| {
+        let content = [&unhex::<256>(&digits[..512]).expect("the digits before the name")[..], name].concat();
+        format!("COFFER-WRITER-1-{}{}", hex(&content), hex(&wrap::writer_checksum(&content)))
+    };
+    let last = line.len() - 1;
+    let other_digit = if line.ends_with('0') { '1' } else { '0' };
+    let fill = "#".repeat(4096 - line.len() - 1);
+    let longest = writer_credential(&"w".repeat(256), 62);
+    let umlaut = writer_credential("größe", 64);
+    vec![
+        good("as written", made.to_text().expose(), &made),
+        good("the line alone", line.as_bytes(), &made),
+        good(
+            "comments, blank lines, carriage returns",
+            format!("# a\r\n\r\n \t{line} \t\r\n# b\n").as_bytes(),
+            &made,
+        ),
+        good("4096 bytes", format!("{fill}\n{line}").as_bytes(), &made),
+        good("a name of 256 bytes", longest.to_text().expose(), &longest),
+        good("a name beyond ASCII", umlaut.to_text().expose(), &umlaut),
+        bad("4097 bytes", format!("#{fill}\n{line}")),
+        bad("empty", String::new()),
+        bad("comments alone", "# a\n\n#".to_owned()),
+        bad("twice", format!("{line}\n{line}\n")),
+        bad("another line", format!("{line}\nwriter\n")),
+        bad("another version", line.replace("-1-", "-2-")),
+        bad("lower-case prefix", line.to_lowercase()),
+        bad("upper-case digits", format!("COFFER-WRITER-1-{}", digits.to_uppercase())),
+        bad("a key file's line", self::line(&key_file(30))),
+        bad("last digit missing", line[..last].to_owned()),
+        bad("a digit too many", format!("{line}0")),
+        bad("last digit altered", format!("{}{other_digit}", &line[..last])),
+        bad("a letter that is no digit", format!("{}g", &line[..last])),
+        bad("over two lines", format!("{}\n{}\n", &line[..40], &line[40..])),
+        bad("white space inside", format!("{} {}", &line[..40], &line[41..])),
+        bad("without a name", with_name(b"")),
+        bad("a name of 257 bytes", with_name(&[b'w'; 257])),
+        bad("a line feed in the name", with_name(b"a\nb")),
+        bad("a control character beyond ASCII in the name", with_name("a\u{85}".as_bytes())),
+        bad("a name that is not UTF-8", with_name(b"\xff")),
     ]
 }
 

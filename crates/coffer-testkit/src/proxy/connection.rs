@@ -1,6 +1,6 @@
 //! One connection of a client, and the one to the server behind it.
 
-use std::io::{self, BufReader, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::thread::sleep;
 use std::time::Duration;
@@ -17,6 +17,10 @@ const BUFFER_LEN: usize = 1 << 16;
 
 /// Longest listing that is remembered.
 const LISTING_LEN_MAX: usize = 4 << 20;
+
+/// Of a request that is answered already, so many bytes are read, and for so long.
+const REST_LEN_MAX: u64 = 128 << 20;
+const REST_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// What comes after a request.
 enum Next {
@@ -99,8 +103,22 @@ impl<'a> Connection<'a> {
             Some(NetworkFault::StallRequest(time)) => sleep(time),
             _ => {}
         }
-        self.send(head, body, None, exchange)?;
-        let answer = self.answer_head()?;
+        // A server that has refused by the head alone may take no more of the body: its answer counts all the same.
+        let sent = self.send(head, body, None, exchange);
+        let answer = match (sent, self.answer_head()) {
+            (Ok(()), answer) => answer?,
+            (Err(_), Ok(answer)) => {
+                self.shared.wire.cross();
+                let passed = self.pass_answer(&answer, exchange)?;
+                self.upstream = None;
+                // What the client still sends is read, so that it meets the answer and no reset.
+                drop(self.client.get_ref().shutdown(Shutdown::Write));
+                drop(self.client.get_ref().set_read_timeout(Some(REST_TIME_MAX)));
+                drop(io::copy(&mut (&mut self.client).take(REST_LEN_MAX), &mut io::sink()));
+                return Ok(if matches!(passed, Next::Reset) { passed } else { Next::Close });
+            }
+            (Err(error), Err(_)) => return Err(error),
+        };
         self.shared.wire.cross();
         self.pass_answer(&answer, exchange)
     }

@@ -1,0 +1,236 @@
+//! A key on a PKCS#11 token as a root key (section 7, kind 5).
+//!
+//! The token encrypts and decrypts the content of a slot with an AES key that never leaves it: by `CKM_AES_GCM` where the token offers
+//! that, else by `CKM_AES_CBC_PAD` with a MAC by a second key ([`TokenMechanism`]). The vault key is never an object in the token.
+//! Nothing is asked of a token but what every one can do: sessions, logging in, finding keys, encrypting, decrypting, signing, verifying; and
+//! generating keys, if that is asked for.
+//!
+//! Invariants: a PIN that was refused once is never sent again by the same [`Pkcs11Key`], because tokens lock themselves after a few. Each
+//! operation has a session of its own, so that a key can be used by several threads. Errors say which token and which key, and what there is instead.
+//!
+//! What it refuses to do: it reads no PIN from anywhere, never logs out (others in the process may be using the token), and never unloads a
+//! module (their threads would not survive it). Calls of a module take as long as it likes.
+
+mod error;
+mod generate;
+mod mechanism;
+mod module;
+mod session;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use coffer_crypto::{Rng, Secret, SecretBytes, commitment_matches, hash};
+use coffer_format::slot::{Slot, SlotKind, TokenKey};
+use cryptoki::context::Pkcs11;
+use cryptoki::session::Session;
+use zeroize::Zeroizing;
+
+use crate::RootKey;
+use crate::error::KeyError;
+use module::Token;
+use session::OpenToken;
+
+pub use error::{PinState, TokenError};
+pub use generate::NewTokenKey;
+pub use mechanism::TokenMechanism;
+
+const KIND_NAME: &str = "PKCS#11 token";
+
+/// Asks a person for the PIN of the token with this name; none if nobody gives one.
+pub type AskPin = Box<dyn Fn(&str) -> Option<SecretBytes> + Send + Sync>;
+
+/// Which token and which key. What is not given is taken from the slot that is to be opened.
+#[derive(Default)]
+pub struct TokenSettings {
+    /// The module: a shared library, as of the maker of the token.
+    pub module: PathBuf,
+    /// Label of the token.
+    pub token_label: Option<String>,
+    /// Serial number of the token.
+    pub token_serial: Option<String>,
+    /// Number of the slot that the token is in.
+    pub slot_id: Option<u64>,
+    /// Label of the key.
+    pub key_label: Option<String>,
+    /// Id of the key.
+    pub key_id: Option<Vec<u8>>,
+    /// Mechanism of new slots; without it the best that the token offers.
+    pub mechanism: Option<TokenMechanism>,
+    /// The PIN of the user. A token with a keypad of its own needs none.
+    pub pin: Option<SecretBytes>,
+    /// Where the PIN comes from if none is given: asked once, when a token wants it.
+    pub ask_pin: Option<AskPin>,
+}
+
+/// A key on a token. Making one loads nothing and asks nobody; that happens when it is first used.
+pub struct Pkcs11Key {
+    settings: TokenSettings,
+    login: Mutex<Login>,
+}
+
+/// What is known of logging in.
+struct Login {
+    /// How the token answered to the PIN if it refused it: it is not to be sent again.
+    refused: Option<PinState>,
+    /// The PIN that was asked for.
+    asked: Option<SecretBytes>,
+}
+
+impl Pkcs11Key {
+    /// The key that the settings name.
+    #[must_use]
+    pub const fn new(settings: TokenSettings) -> Self {
+        Self { settings, login: Mutex::new(Login { refused: None, asked: None }) }
+    }
+
+    /// Makes the key (and the key of the MAC, if the mechanism needs one) on the token: sensitive, not extractable, for
+    /// nothing but encrypting and decrypting (signing and verifying). The settings give the label, and may give the id.
+    ///
+    /// # Errors
+    /// [`KeyError::Token`], as when there is such a key already; [`KeyError::Crypto`] when `rng` fails.
+    pub fn generate(&self, rng: &dyn Rng) -> Result<NewTokenKey, KeyError> {
+        generate::generate(self, rng)
+    }
+
+    /// A session with the token of the settings, or else of the slot, with the user logged in.
+    fn open(&self, hint: Option<&TokenKey>, write: bool) -> Result<OpenToken, TokenError> {
+        let module = module::load(&self.settings.module)?;
+        let token = module::find(&module, &self.settings, hint)?;
+        session::open(&module, token, write, |session, token| self.log_in(&module, session, token))
+    }
+
+    /// One thread at a time, so that a wrong PIN is sent once and not once by each of them.
+    fn log_in(&self, module: &Pkcs11, session: &Session, token: &Token) -> Result<(), TokenError> {
+        let mut login = self.login.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(state) = login.refused {
+            return Err(TokenError::Pin { token: token.name(), state });
+        }
+        if session::is_logged_in(session, token) {
+            return Ok(());
+        }
+        let TokenSettings { pin, ask_pin, .. } = &self.settings;
+        if pin.is_none() && login.asked.is_none() && !token.facts.protected_authentication_path() {
+            login.asked = ask_pin.as_ref().and_then(|ask| ask(&token.name()));
+        }
+        let result = session::log_in(module, session, token, pin.as_ref().or(login.asked.as_ref()));
+        if let Err(TokenError::Pin { state, .. }) = &result
+            && *state != PinState::Missing
+        {
+            login.refused = Some(*state);
+        }
+        result
+    }
+
+    /// The label and id by which to look for the key of a slot: as the owner says, or else as the slot does.
+    fn name_of_key<'a>(&'a self, slot: &'a TokenKey) -> session::KeyName<'a> {
+        match (&self.settings.key_label, &self.settings.key_id) {
+            (None, None) => session::KeyName { label: &slot.label, id: &slot.id },
+            (label, id) => session::KeyName {
+                label: label.as_deref().unwrap_or_default(),
+                id: id.as_deref().unwrap_or_default(),
+            },
+        }
+    }
+
+    fn unwrap_with(&self, token: &OpenToken, slot: &Slot, key: &TokenKey) -> Result<Secret<32>, KeyError> {
+        let wrong = || KeyError::WrongKey { root: KIND_NAME };
+        let bound = hash::hash(&slot.context());
+        let keys = mechanism::find_keys(token, &self.name_of_key(key), mechanism_of(key)?)?;
+        let plain = mechanism::open(token, &keys, key, &bound, &slot.wrapped)?.ok_or_else(wrong)?;
+        let (unwrapped, bound_to) = Secret::<64>::from_slice(&plain).map_err(|_| wrong())?.split();
+        if commitment_matches(&bound_to, &bound) { Ok(unwrapped) } else { Err(wrong()) }
+    }
+}
+
+fn mechanism_of(key: &TokenKey) -> Result<TokenMechanism, TokenError> {
+    TokenMechanism::of_number(key.mechanism).ok_or(TokenError::MechanismUnknown { mechanism: key.mechanism })
+}
+
+impl RootKey for Pkcs11Key {
+    fn kind_name(&self) -> &'static str {
+        KIND_NAME
+    }
+
+    /// The token is not compared: a key may be kept in several, and the one with the backup has another serial number.
+    fn may_open(&self, slot: &Slot) -> bool {
+        let SlotKind::Token(key) = &slot.kind else { return false };
+        let (label, id) = (&self.settings.key_label, &self.settings.key_id);
+        (label.is_none() && id.is_none())
+            || label.as_ref().is_some_and(|label| *label == key.label)
+            || id.as_ref().is_some_and(|id| *id == key.id)
+    }
+
+    /// Asks the token which mechanism it offers and how the key is named.
+    fn new_kind(&self, _rng: &dyn Rng) -> Result<SlotKind, KeyError> {
+        let token = self.open(None, false)?;
+        let mechanism = match self.settings.mechanism {
+            Some(mechanism) => mechanism,
+            None => mechanism::choose(&token)?,
+        };
+        let (label, id) = (self.settings.key_label.as_deref(), self.settings.key_id.as_deref());
+        if label.is_none() && id.is_none() {
+            return Err(TokenError::KeyNotNamed { token: token.name(), keys: token.key_names() }.into());
+        }
+        let name = session::KeyName { label: label.unwrap_or_default(), id: id.unwrap_or_default() };
+        let keys = mechanism::find_keys(&token, &name, mechanism)?;
+        let (label, id) = token.name_of(keys.cipher)?;
+        // A slot will name its key by both, so both keys have to bear both.
+        mechanism::find_keys(&token, &session::KeyName { label: &label, id: &id }, mechanism)?;
+        Ok(SlotKind::Token(TokenKey {
+            token_label: token.label().to_owned(),
+            token_serial: token.serial().to_owned(),
+            label,
+            id,
+            mechanism: mechanism.number(),
+            iv: None,
+            mac: None,
+        }))
+    }
+
+    fn wrap(&self, mut slot: Slot, key: &Secret<32>, rng: &dyn Rng) -> Result<Slot, KeyError> {
+        let bound = hash::hash(&slot.context());
+        let other_kind = KeyError::Kind { slot: slot.kind.name(), root: KIND_NAME };
+        if !self.may_open(&slot) {
+            return Err(other_kind);
+        }
+        let SlotKind::Token(token_key) = &mut slot.kind else { return Err(other_kind) };
+        let token = self.open(Some(token_key), false)?;
+        let mechanism = mechanism_of(token_key)?;
+        let keys = mechanism::find_keys(&token, &self.name_of_key(token_key), mechanism)?;
+        let mut plain = Zeroizing::new([0; 64]);
+        plain[..32].copy_from_slice(key.expose());
+        plain[32..].copy_from_slice(&bound);
+        let sealed = mechanism::seal(&token, &keys, &bound, &plain, rng)?;
+        (token_key.iv, token_key.mac) = (Some(sealed.iv), sealed.mac);
+        let token_key = token_key.clone();
+        slot.wrapped = sealed.ciphertext;
+        // Tokens differ in how they read the standard; a slot that does not open again is worse than none.
+        match self.unwrap_with(&token, &slot, &token_key) {
+            Ok(unwrapped) if unwrapped == *key => Ok(slot),
+            Ok(_) | Err(KeyError::WrongKey { .. }) => {
+                Err(TokenError::NotReversible { token: token.name(), mechanism }.into())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn unwrap(&self, slot: &Slot) -> Result<Secret<32>, KeyError> {
+        let SlotKind::Token(key) = &slot.kind else { return Err(KeyError::WrongKey { root: KIND_NAME }) };
+        if !self.may_open(slot) {
+            return Err(KeyError::WrongKey { root: KIND_NAME });
+        }
+        mechanism_of(key)?;
+        self.unwrap_with(&self.open(Some(key), false)?, slot, key)
+    }
+}
+
+impl fmt::Debug for Pkcs11Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let TokenSettings { module, token_label, key_label, .. } = &self.settings;
+        let mut shown = f.debug_struct("Pkcs11Key");
+        shown.field("module", module).field("token_label", token_label).field("key_label", key_label);
+        shown.finish_non_exhaustive()
+    }
+}
