@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Installs what some tests need beyond Rust: the libraries of the second reader and the clients of object storage that
-# IBM and AWS publish (into .venv), cargo-fuzz and cargo-deny, and, where there is apt-get and this is root, the programs that
-# archives, attributes, terminals and the guard are tested with.
+# Installs what some tests need beyond Rust: the libraries of the second reader and the clients of object storage and of key
+# services that IBM, AWS and others publish (into .venv), cargo-fuzz and cargo-deny, and, where there is apt-get and this is root, the programs that
+# archives, attributes, terminals, PKCS#11 tokens and the guard are tested with.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 if [ ! -x .venv/bin/python ]; then
@@ -18,6 +18,7 @@ need setfacl acl
 need script bsdutils
 need setpriv util-linux
 need valgrind valgrind
+need softhsm2-util softhsm2
 if [ "${#packages[@]}" -gt 0 ]; then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     apt-get update -qq

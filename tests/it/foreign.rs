@@ -1,4 +1,4 @@
-//! The simulated region, driven by the clients that others wrote: IBM's and the one of AWS.
+//! The simulated region and the key service, driven by the clients that others wrote: IBM's, the one of AWS, and `redstone`.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
-/// A region in a process of its own, as `coffer sandbox serve` runs it.
+/// A region in a process of its own, as `coffer sandbox serve` runs it, or a key service as `coffer kms serve` does.
 struct Served {
     process: Child,
     said: Value,
@@ -16,7 +16,12 @@ struct Served {
 impl Served {
     fn start(dir: &Path, more: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_coffer-under-test"));
-        command.args(["--json", "sandbox", "serve", "--dir"]).arg(dir).args(more).stdout(Stdio::piped());
+        command.args(["--json", "sandbox", "serve", "--dir"]).arg(dir).args(more);
+        Self::run(command)
+    }
+
+    fn run(mut command: Command) -> Self {
+        command.stdout(Stdio::piped());
         let mut process = command.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -36,8 +41,14 @@ impl Drop for Served {
 /// The interpreter with the clients, if `tests/install-extras.sh` has installed them. In continuous integration it has.
 fn python() -> Option<PathBuf> {
     let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.venv/bin/python");
-    let has_clients =
-        || Command::new(&python).args(["-c", "import boto3, ibm_boto3"]).output().unwrap().status.success();
+    let has_clients = || {
+        Command::new(&python)
+            .args(["-c", "import boto3, ibm_boto3, keyprotect, redstone, cryptography"])
+            .output()
+            .unwrap()
+            .status
+            .success()
+    };
     if python.exists() && has_clients() {
         return Some(python);
     }
@@ -104,4 +115,43 @@ fn what_was_acknowledged_is_there_after_the_process_was_killed() {
         assert!(lost.is_empty(), "round {round}: {lost:?}");
         assert!(acknowledged.len() >= 150);
     }
+}
+
+/// Both clients of key services, with every method that they have.
+fn drive_keys(python: &Path, said: &str) {
+    for (name, steps) in [("keyprotect_client.py", 8), ("redstone_client.py", 7)] {
+        let lines = lines(script(python, name, &[said]));
+        assert_eq!(lines.iter().filter(|line| line.starts_with("ok ")).count(), steps, "{name}: {lines:?}");
+    }
+}
+
+#[test]
+fn foreign_clients_use_the_key_service_of_the_region() {
+    let Some(python) = python() else { return };
+    for more in [&[][..], &["--tls"]] {
+        let dir = tempfile::tempdir().unwrap();
+        let served = Served::start(dir.path(), more);
+        drive_keys(&python, &served.said.to_string());
+    }
+}
+
+#[test]
+fn foreign_clients_use_the_key_service_on_its_own() {
+    let Some(python) = python() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let coffer = |line: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_coffer-under-test"));
+        command.current_dir(dir.path()).arg("--json").args(line.split(' '));
+        command
+    };
+    for part in ["a.part", "b.part"] {
+        assert!(coffer(&format!("kms new-part {part}")).output().unwrap().status.success());
+    }
+    let made =
+        coffer("kms new-token --tokens tokens --name all --role Manager --role KeyPurge").output().unwrap();
+    let made: Value = serde_json::from_slice(&made.stdout).unwrap();
+    let serve = "kms serve --dir state --tokens tokens --master-key-part a.part --master-key-part b.part";
+    let mut served = Served::run(coffer(serve));
+    served.said["api_key"] = made["token"].clone();
+    drive_keys(&python, &served.said.to_string());
 }

@@ -266,9 +266,15 @@ SLOT: Table = {
     5: ("label", text(256)), 6: ("created", INT), 7: ("parameters", MAP), 8: ("salt", ID, None),
     9: ("commitment", ID, None), 10: ("wrapped", octets(0, 4096)),
 }
+SERVICE: Table = {
+    1: ("endpoint", text(1024)), 2: ("instance", text(1024)), 3: ("key", text(1024)), 4: ("crn", text(1024), None),
+    5: ("version", text(1024), None), 6: ("region", text(1024), None), 7: ("ring", text(1024), None),
+}
 PARAMETERS: dict[int, Table] = {
     1: {1: ("memory", UINT32), 2: ("passes", UINT32), 3: ("lanes", UINT32), 4: ("salt", octets(16, 16))},
-    2: {1: ("key_id", octets(8, 8))},
+    2: {1: ("key_id", octets(8, 8))}, 3: SERVICE, 4: SERVICE, 7: SERVICE,
+    5: {1: ("token", text(1024)), 2: ("serial", text(1024)), 3: ("label", text(1024)), 4: ("id", octets(0, 1024)),
+        5: ("mechanism", UINT), 6: ("iv", octets(1, 16), None), 7: ("mac", octets(32, 32), None)},
     6: {1: ("set_id", octets(8, 8)), 2: ("threshold", UINT), 3: ("count", UINT), 4: ("digests", octets(0, 1024))},
 }
 
@@ -277,7 +283,10 @@ def parse_slot(data: bytes) -> Map:
     need(len(data) <= SLOT_LEN_MAX, "slot is too long")
     found = cbor_decode(data)
     slot = fields(found, SLOT, "slot")
-    slot.context = cbor2.dumps({key: found[key] for key in found if key not in (9, 10)}, canonical=True)
+    bound = {key: found[key] for key in found if key not in (9, 10)}
+    if slot.kind == 5:  # The MAC of a token cannot cover itself, nor does it have to cover the IV twice.
+        bound[7] = {key: bound[7][key] for key in bound[7] if key not in (6, 7)}
+    slot.context = cbor2.dumps(bound, canonical=True)
     for value in (slot.salt, slot.commitment):
         need((value is not None) == (slot.kind in (1, 2, 6)), "slot: salt and commitment are of kinds 1, 2 and 6 alone")
     p = slot.parameters = fields(slot.parameters, PARAMETERS.get(slot.kind, {}), "slot parameters")

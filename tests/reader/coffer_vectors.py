@@ -562,6 +562,33 @@ def share_text(v: Vector) -> str:
         same([threshold, count, number], [v.raw[name] for name in ("threshold", "count", "number")])
     return "ok"
 
+def writer_text(v: Vector) -> str:
+    """A whole text with a writer credential (7.3); it may be refused at any step."""
+    try:
+        need(len(v["text"]) <= 4096, "credential is too long")
+        lines = [line.strip(b" \t\r\f") for line in v["text"].split(b"\n")]
+        found = re.fullmatch(rb"COFFER-WRITER-1-((?:[0-9a-f]{2})+)",
+                             b"\n".join(line for line in lines if line and not line.startswith(b"#")))
+        need(found is not None, "not one credential")
+        raw = bytes.fromhex(found[1].decode())
+        need(257 <= len(raw) - 4 <= 512, "credential of another length")
+        need(H(b"coffer/1 writer" + raw[:-4])[:4] == raw[-4:], "wrong check digits")
+        try:
+            name = raw[256:-4].decode()
+        except UnicodeDecodeError:
+            raise FormatError("name is not UTF-8") from None
+        need(not any(ord(c) < 0x20 or 0x7f <= ord(c) < 0xa0 for c in name), "name with control characters")
+    except FormatError:
+        return "ok, but refused" if v.raw["expect"] == "ok" else v.raw["expect"]
+    if v.raw["expect"] == "ok":
+        same(v.raw["writer line"], f"COFFER-WRITER-1-{raw.hex()}")
+        same(v.raw["writer"], name)
+        fields = (("vault id", 0, 32), ("seed", 32, 32), ("domain", 64, 16), ("data id key", 80, 32), ("meta id key", 112, 32),
+                  ("chunker key", 144, 16), ("tree key", 160, 32), ("index key", 192, 32), ("psk", 224, 32))
+        for field, at, length in fields:
+            v.same(field, raw[at:at + length])
+    return "ok"
+
 def key_file_text(v: Vector) -> str:
     """A whole key file (7.1); it may be refused at any step."""
     try:
@@ -588,6 +615,7 @@ CHECKS: dict[str, Callable[[Vector], str]] = {
     "key slot": key_slot,
     "key file text": key_file_text,
     "share text": share_text,
+    "writer text": writer_text,
 }
 
 def check_keys(v: Raw) -> str | None:

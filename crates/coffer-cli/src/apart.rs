@@ -25,11 +25,8 @@ pub(crate) struct ServiceSlot {
 impl ServiceSlot {
     /// The slot, if its parameters name a root key by a CRN.
     pub(crate) fn of(name: String, kind: &SlotKind) -> Option<Self> {
-        let SlotKind::Other { parameters, .. } = kind else { return None };
-        let start = parameters.windows(7).position(|window| window == b"crn:v1:")?;
-        let is_of_crn = |byte: &u8| byte.is_ascii_alphanumeric() || b":-_/.".contains(byte);
-        let crn: Vec<u8> = parameters[start..].iter().copied().take_while(is_of_crn).collect();
-        Some(Self { name, crn: String::from_utf8(crn).ok()? })
+        let SlotKind::Service(key) = kind else { return None };
+        Some(Self { name, crn: key.crn.clone()? })
     }
 }
 
@@ -110,6 +107,8 @@ pub(crate) fn warnings(sites: &[Site], slots: &[ServiceSlot]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use coffer_format::slot::{KeyServiceKind, ServiceKey};
+
     use super::*;
 
     const KEY: &str = "crn:v1:bluemix:public:kms:eu-de:a/1:11111111-0000-4000-8000-000000000001:key:2222";
@@ -121,10 +120,17 @@ mod tests {
     }
 
     fn slot(crn: &str) -> ServiceSlot {
-        // As a kind that this program only lists would have it.
-        let mut parameters = vec![0xa1, 0x01, 0x78, u8::try_from(crn.len()).expect("short")];
-        parameters.extend(crn.bytes());
-        ServiceSlot::of("5f0c".into(), &SlotKind::Other { number: 3, parameters }).expect("a CRN")
+        let key = ServiceKey {
+            service: KeyServiceKind::KeyProtect,
+            endpoint: "https://eu-de.kms.cloud.ibm.com".into(),
+            instance: "1111".into(),
+            key: "2222".into(),
+            crn: Some(crn.into()),
+            version: None,
+            region: None,
+            ring: None,
+        };
+        ServiceSlot::of("5f0c".into(), &SlotKind::Service(key)).expect("a CRN")
     }
 
     #[track_caller]

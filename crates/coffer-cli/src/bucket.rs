@@ -8,6 +8,7 @@ use anyhow::Result;
 use coffer_crypto::{OsRng, rng};
 use coffer_engine::{Clock, LockPolicy};
 use coffer_format::header::{Header, StoreMode};
+use coffer_format::id::VaultId;
 use coffer_format::limits::HEADER_LEN_MAX;
 use coffer_format::object::ObjectName;
 use coffer_store::{
@@ -30,14 +31,23 @@ pub(crate) struct Bucket {
 }
 
 impl Bucket {
-    /// Wraps a store whose requests `counter` counts; with `as_of_ms`, as it was at that time.
-    pub(crate) fn new(store: S3Store, counter: RequestCounter, as_of_ms: Option<u64>) -> Result<Self> {
+    /// Wraps a store whose requests `counter` counts; with `as_of_ms`, as it was at that time. A header of another vault than
+    /// the `expected` one is not believed: somebody may have laid it over the one that was there first.
+    pub(crate) fn new(
+        store: S3Store,
+        counter: RequestCounter,
+        as_of_ms: Option<u64>,
+        expected: Option<VaultId>,
+    ) -> Result<Self> {
         let seed = u64::from_le_bytes(rng::array(&OsRng)?);
         let plain = Arc::new(RetryStore::new(store, RetryPolicy::remote(), seed));
         let header = (ObjectKey::new(ObjectName::Header.to_string())?, HEADER_LEN_MAX);
         let first_rule = as_of_ms.map_or(VersionRule::NewestElseOldest, VersionRule::AsOf);
         let decide = move |bytes: &[u8]| {
             let header = Header::decode(bytes).ok()?;
+            if expected.is_some_and(|expected| expected != Header::vault_id(bytes)) {
+                return None;
+            }
             Some(rule_of(header.store_mode, as_of_ms))
         };
         let versioned = Arc::new(VersionedStore::by_object(Arc::clone(&plain), header, first_rule, decide));

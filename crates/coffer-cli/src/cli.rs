@@ -13,6 +13,7 @@ use crate::commands::find::FindArgs;
 use crate::commands::handover::HandoverArgs;
 use crate::commands::init::InitArgs;
 use crate::commands::keys::KeysCommand;
+use crate::commands::kms::KmsCommand;
 use crate::commands::locks::LocksCommand;
 use crate::commands::ls::LsArgs;
 use crate::commands::man::ManArgs;
@@ -25,6 +26,8 @@ use crate::commands::restore::RestoreArgs;
 use crate::commands::sandbox::SandboxCommand;
 use crate::commands::snapshots::SnapshotsArgs;
 use crate::commands::verify::VerifyArgs;
+use crate::key_service::KeyServiceArgs;
+use crate::pkcs11::Pkcs11Args;
 use crate::storage::StorageArgs;
 
 /// Encrypted backup archive vault.
@@ -37,9 +40,9 @@ use crate::storage::StorageArgs;
     coffer -V /backup/vault --key-file ~/coffer.key backup ~/documents\n  \
     coffer -V /backup/vault --key-file ~/coffer.key restore latest --target /tmp/out\n\n\
     Environment: COFFER_VAULT, COFFER_KEY_FILE, COFFER_PASSPHRASE, COFFER_PASSPHRASE_FILE, \
-    COFFER_PASSPHRASE_COMMAND, COFFER_SHARES, COFFER_CACHE_DIR, COFFER_CONFIG; of object storage COFFER_ENDPOINT, \
+    COFFER_PASSPHRASE_COMMAND, COFFER_SHARES, COFFER_WRITER, COFFER_CACHE_DIR, COFFER_CONFIG; of object storage COFFER_ENDPOINT, \
     COFFER_REGION, COFFER_COS_CREDENTIALS, COFFER_IBM_API_KEY_FILE, COFFER_IBM_API_KEY, \
-    COFFER_IBM_TRUSTED_PROFILE, COFFER_IBM_CR_TOKEN_FILE, COFFER_IAM_ENDPOINT, COFFER_CA_CERT. The command line goes before the environment, that \
+    COFFER_IBM_TRUSTED_PROFILE, COFFER_IBM_CR_TOKEN_FILE, COFFER_IAM_ENDPOINT, COFFER_CA_CERT; of tokens COFFER_PKCS11_MODULE, COFFER_PKCS11_TOKEN, COFFER_PKCS11_KEY, COFFER_PKCS11_PIN_FILE, COFFER_PKCS11_PIN; of key services COFFER_KEY_SERVICE_API_KEY_FILE, COFFER_KEY_SERVICE_TOKEN_FILE, COFFER_KEY_SERVICE_HOSTS. The command line goes before the environment, that \
     before the configuration file. COFFER_PROFILE, as --profile, chooses a profile of that file.\n\n\
     Exit codes: 0 done, 1 failed, 2 usage, 3 partial, 10 no vault, 11 cannot commit, 12 wrong key, 20 corrupt, \
     21 missing, 22 surplus, 23 rollback, 24 restored from a damaged vault, 25 archived, 26 locks expire, 30 no access, 31 unreachable, \
@@ -79,6 +82,9 @@ pub(crate) struct Global {
     /// Open the vault with recovery shares: the file of one; given as often as shares are needed.
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) share: Vec<PathBuf>,
+    /// Back up with this writer credential, which opens and reads nothing.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) writer: Option<PathBuf>,
     /// Where this machine remembers heads and file fingerprints.
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) cache_dir: Option<PathBuf>,
@@ -100,6 +106,10 @@ pub(crate) struct Global {
     /// Name every entry that is backed up or restored; -vv also says which settings are in force.
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub(crate) verbose: u8,
+    #[command(flatten)]
+    pub(crate) pkcs11: Pkcs11Args,
+    #[command(flatten)]
+    pub(crate) key_service: KeyServiceArgs,
     #[command(flatten)]
     pub(crate) storage: StorageArgs,
 }
@@ -238,4 +248,14 @@ pub(crate) enum Command {
         coffer sandbox serve --dir /tmp/region"
     )]
     Sandbox(SandboxCommand),
+    /// Run a key service of your own, with the API of Key Protect.
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  \
+        coffer kms new-part a.part\n  \
+        coffer kms new-part b.part\n  \
+        coffer kms new-token --tokens tokens.json --name backup --role Writer\n  \
+        coffer kms serve --dir kms --tokens tokens.json --master-key-part a.part --master-key-part b.part"
+    )]
+    Kms(KmsCommand),
 }

@@ -7,12 +7,13 @@ use std::io;
 
 use coffer_collect::CollectError;
 use coffer_engine::{EngineError, Refusal, Selector};
-use coffer_keys::KeyError;
+use coffer_keys::{Answer, KeyError, ServiceAnswer};
 use coffer_store::{CredentialFault, StoreError};
 use coffer_verify::VerifyError;
 
 use crate::exit_code::Exit;
 use crate::output::{self, Unread};
+use crate::pkcs11;
 use crate::style::Word;
 
 /// A failure that the command line itself found.
@@ -234,6 +235,12 @@ fn classify_engine(error: &EngineError) -> (Exit, Option<String>) {
                 "name the home with --store as well; if it is lost, `coffer promote` makes a replica the home",
             ),
         ),
+        EngineError::WrongVersions { .. } | EngineError::WrongMode { .. } => (
+            Exit::Rollback,
+            hint(
+                "the header there was replaced or lost: give --vault-id ID, so that its first version is taken; with other stores, `coffer verify --heal` repairs it",
+            ),
+        ),
         EngineError::HomeAnswers { .. } => {
             (Exit::CannotCommit, hint("`coffer handover --to STORE` moves the log without loss"))
         }
@@ -243,7 +250,17 @@ fn classify_engine(error: &EngineError) -> (Exit, Option<String>) {
         EngineError::CannotCommit { .. } => {
             (Exit::CannotCommit, hint("nothing was acknowledged; run the command again"))
         }
-        EngineError::Key(key) => classify_key(key),
+        EngineError::Key(key) | EngineError::NoNewSlot { source: key } => classify_key(key),
+        EngineError::WriterRevoked { .. } => (
+            Exit::WrongKey,
+            hint(
+                "nothing was committed; whoever has the key of the vault can make another credential: `coffer keys grant-writer`",
+            ),
+        ),
+        EngineError::WriterUnknown { .. } => (
+            Exit::WrongKey,
+            hint("check --writer and --vault; `coffer keys writers` lists those who are enrolled"),
+        ),
         EngineError::NotAllowed { .. } => {
             (Exit::WrongKey, hint("open the vault with a slot that holds the vault key"))
         }
@@ -280,12 +297,61 @@ fn classify_engine(error: &EngineError) -> (Exit, Option<String>) {
 
 fn classify_key(error: &KeyError) -> (Exit, Option<String>) {
     match error {
+        // One answer that says more than that the key does not fit is what there is to act on.
+        KeyError::NoSlot { answers, .. }
+            if let [Answer { error: KeyError::Service { answer, host, .. }, .. }] = answers.as_slice() =>
+        {
+            classify_service(*answer, host)
+        }
+        KeyError::NoSlot { answers, .. }
+            if let [Answer { error: KeyError::Token(error), .. }] = answers.as_slice() =>
+        {
+            pkcs11::classify(error)
+        }
         KeyError::WrongKey { .. } | KeyError::NoSlot { .. } => (
             Exit::WrongKey,
             Some("check which key belongs to this vault; `coffer doctor` shows its slots".to_owned()),
         ),
+        KeyError::Service { answer, host, .. } => classify_service(*answer, host),
+        KeyError::Token(error) => pkcs11::classify(error),
         _ => (Exit::WrongKey, None),
     }
+}
+
+fn classify_service(answer: ServiceAnswer, host: &str) -> (Exit, Option<String>) {
+    let hint = match answer {
+        ServiceAnswer::KeyDeleted => {
+            "restore the root key within 30 days of its deletion, or open the vault with another slot; `coffer keys retarget` moves the slot to a root key of the same material".to_owned()
+        }
+        ServiceAnswer::KeyDisabled => "enable the root key, or open the vault with another slot".to_owned(),
+        ServiceAnswer::KeyMissing => {
+            "check the id of the instance and of the root key; if the instance is gone, `coffer keys retarget` moves the slot to a root key of the same material".to_owned()
+        }
+        ServiceAnswer::Denied => {
+            "the identity needs the role Reader or higher on the instance or the key".to_owned()
+        }
+        ServiceAnswer::NotThisKey => {
+            "the root key has other material than the one the slot was made with; check which key it names".to_owned()
+        }
+        ServiceAnswer::Busy | ServiceAnswer::Unreachable => {
+            "try again later, or open the vault with another slot".to_owned()
+        }
+        ServiceAnswer::HostNotTrusted => {
+            format!("if you know that host, say --key-service-host {host}; if not, somebody may have planted it")
+        }
+        ServiceAnswer::NoCredentials => {
+            "give --key-service-api-key-file, --ibm-api-key-file or --ibm-trusted-profile, or --key-service-token-file for a service of your own".to_owned()
+        }
+        _ => return (Exit::WrongKey, None),
+    };
+    let exit = match answer {
+        ServiceAnswer::Busy | ServiceAnswer::Unreachable => Exit::Unreachable,
+        ServiceAnswer::Denied | ServiceAnswer::NoCredentials | ServiceAnswer::HostNotTrusted => {
+            Exit::NoAccess
+        }
+        _ => Exit::WrongKey,
+    };
+    (exit, Some(hint))
 }
 
 fn classify_verify(error: &VerifyError) -> (Exit, Option<String>) {

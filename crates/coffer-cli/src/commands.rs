@@ -11,6 +11,7 @@ pub(crate) mod find;
 pub(crate) mod handover;
 pub(crate) mod init;
 pub(crate) mod keys;
+pub(crate) mod kms;
 pub(crate) mod locks;
 pub(crate) mod ls;
 pub(crate) mod man;
@@ -41,6 +42,7 @@ pub(crate) fn run(cli: Cli, config: &Config) -> Result<Exit> {
         Command::Man(args) => return man::run(args),
         Command::Sandbox(command) => return sandbox::run(command, cli.global.json),
         Command::Regions(args) => return regions::run(Output::of(&cli.global), args),
+        Command::Kms(command) => return kms::run(command, Output::of(&cli.global)),
         _ => {}
     }
     let world = World::new(&cli.global, config)?;
@@ -121,5 +123,6 @@ fn perform(world: &World, command: Command) -> Result<Exit> {
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
         Command::Sandbox(command) => sandbox::run(&command, world.output.json),
+        Command::Kms(command) => kms::run(&command, world.output),
     }
 }

@@ -38,11 +38,10 @@ const FOR_ANY_BUCKET: [&str; 4] = ["iam-endpoint", "ca-cert", "limit-upload", "l
 /// Where keys are, according to one part of the file.
 #[derive(Debug, Default)]
 pub(crate) struct KeySettings {
-    /// Which part, for messages.
-    pub(crate) part: String,
     pub(crate) key_file: Option<PathBuf>,
     pub(crate) passphrase_file: Option<PathBuf>,
     pub(crate) passphrase_command: Option<String>,
+    pub(crate) writer: Option<PathBuf>,
 }
 
 impl Config {
@@ -88,17 +87,13 @@ impl Config {
 
     fn choose(mut file: File, path: PathBuf, profile: Option<String>) -> Result<Self> {
         let Some(name) = profile else {
-            let part = "in the configuration file".to_owned();
-            let keys = vec![key_settings(&file.top, part)];
+            let keys = vec![key_settings(&file.top)];
             return Ok(Self::of(&Settings::default(), file.top, keys, path, None));
         };
         let Some(chosen) = file.profiles.remove(&name) else {
             return Err(unknown(&name, &file, &path).into());
         };
-        let keys = vec![
-            key_settings(&chosen, format!("in profile {name} of the configuration file")),
-            key_settings(&file.top, "in the configuration file".to_owned()),
-        ];
+        let keys = vec![key_settings(&chosen), key_settings(&file.top)];
         Ok(Self::of(&chosen, file.top, keys, path, Some(name)))
     }
 
@@ -155,12 +150,12 @@ impl Config {
     }
 }
 
-fn key_settings(settings: &Settings, part: String) -> KeySettings {
+fn key_settings(settings: &Settings) -> KeySettings {
     KeySettings {
-        part,
         key_file: settings.value("key-file").map(PathBuf::from),
         passphrase_file: settings.value("passphrase-file").map(PathBuf::from),
         passphrase_command: settings.value("passphrase-command").cloned(),
+        writer: settings.value("writer").map(PathBuf::from),
     }
 }
 

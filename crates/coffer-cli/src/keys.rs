@@ -1,4 +1,4 @@
-//! Where the key comes from: command line, environment, configuration, terminal. Two sources at once are an error.
+//! Where keys come from: command line, environment, configuration, terminal. Several may be given at once; any that opens the vault will do.
 
 use std::fmt;
 use std::io::{ErrorKind, IsTerminal, Read};
@@ -32,8 +32,8 @@ pub(crate) enum KeySource {
     Shares(Vec<PathBuf>),
 }
 
-/// The one source that is given, by the highest of command line, environment and configuration that gives any.
-pub(crate) fn source(global: &Global, config: &Config) -> Result<Option<KeySource>> {
+/// The sources that are given, by the highest of command line, environment and configuration that gives any. Each is tried.
+pub(crate) fn sources(global: &Global, config: &Config) -> Result<Vec<KeySource>> {
     let path = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let command = std::env::var_os("COFFER_PASSPHRASE_COMMAND").filter(|value| !value.is_empty());
     let command = command
@@ -46,38 +46,22 @@ pub(crate) fn source(global: &Global, config: &Config) -> Result<Option<KeySourc
         .map(|value| std::env::split_paths(&value).filter(|path| !path.as_os_str().is_empty()).collect())
         .unwrap_or_default();
     let mut levels = vec![
-        (
-            "on the command line".to_owned(),
-            collect(
-                &global.key_file,
-                &global.passphrase_file,
-                &global.passphrase_command,
-                false,
-                &global.share,
-            ),
-        ),
-        (
-            "in the environment".to_owned(),
-            collect(&path("COFFER_KEY_FILE"), &path("COFFER_PASSPHRASE_FILE"), &command, variable, &shares),
-        ),
+        collect(&global.key_file, &global.passphrase_file, &global.passphrase_command, false, &global.share),
+        collect(&path("COFFER_KEY_FILE"), &path("COFFER_PASSPHRASE_FILE"), &command, variable, &shares),
     ];
-    levels.extend(config.keys.iter().map(|keys| {
-        (
-            keys.part.clone(),
-            collect(&keys.key_file, &keys.passphrase_file, &keys.passphrase_command, false, &[]),
-        )
-    }));
-    for (level, mut sources) in levels {
-        match sources.len() {
-            0 => {}
-            1 => return Ok(sources.pop()),
-            _ => {
-                let hint = "give one of key file, passphrase file, passphrase command, passphrase and shares";
-                return Err(Failure::usage(format!("two key sources are given {level}")).hint(hint).into());
-            }
-        }
+    levels.extend(
+        config
+            .keys
+            .iter()
+            .map(|keys| collect(&keys.key_file, &keys.passphrase_file, &keys.passphrase_command, false, &[])),
+    );
+    let first = levels.into_iter().find(|sources| !sources.is_empty()).unwrap_or_default();
+    let passphrases = first.iter().filter(|source| source.is_passphrase()).count();
+    if passphrases > 1 {
+        let hint = "give one of passphrase file, passphrase command and COFFER_PASSPHRASE";
+        return Err(Failure::usage("two passphrases are given").hint(hint).into());
     }
-    Ok(None)
+    Ok(first)
 }
 
 fn collect(
@@ -92,7 +76,7 @@ fn collect(
     let command = command.clone().map(KeySource::PassphraseCommand);
     let variable = variable.then_some(KeySource::PassphraseVariable);
     let shares = (!shares.is_empty()).then(|| KeySource::Shares(shares.to_vec()));
-    [key_file, passphrase_file, command, variable, shares].into_iter().flatten().collect()
+    [key_file, shares, passphrase_file, command, variable].into_iter().flatten().collect()
 }
 
 impl fmt::Display for KeySource {
@@ -109,6 +93,10 @@ impl fmt::Display for KeySource {
 }
 
 impl KeySource {
+    const fn is_passphrase(&self) -> bool {
+        matches!(self, Self::PassphraseFile(_) | Self::PassphraseCommand(_) | Self::PassphraseVariable)
+    }
+
     /// Reads the key.
     pub(crate) fn read(&self) -> Result<Box<dyn RootKey>> {
         match self {
@@ -189,7 +177,7 @@ fn passphrase_of_command(command: &str) -> Result<Vec<u8>> {
     Ok(text)
 }
 
-fn without_line_end(mut bytes: Vec<u8>) -> Vec<u8> {
+pub(crate) fn without_line_end(mut bytes: Vec<u8>) -> Vec<u8> {
     if bytes.last() == Some(&b'\n') {
         bytes.pop();
         if bytes.last() == Some(&b'\r') {

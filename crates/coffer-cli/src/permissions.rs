@@ -43,8 +43,9 @@ const S3_NAMES: &[(&str, &str)] = &[
 ];
 
 const LARGE: &str = "objects of 32 MiB and more, uploaded in parts";
-const VERSIONS: &str = "a vault in mode \"oldest version wins\", `--as-of`, and what a delete marker hides";
+const VERSIONS: &str = "a vault in mode \"oldest version wins\", `--as-of`, and what a delete marker hides or something was laid over";
 const LOCKED: &str = "a vault whose policy locks new objects";
+const OVERWRITTEN: &str = "objects that something was laid over, where the bucket keeps versions";
 const FACTS: &str = "saying what the bucket is set to; without it the report says \"not known\"";
 const PROBE: &str = "removing the probe's own objects; without it they stay and the report says so";
 
@@ -63,7 +64,7 @@ pub const TABLE: &[Permission] = &[
         role: "Content Reader",
     },
     Permission {
-        commands: &["backup", "policy set", "keys add"],
+        commands: &["backup", "backup --writer FILE", "policy set", "keys add", "keys grant-writer"],
         actions: &["bucket.get", "object.get", "object.put"],
         optional: &[
             ("object.post_initiate_upload", LARGE),
@@ -123,28 +124,29 @@ pub const TABLE: &[Permission] = &[
     },
     Permission {
         commands: &["verify --locks"],
-        actions: &["bucket.get", "object.get", "object.head"],
-        optional: &[],
+        actions: &["bucket.get", "bucket.get_versions", "object.get", "object.head"],
+        optional: &[("object.get_version", OVERWRITTEN)],
         role: "Content Reader",
     },
     Permission {
         commands: &["locks extend"],
         actions: &[
             "bucket.get",
+            "bucket.get_versions",
             "object.get",
             "object.head",
             "object.put",
             "object.put_object_lock_retention",
         ],
-        optional: &[(
-            "object.post_extend_retention",
-            "a bucket with a retention policy, in place of the object lock",
-        )],
+        optional: &[
+            ("object.post_extend_retention", "a bucket with a retention policy, in place of the object lock"),
+            ("object.get_version", OVERWRITTEN),
+        ],
         role: "Writer",
     },
     Permission {
         commands: &["locks hold", "locks release"],
-        actions: &["bucket.get", "object.get", "object.put_object_lock_legal_hold"],
+        actions: &["bucket.get", "bucket.get_versions", "object.get", "object.put_object_lock_legal_hold"],
         optional: &[
             ("object.post_legal_hold", "a bucket with a retention policy, in place of the object lock"),
             ("object.get_legal_hold", "the same"),
@@ -178,8 +180,17 @@ pub fn document() -> String {
             let _ = writeln!(text, "| `{action}` | `{s3}` | {what} |");
         }
     }
+    text.push_str(TAIL);
     text
 }
+
+const TAIL: &str = "
+## Root keys of Key Protect and HPCS
+
+Role: Reader, on the instance or on the one root key. It is enough for every command: to make a slot (`init`, `keys add`, `keys retarget`, `keys
+rotate`: metadata and wrap), to open the vault (unwrap) and to move slots to a new version (`keys rewrap`: rewrap and unwrap). No command rotates, disables or
+deletes a root key, or reads one; give none of the roles that may.
+";
 
 const HEAD: &str = "# What each command must be allowed on a bucket
 

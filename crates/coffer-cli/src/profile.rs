@@ -16,12 +16,13 @@ use crate::arguments::refusal;
 use crate::similar::closest;
 
 /// The settings that the top of the file, and each profile, may have.
-pub(crate) const SETTINGS: [&str; 18] = [
+pub(crate) const SETTINGS: [&str; 22] = [
     "vault",
     "vault-id",
     "key-file",
     "passphrase-file",
     "passphrase-command",
+    "writer",
     "cache-dir",
     "endpoint",
     "region",
@@ -35,11 +36,14 @@ pub(crate) const SETTINGS: [&str; 18] = [
     "ca-cert",
     "limit-upload",
     "limit-download",
+    "key-service-api-key-file",
+    "key-service-token-file",
+    "key-service-hosts",
 ];
 
-/// Settings of object storage.
-pub(crate) const STORAGE_SETTINGS: [&str; 12] = {
-    let [_, _, _, _, _, _, rest @ ..] = SETTINGS;
+/// Settings of object storage and key services.
+pub(crate) const STORAGE_SETTINGS: [&str; 15] = {
+    let [_, _, _, _, _, _, _, rest @ ..] = SETTINGS;
     rest
 };
 

@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
@@ -97,7 +98,7 @@ pub(crate) struct Storage {
     identity: Option<Identity>,
     cr_token_file: Option<PathBuf>,
     iam_endpoint: Option<String>,
-    ca_cert: Option<PathBuf>,
+    pub(crate) ca_cert: Option<PathBuf>,
     upload_rate: Option<u64>,
     download_rate: Option<u64>,
     /// The time as of which buckets are shown, in milliseconds since 1970.
@@ -235,10 +236,52 @@ impl Storage {
         endpoint: Option<&str>,
         ca_cert: Option<Vec<u8>>,
     ) -> Result<Found> {
-        let http = HttpClient::new(&HttpOptions { ca_cert, no_proxy: false }).map_err(of_setting)?;
+        Ok(Found::plain(Credentials::Bearer(self.identity_of(credential, endpoint, ca_cert, None)?)))
+    }
+
+    fn identity_of(
+        &self,
+        credential: IamCredential,
+        endpoint: Option<&str>,
+        ca_cert: Option<Vec<u8>>,
+        call_timeout: Option<Duration>,
+    ) -> Result<Arc<Iam>> {
+        let options = HttpOptions { ca_cert, call_timeout, no_proxy: false };
+        let http = HttpClient::new(&options).map_err(of_setting)?;
         let endpoint = self.iam_endpoint.as_deref().or(endpoint).unwrap_or(IAM_ENDPOINT);
-        let iam = Iam::new(http, endpoint, credential).map_err(of_setting)?;
-        Ok(Found::plain(Credentials::Bearer(Arc::new(iam))))
+        Ok(Arc::new(Iam::new(http, endpoint, credential).map_err(of_setting)?))
+    }
+
+    /// Whether an identity at IBM Cloud is given.
+    pub(crate) fn has_ibm_identity(&self) -> bool {
+        !matches!(self.identity, None | Some(Identity::AwsProfile(_) | Identity::CosCredentials(_)))
+            || variable("IBMCLOUD_API_KEY").is_some()
+    }
+
+    /// Whether the services of IBM Cloud are asked at their private addresses.
+    pub(crate) const fn is_private(&self) -> bool {
+        !matches!(self.network, Network::Public)
+    }
+
+    /// Who asks key services of IBM Cloud: the API key in `file`, or whoever is given for all of IBM Cloud.
+    pub(crate) fn iam_for_keys(
+        &self,
+        file: Option<&Path>,
+        ca_cert: Option<Vec<u8>>,
+        limit: Duration,
+    ) -> Result<Option<Arc<Iam>>> {
+        let credential = match (file, &self.identity) {
+            (Some(path), _) => IamCredential::ApiKey(read_api_key(path)?),
+            (None, Some(Identity::ApiKeyFile(path))) => IamCredential::ApiKey(read_api_key(path)?),
+            (None, Some(Identity::ApiKeyVariable(name))) => api_key_variable(name)?,
+            (None, Some(Identity::TrustedProfile(name))) => {
+                let (profile, token_file) = (Profile::parse(name), self.cr_token_file.clone());
+                IamCredential::TrustedProfile { profile, token_file }
+            }
+            (None, _) if variable("IBMCLOUD_API_KEY").is_some() => api_key_variable("IBMCLOUD_API_KEY")?,
+            (None, _) => return Ok(None),
+        };
+        self.identity_of(credential, None, ca_cert, Some(limit)).map(Some)
     }
 }
 
@@ -323,7 +366,7 @@ fn api_key_variable(name: &str) -> Result<IamCredential> {
     Ok(IamCredential::ApiKey(ApiKey::new(key.trim().to_owned())))
 }
 
-fn read_api_key(path: &Path) -> Result<ApiKey> {
+pub(crate) fn read_api_key(path: &Path) -> Result<ApiKey> {
     use std::io::Read;
     let refuse = |reason: &str| {
         let message = format!("the API key in {} cannot be used: {reason}", path.display());
@@ -347,7 +390,7 @@ fn read_api_key(path: &Path) -> Result<ApiKey> {
     Ok(ApiKey::new(text.to_owned()))
 }
 
-fn read_ca_cert(path: &Path) -> Result<Vec<u8>> {
+pub(crate) fn read_ca_cert(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).map_err(|error| {
         let message = format!("the file of trusted certificates {} cannot be read: {error}", path.display());
         Failure::usage(message).hint("check --ca-cert").into()

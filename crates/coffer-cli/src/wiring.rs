@@ -10,10 +10,13 @@ use anyhow::{Context, Result};
 use coffer_collect::Identity;
 use coffer_crypto::{OsRng, rng};
 use coffer_engine::{
-    Access, Cache, Clock, ReplicaOptions, Replicas, Settings, Standing, UnreachableStore, Vault,
+    Access, Cache, Clock, EngineError, Log, ReplicaOptions, Replicas, Settings, Standing, UnreachableStore,
+    Vault,
 };
 use coffer_format::id::VaultId;
-use coffer_keys::RootKey;
+use coffer_format::slot::ServiceKey;
+use coffer_ibm::{KeyServices, ServiceRoot};
+use coffer_keys::{AnyOf, KeyError, RootKey};
 use coffer_store::{
     CountingStore, LocalStore, Location, ObjectKey, ObjectStore, RequestCounter, RequestCounts, RetryPolicy,
     RetryStore, S3Location, StoreError,
@@ -24,10 +27,15 @@ use crate::cli::Global;
 use crate::clock::SystemClock;
 use crate::command_error::{CommandError, Failure};
 use crate::config::Config;
+use crate::key_service::KeyServiceSettings;
 use crate::keys;
+use crate::pkcs11::Pkcs11Args;
 use crate::output::{self, Output, requests_json, requests_text};
 use crate::progress;
 use crate::storage::Storage;
+use crate::writer;
+
+const PROMPT: &str = "Passphrase of the vault: ";
 
 static INTERRUPT: AtomicBool = AtomicBool::new(false);
 
@@ -42,7 +50,12 @@ pub(crate) struct World {
     opened: Mutex<Vec<Arc<Replicas>>>,
     /// What they were asked.
     counters: Mutex<Vec<RequestCounter>>,
-    key: Option<keys::KeySource>,
+    /// What opens the vault; each is tried.
+    keys: Vec<keys::KeySource>,
+    /// The credential to back up with, in the place of keys.
+    writer: Option<PathBuf>,
+    key_services: KeyServiceSettings,
+    pub(crate) pkcs11: Pkcs11Args,
     cache: Option<Cache>,
     clock: SystemClock,
 }
@@ -69,7 +82,10 @@ impl World {
             locations,
             opened: Mutex::default(),
             counters: Mutex::default(),
-            key: keys::source(global, config)?,
+            keys: keys::sources(global, config)?,
+            writer: writer::path(global, config)?,
+            key_services: KeyServiceSettings::new(&global.key_service, config),
+            pkcs11: global.pkcs11.clone(),
             // What was is older than what this machine has seen.
             cache: cache_dir.filter(|_| !global.no_cache && global.storage.as_of.is_none()).map(Cache::new),
             clock: SystemClock::new(),
@@ -86,8 +102,14 @@ impl World {
             let profile = config.profile.as_ref().map(|name| format!(", profile {name}")).unwrap_or_default();
             self.output.note(&format!("configuration {}{profile}", path.display()));
         }
-        let key = self.key.as_ref().map_or_else(|| "none given".to_owned(), ToString::to_string);
-        self.output.note(&format!("key: {key}"));
+        if let Some(path) = &self.writer {
+            self.output.note(&format!("key: writer credential {}", path.display()));
+        } else if self.keys.is_empty() {
+            self.output.note("key: none given");
+        }
+        for source in self.keys.iter().filter(|_| self.writer.is_none()) {
+            self.output.note(&format!("key: {source}"));
+        }
         if self.cache.is_none() {
             self.output.note("no local memory");
         }
@@ -142,12 +164,19 @@ impl World {
 
     /// As [`Self::open_store`], with other ways to wait for them.
     pub(crate) fn open_store_with(&self, options: ReplicaOptions) -> Result<Store> {
+        let store = self.open_store_to_show(options)?;
+        self.say_what_is_apart(&store);
+        Ok(store)
+    }
+
+    /// As [`Self::open_store_with`], for who says himself how each store stands.
+    pub(crate) fn open_store_to_show(&self, options: ReplicaOptions) -> Result<Store> {
         self.first_location()?;
         let opened: Vec<Result<Part>> = self
             .locations
             .iter()
             .enumerate()
-            .map(|(at, location)| open_part(location, at > 0, &self.storage))
+            .map(|(at, location)| open_part(location, at > 0, &self.storage, self.expected_at(location)))
             .collect();
         if opened.len() == 1 || opened.iter().all(Result::is_err) {
             // Alone, or with others that are no better: what is wrong with the first one is what is wrong.
@@ -165,10 +194,21 @@ impl World {
 
     /// Opens the stores of an existing vault, and makes directories for those behind the first that are not there.
     pub(crate) fn open_store_and_new_ones(&self) -> Result<Store> {
-        let first = open_part(self.first_location()?, false, &self.storage)?;
+        let first = self.first_location()?;
+        let first = open_part(first, false, &self.storage, self.expected_at(first))?;
         let others = self.locations[1..].iter().map(|location| create_part(location, &self.storage));
         let parts = std::iter::once(Ok(first)).chain(others).collect::<Result<_>>()?;
-        self.assemble(parts, ReplicaOptions::for_copying())
+        let store = self.assemble(parts, ReplicaOptions::for_copying())?;
+        self.say_what_is_apart(&store);
+        Ok(store)
+    }
+
+    /// The vault that is known to be at a location: as it is given, or as this machine remembers it.
+    fn expected_at(&self, location: &Location) -> Option<VaultId> {
+        let Location::S3(location) = location else { return self.vault_id };
+        // What cannot be remembered is said when the log is read.
+        let remembered = || self.cache()?.remembered(&location.url()).ok().flatten();
+        self.vault_id.or_else(|| remembered().map(|(vault, _)| vault))
     }
 
     /// Makes the stores of a new vault, or opens them.
@@ -179,7 +219,9 @@ impl World {
             .iter()
             .map(|location| create_part(location, &self.storage))
             .collect::<Result<_>>()?;
-        self.assemble(parts, ReplicaOptions::default())
+        let store = self.assemble(parts, ReplicaOptions::default())?;
+        self.say_what_is_apart(&store);
+        Ok(store)
     }
 
     fn assemble(&self, parts: Vec<Part>, options: ReplicaOptions) -> Result<Store> {
@@ -187,7 +229,12 @@ impl World {
         self.counters.lock().unwrap_or_else(PoisonError::into_inner).extend(counters);
         let stores = parts.iter().map(|part| Arc::clone(&part.store)).collect();
         let replicas = Arc::new(Replicas::open(stores, options)?);
-        for (store, standing) in replicas.apart() {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&replicas));
+        Ok(Store { replicas, parts })
+    }
+
+    fn say_what_is_apart(&self, store: &Store) {
+        for (store, standing) in store.replicas.apart() {
             match standing {
                 Standing::Unreachable { reason } => self.output.warn(&format!("{store} is not reached: {reason}")),
                 Standing::Fenced { fork, .. } => self.output.warn(&format!(
@@ -196,8 +243,6 @@ impl World {
                 _ => {}
             }
         }
-        self.opened.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&replicas));
-        Ok(Store { replicas, parts })
     }
 
     /// Says what the stores were asked in all, to whoever wants to hear everything.
@@ -233,20 +278,85 @@ impl World {
         }
     }
 
-    /// The key that is given, or the passphrase that the terminal gives.
+    /// The keys that are given, which open as one, or the passphrase that the terminal gives.
     pub(crate) fn root_key(&self) -> Result<Box<dyn RootKey>> {
-        if let Some(source) = &self.key {
-            return source.read();
+        if let Some(path) = &self.writer {
+            return Err(writer::refusal(path).into());
         }
-        if keys::has_terminal() {
-            return Ok(Box::new(keys::ask_passphrase("Passphrase of the vault: ")?));
+        let mut roots: Vec<Box<dyn RootKey>> = Vec::new();
+        let mut failures = Vec::new();
+        for source in &self.keys {
+            match source.read() {
+                Ok(root) => roots.push(root),
+                Err(error) => failures.push(error),
+            }
         }
-        let hint = "give --key-file FILE, --passphrase-file FILE or --passphrase-command COMMAND";
-        Err(Failure::new(crate::Exit::WrongKey, "no key is given").hint(hint).into())
+        match self.other_roots() {
+            Ok(others) => roots.extend(others),
+            Err(error) => failures.push(error),
+        }
+        match (roots.len(), failures.len()) {
+            (0, 0) if keys::has_terminal() => Ok(Box::new(keys::ask_passphrase(PROMPT)?)),
+            (0, 0) => {
+                let hint = "give --key-file FILE, --passphrase-file FILE or --passphrase-command COMMAND";
+                Err(Failure::new(crate::Exit::WrongKey, "no key is given").hint(hint).into())
+            }
+            (0, _) => Err(failures.swap_remove(0)),
+            _ => {
+                // Another key may do.
+                failures.iter().for_each(|failure| self.output.warn(&format!("{failure:#}")));
+                Ok(Box::new(AnyOf::new(roots)))
+            }
+        }
     }
 
-    pub(crate) const fn has_key_source(&self) -> bool {
-        self.key.is_some()
+    /// The keys that are given, each for itself, and the key services as one; or the passphrase that the terminal gives.
+    pub(crate) fn all_root_keys(&self) -> Result<Vec<Box<dyn RootKey>>> {
+        let mut roots = self.root_keys()?;
+        roots.extend(self.other_roots()?);
+        if roots.is_empty() {
+            roots.push(self.root_key()?);
+        }
+        Ok(roots)
+    }
+
+    /// The keys that are given, each for itself, for slots of a new vault.
+    pub(crate) fn root_keys(&self) -> Result<Vec<Box<dyn RootKey>>> {
+        if let Some(path) = &self.writer {
+            return Err(writer::refusal(path).into());
+        }
+        self.keys.iter().map(keys::KeySource::read).collect()
+    }
+
+    /// Makes slots for the root key at `place`, and opens them.
+    pub(crate) fn service_root(&self, place: ServiceKey) -> Result<ServiceRoot> {
+        self.key_services.root_at(&self.storage, place)
+    }
+
+    /// Key services, in the name of whoever is given.
+    pub(crate) fn key_services(&self) -> Result<Arc<KeyServices>> {
+        self.key_services.services(&self.storage)
+    }
+
+    /// What others hold: a token, and key services.
+    fn other_roots(&self) -> Result<Vec<Box<dyn RootKey>>> {
+        let mut roots: Vec<Box<dyn RootKey>> = Vec::new();
+        if let Some(token) = self.pkcs11.root_key()? {
+            roots.push(Box::new(token));
+        }
+        if self.has_key_services() {
+            roots.push(Box::new(ServiceRoot::any(self.key_services()?)));
+        }
+        Ok(roots)
+    }
+
+    /// Whether any key is given, or anything to ask others for one.
+    fn has_key_source(&self) -> bool {
+        !self.keys.is_empty() || self.pkcs11.is_given() || self.has_key_services()
+    }
+
+    fn has_key_services(&self) -> bool {
+        self.key_services.is_given(&self.storage)
     }
 
     pub(crate) fn access<'a>(&'a self, store: &'a Store) -> Access<'a> {
@@ -261,14 +371,54 @@ impl World {
     /// Opens the vault with the key that is given.
     pub(crate) fn open_vault<'a>(&'a self, store: &'a Store) -> Result<Vault<'a>> {
         let root = self.root_key()?;
-        let access = self.access(store);
-        let vault = Vault::open(access, root.as_ref(), self.vault_id)?;
+        match self.open_vault_with(store, root.as_ref()) {
+            // Key services were tried because there are credentials for them; a person may know more.
+            Err(error)
+                if self.keys.is_empty()
+                    && self.has_key_services()
+                    && keys::has_terminal()
+                    && matches!(error.downcast_ref(), Some(EngineError::Key(KeyError::NoSlot { .. }))) =>
+            {
+                self.open_vault_with(store, &keys::ask_passphrase(PROMPT)?)
+            }
+            opened => opened,
+        }
+    }
+
+    /// As [`Self::open_vault`], with this key.
+    pub(crate) fn open_vault_with<'a>(&'a self, store: &'a Store, root: &dyn RootKey) -> Result<Vault<'a>> {
+        let vault = Vault::open(self.access(store), root, self.vault_id)?;
+        self.remember(store, &vault);
+        Ok(vault)
+    }
+
+    fn remember(&self, store: &Store, vault: &Vault<'_>) {
         if let Some(warning) = &vault.log.memory_warning {
             self.output.warn(warning);
         }
-        if !store.replicas.is_alone() {
-            let forgotten = store.replicas.remember(&access, &vault.log);
-            forgotten.iter().for_each(|warning| self.output.warn(warning));
+        let forgotten = store.replicas.remember(&self.access(store), &vault.log);
+        forgotten.iter().for_each(|warning| self.output.warn(warning));
+    }
+
+    /// As [`Self::open_vault`], for a backup: a writer credential is enough.
+    pub(crate) fn open_vault_to_back_up<'a>(&'a self, store: &'a Store, is_dry: bool) -> Result<Vault<'a>> {
+        let Some(path) = &self.writer else {
+            return if is_dry { self.open_vault(store) } else { self.open_vault_to_write(store) };
+        };
+        let credential = writer::read(path)?;
+        if !is_dry {
+            store.replicas.check_writable()?;
+        }
+        let vault = Vault::open_as_writer(self.access(store), &credential, self.vault_id)?;
+        self.remember(store, &vault);
+        if !is_dry {
+            store.replicas.check_home(vault.state())?;
+            if vault.state().last_policy.is_some() && store.buckets().next().is_some() {
+                self.output.warn(
+                    "a writer credential cannot read the vault's settings: new objects get the lock that the bucket gives by itself; \
+                     `coffer locks extend` gives them that of the vault",
+                );
+            }
         }
         Ok(vault)
     }
@@ -277,12 +427,44 @@ impl World {
     pub(crate) fn open_vault_to_write<'a>(&'a self, store: &'a Store) -> Result<Vault<'a>> {
         store.replicas.check_writable()?;
         let vault = self.open_vault(store)?;
-        store.replicas.check_home(vault.state())?;
-        if let Some(policy) = Settings::read(&vault)?.lock()? {
-            store.buckets().for_each(|bucket| bucket.retain(policy));
-        }
+        self.prepare_to_write(store, &vault)?;
         Ok(vault)
     }
+
+    /// Checks that what was opened may be written to, and has it written under the lock that the vault's settings ask for.
+    pub(crate) fn prepare_to_write(&self, store: &Store, vault: &Vault<'_>) -> Result<()> {
+        // Before any work is done: a reader secret signs nothing.
+        vault.signing_key()?;
+        store.replicas.check_home(vault.state())?;
+        lock_new_objects(store, vault)
+    }
+
+    /// As [`lock_new_objects`], for a command that needs no key: where the vault has a policy, one that tells it. With `unlocked`,
+    /// what is written is not locked.
+    pub(crate) fn lock_by_policy(&self, store: &Store, unlocked: bool) -> Result<()> {
+        if unlocked || store.buckets().next().is_none() {
+            return Ok(());
+        }
+        let log = Log::read(&self.access(store), self.vault_id)?;
+        if log.state.last_policy.is_none() {
+            return Ok(());
+        }
+        if !self.has_key_source() && !keys::has_terminal() {
+            let message = "the vault has a policy, which may say that what is written to buckets is locked, and only a key opens it";
+            let hint =
+                "give the key, or say --unlocked; `coffer locks extend` locks later what was written without";
+            return Err(Failure::new(crate::Exit::WrongKey, message).hint(hint).into());
+        }
+        lock_new_objects(store, &self.open_vault(store)?)
+    }
+}
+
+/// From now on, what is written to buckets is locked as the policy in force says.
+pub(crate) fn lock_new_objects(store: &Store, vault: &Vault<'_>) -> Result<()> {
+    if let Some(policy) = Settings::read(vault)?.lock()? {
+        store.buckets().for_each(|bucket| bucket.retain(policy));
+    }
+    Ok(())
 }
 
 /// One store of a vault.
@@ -306,9 +488,10 @@ impl Part {
         Ok(Self { store, counter, bucket: None, local: Some(local), directory: Some(directory) })
     }
 
-    fn bucket(location: &S3Location, storage: &Storage) -> Result<Self> {
+    fn bucket(location: &S3Location, storage: &Storage, expected: Option<VaultId>) -> Result<Self> {
         let counter = RequestCounter::default();
-        let bucket = Bucket::new(storage.open(location, counter.clone())?, counter, storage.as_of_ms)?;
+        let store = storage.open(location, counter.clone())?;
+        let bucket = Bucket::new(store, counter, storage.as_of_ms, expected)?;
         let counter = Some(bucket.counter().clone());
         Ok(Self { store: bucket.store(), counter, bucket: Some(bucket), local: None, directory: None })
     }
@@ -325,7 +508,12 @@ impl Part {
 }
 
 /// Opens a store; one that is named behind others may be empty still.
-fn open_part(location: &Location, may_be_empty: bool, storage: &Storage) -> Result<Part> {
+fn open_part(
+    location: &Location,
+    may_be_empty: bool,
+    storage: &Storage,
+    expected: Option<VaultId>,
+) -> Result<Part> {
     match location {
         Location::Local(path) => {
             if let Some(reason) = why_no_vault(path).filter(|reason| !may_be_empty || *reason != EMPTY) {
@@ -334,7 +522,7 @@ fn open_part(location: &Location, may_be_empty: bool, storage: &Storage) -> Resu
             }
             Part::local(LocalStore::open(path)?, path.clone())
         }
-        Location::S3(location) => Part::bucket(location, storage),
+        Location::S3(location) => Part::bucket(location, storage, expected),
         _ => Err(Failure::usage("this kind of location is not supported").into()),
     }
 }
@@ -359,7 +547,7 @@ fn create_part(location: &Location, storage: &Storage) -> Result<Part> {
             Part::local(LocalStore::create(path)?, path.clone())
         }
         Location::S3(location) => {
-            let part = Part::bucket(location, storage)?;
+            let part = Part::bucket(location, storage, None)?;
             if holds_something_else(&*part.store)? {
                 let message = format!("{} holds something else and no vault", location.url());
                 return Err(Failure::new(crate::Exit::Failed, message)
@@ -391,6 +579,11 @@ impl Store {
     /// Where the stores are.
     pub(crate) fn directories(&self) -> impl Iterator<Item = &Path> {
         self.parts.iter().filter_map(|part| part.directory.as_deref())
+    }
+
+    /// The store at a position, if it is a bucket.
+    pub(crate) fn bucket_at(&self, at: usize) -> Option<&Bucket> {
+        self.parts.get(at)?.bucket.as_ref()
     }
 
     /// Those that are buckets.

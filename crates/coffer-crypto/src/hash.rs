@@ -13,6 +13,13 @@ pub fn hash(bytes: &[u8]) -> [u8; HASH_LEN] {
     *blake3::hash(bytes).as_bytes()
 }
 
+/// SHA-256 of `bytes`, for check sums that other programs compare; nothing in a vault is named by it.
+#[must_use]
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
+    use sha2::Digest;
+    sha2::Sha256::digest(bytes).into()
+}
+
 /// `KH(key, bytes)`.
 #[must_use]
 pub fn keyed(key: &[u8; 32], bytes: &[u8]) -> [u8; HASH_LEN] {

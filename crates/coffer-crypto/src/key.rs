@@ -140,6 +140,21 @@ impl DomainKeys {
         Self { domain, keys }
     }
 
+    /// The same keys once more, for who has nothing to derive them from.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        let key = |secret: &Secret<32>| Secret::new(*secret.expose());
+        let keys = DomainKeyParts {
+            data_id: key(&self.keys.data_id),
+            meta_id: key(&self.keys.meta_id),
+            chunker: Secret::new(*self.keys.chunker.expose()),
+            tree: key(&self.keys.tree),
+            index: key(&self.keys.index),
+            psk: key(&self.keys.psk),
+        };
+        Self { domain: self.domain, keys }
+    }
+
     /// The name of the domain.
     #[must_use]
     pub fn domain(&self) -> &[u8; 16] {

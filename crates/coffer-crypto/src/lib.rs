@@ -17,6 +17,7 @@ pub mod hash;
 mod hazmat;
 pub mod kdf;
 pub mod key;
+mod locked;
 pub mod passphrase;
 pub mod rng;
 pub mod seal;

@@ -1,7 +1,7 @@
 //! Memory that is wiped when it is dropped.
 //!
-//! A secret lives on the heap, so moving it leaves no copy behind. It cannot be cloned or serialized, and `Debug`
-//! prints the type's name alone. Comparison takes the same time whatever the contents.
+//! A secret lives where it was made, so moving it leaves no copy behind: a short one in memory that is kept from swap (`locked.rs`), else on
+//! the heap. It cannot be cloned or serialized, and `Debug` prints the type's name alone. Comparison takes the same time whatever the contents.
 
 use std::fmt;
 
@@ -9,17 +9,24 @@ use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::error::CryptoError;
+use crate::locked::{Locked, PLACE_LEN};
 use crate::rng::Rng;
 
 /// `N` secret bytes.
-pub struct Secret<const N: usize>(Box<[u8; N]>);
+pub struct Secret<const N: usize>(Memory<N>);
+
+enum Memory<const N: usize> {
+    /// Its first `N` bytes are the secret.
+    Locked(Locked),
+    Heap(Box<[u8; N]>),
+}
 
 impl<const N: usize> Secret<N> {
     /// Takes `bytes` and wipes the argument. An array is `Copy`: a caller that keeps one has to wipe it.
     #[must_use]
     pub fn new(mut bytes: [u8; N]) -> Self {
         let mut secret = Self::zeros();
-        secret.0.copy_from_slice(&bytes);
+        secret.bytes_mut().copy_from_slice(&bytes);
         bytes.zeroize();
         secret
     }
@@ -45,25 +52,37 @@ impl<const N: usize> Secret<N> {
             });
         }
         let mut secret = Self::zeros();
-        secret.0.copy_from_slice(bytes);
+        secret.bytes_mut().copy_from_slice(bytes);
         Ok(secret)
     }
 
     /// The bytes. Whoever copies them has to wipe the copy.
     #[must_use]
     pub fn expose(&self) -> &[u8; N] {
-        &self.0
+        match &self.0 {
+            // A place is as long as `zeros` found it to be.
+            Memory::Locked(place) => place.bytes().first_chunk().unwrap_or(&[0; N]),
+            Memory::Heap(bytes) => bytes,
+        }
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        match &mut self.0 {
+            Memory::Locked(place) => &mut place.bytes_mut()[..N],
+            Memory::Heap(bytes) => bytes.as_mut_slice(),
+        }
     }
 
     /// Lets `fill` write the bytes where they will stay.
-    pub(crate) fn fill_with<E>(fill: impl FnOnce(&mut [u8; N]) -> Result<(), E>) -> Result<Self, E> {
+    pub(crate) fn fill_with<E>(fill: impl FnOnce(&mut [u8]) -> Result<(), E>) -> Result<Self, E> {
         let mut secret = Self::zeros();
-        fill(&mut secret.0)?;
+        fill(secret.bytes_mut())?;
         Ok(secret)
     }
 
     fn zeros() -> Self {
-        Self(Box::new([0; N]))
+        let place = if N <= PLACE_LEN { Locked::take() } else { None };
+        Self(place.map_or_else(|| Memory::Heap(Box::new([0; N])), Memory::Locked))
     }
 }
 
@@ -73,15 +92,15 @@ impl Secret<64> {
     pub fn split(&self) -> (Secret<32>, [u8; 32]) {
         let mut first = Secret::zeros();
         let mut last = [0; 32];
-        first.0.copy_from_slice(&self.0[..32]);
-        last.copy_from_slice(&self.0[32..]);
+        first.bytes_mut().copy_from_slice(&self.expose()[..32]);
+        last.copy_from_slice(&self.expose()[32..]);
         (first, last)
     }
 }
 
 impl<const N: usize> Drop for Secret<N> {
     fn drop(&mut self) {
-        self.0.zeroize();
+        self.bytes_mut().zeroize();
     }
 }
 
@@ -89,7 +108,7 @@ impl<const N: usize> zeroize::ZeroizeOnDrop for Secret<N> {}
 
 impl<const N: usize> ConstantTimeEq for Secret<N> {
     fn ct_eq(&self, other: &Self) -> subtle::Choice {
-        self.0.as_slice().ct_eq(other.0.as_slice())
+        self.expose().as_slice().ct_eq(other.expose().as_slice())
     }
 }
 

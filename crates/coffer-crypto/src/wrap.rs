@@ -35,6 +35,14 @@ pub fn key_file_checksum(secret: &Secret<32>) -> [u8; 4] {
     [a, b, c, d]
 }
 
+/// The checksum in a writer credential: the first 4 bytes of `H("coffer/1 writer" || content)`.
+#[must_use]
+pub fn writer_checksum(content: &[u8]) -> [u8; 4] {
+    let mut hasher = hash::Hasher::new();
+    let [a, b, c, d, ..] = hasher.update(b"coffer/1 writer").update(content).finalize();
+    [a, b, c, d]
+}
+
 /// Seals `plain`, a key (32) and the hash of its context (32), under `kek`. Gives [`WRAPPED_LEN`] bytes.
 ///
 /// `aad` is the context itself. A KEK has one salt and so wraps once: the nonce is fixed.

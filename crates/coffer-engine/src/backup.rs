@@ -18,11 +18,14 @@ use coffer_pipeline::pack_writer::PackSealer;
 use coffer_pipeline::tree_writer::TreeWriter;
 
 use crate::error::EngineError;
+use crate::log::explain;
 use crate::vault::{Snapshot, Vault};
+use crate::writer::signing_key_for;
 
 mod ahead;
 mod entries;
 mod files;
+mod memory;
 mod options;
 mod parent;
 mod report;
@@ -34,9 +37,10 @@ mod uploads;
 
 use entries::Parts;
 use files::FileReader;
+use memory::Memory;
 pub use options::BackupOptions;
 use options::Origin;
-use parent::Parent;
+use parent::{Found, Parent};
 pub use report::{BackupObserver, BackupReport, DryRunReport, EntryChange};
 use run::Run;
 use stage::{Stage, StageOptions};
@@ -105,8 +109,14 @@ fn commit_run(
             (SnapshotId(head.chain), head, true)
         }
     };
+    let mut run = run;
     let mut warnings: Vec<String> = vault.log.memory_warning.iter().cloned().collect();
+    let remembered = run.memory.take().map(|memory| memory.finish(&snapshot, &manifest));
+    if let Some(Err(error)) = remembered {
+        warnings.push(format!("the next backup will read every file: {}", explain(&error)));
+    }
     if origin.is_walked()
+        && vault.writer.is_none()
         && let Some(cache) = vault.access.cache
         && let Err(error) = cache.set_fingerprints(&vault.id(), &origin.key(), &snapshot, &run.fingerprints)
     {
@@ -163,7 +173,7 @@ fn run_until_done<'o>(
     observer: &'o mut dyn BackupObserver,
     is_dry: bool,
 ) -> Result<Ended<'o>, EngineError> {
-    vault.signing_key()?;
+    signing_key_for(&vault.keyring, RecordKind::Snapshot)?;
     options.check()?;
     let mut stream = stream;
     // An index segment that turns out to be damaged is left out, and what it listed is read and stored again.
@@ -205,12 +215,24 @@ fn attempt(
     let access = vault.access;
     let origin = Origin::new(options, stream.as_deref());
     let (sealing_key, _) = vault.sealing_key()?;
-    let domain = vault.owner_domain();
+    let domain = vault.write_domain();
     let sealer = PackSealer { vault: vault.id(), sealing_key, domain: vault.domain_keys(&domain)? };
     let tree_keys = vault.domain_keys(&domain)?;
     let params = ChunkerParams::try_from(vault.log.header.chunker).map_err(PipelineError::from)?;
     let chunker = Chunker::new(params, tree_keys.chunker_key().expose());
-    let found = parent::find(vault, options, &origin)?;
+    let (found, state) = match parent::find(vault, options, &origin)? {
+        Found::Parent(found, state) => (Some(*found), state),
+        Found::Nothing(reason) => {
+            // What is told once is not told again as the run begins anew.
+            if let Some(reason) = reason.filter(|_| distrusted.is_empty()) {
+                run.observer.reads_all(reason);
+            }
+            (None, None)
+        }
+    };
+    if !is_dry {
+        run.memory = Memory::begin(vault, &origin)?;
+    }
     if let Some(parent) = &found {
         run.observer.expected(parent.manifest.statistics.content_bytes);
     }
@@ -221,9 +243,10 @@ fn attempt(
         let uploads = Uploads::new(vault, stage, options, &origin.collector, distrusted)?;
         // Where index segments are damaged, nothing that a parent refers to is taken on trust: it is read and stored again.
         let parent = match &found {
-            Some(snapshot) if distrusted.is_empty() && uploads.index_is_whole() => {
-                Some(Parent::open(&uploads, snapshot)?)
-            }
+            Some(snapshot) if distrusted.is_empty() && uploads.index_is_whole() => Some(match state {
+                Some(state) => Parent::Local(state),
+                None => Parent::in_vault(&uploads, snapshot)?,
+            }),
             _ => None,
         };
         let tree = TreeWriter::new(&tree_keys);

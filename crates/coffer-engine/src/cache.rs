@@ -3,21 +3,24 @@
 //! Of a vault that is far away it also keeps the state of the log, and parts of objects as they are in the store.
 //!
 //! The directory can be deleted at any time: nothing but speed, and the memory that detects a rollback, is lost. It holds no
-//! key, and no content but sealed. Files are replaced whole through a rename.
+//! key, and no content but sealed. Of a writer's backups it holds paths, metadata and chunk ids (`backup/memory.rs`). Files are replaced whole through a rename.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use coffer_crypto::hash::hash;
-use coffer_format::id::{Head, SnapshotId, VaultId, hex};
+use coffer_format::id::{Head, SlotId, SnapshotId, VaultId, hex};
 
 use crate::error::EngineError;
 
 mod kept;
+mod recording;
 
 pub(crate) use kept::KeptState;
+pub(crate) use recording::Recording;
 
 /// The local memory of vaults.
 #[derive(Debug)]
@@ -102,6 +105,29 @@ impl Cache {
         }
         let text = format!("{head}\nepoch {epoch}\nterm {term}\n");
         self.replace(&self.vault_path(vault, "head"), text.as_bytes())
+    }
+
+    /// When key slots were last seen to give the vault's key, in seconds since 1970.
+    #[must_use]
+    pub fn tested(&self, vault: &VaultId) -> BTreeMap<SlotId, u64> {
+        let text = self.read_text(&self.vault_path(vault, "slots-tested")).ok().flatten().unwrap_or_default();
+        text.lines()
+            .filter_map(|line| {
+                let (slot, at) = line.split_once(' ')?;
+                Some((slot.parse().ok()?, at.parse().ok()?))
+            })
+            .collect()
+    }
+
+    /// Remembers that these key slots gave the vault's key.
+    ///
+    /// # Errors
+    /// [`EngineError::Cache`] when it cannot be written.
+    pub fn set_tested(&self, vault: &VaultId, slots: &[SlotId], now_s: u64) -> Result<(), EngineError> {
+        let mut tested = self.tested(vault);
+        tested.extend(slots.iter().map(|slot| (*slot, now_s)));
+        let text: String = tested.iter().map(|(slot, at)| format!("{slot} {at}\n")).collect();
+        self.replace(&self.vault_path(vault, "slots-tested"), text.as_bytes())
     }
 
     /// Fingerprints of the entries of a snapshot in their order, if they are remembered.

@@ -96,7 +96,7 @@ fn cheap_slots(store: &dyn ObjectStore) -> Vec<(SlotId, Slot)> {
 /// Whether trying a slot asks a service or a token that the slot names. Anybody who can write to the store may have put it there, to learn
 /// what is asked, so this is done only once the log names the slot.
 pub(crate) const fn asks_others(slot: &Slot) -> bool {
-    matches!(slot.kind, SlotKind::Other { .. })
+    !slot.kind.is_local()
 }
 
 /// Those of these slots that are there and intact.
@@ -277,7 +277,8 @@ impl Vault<'_> {
         let state = self.state();
         let since = state.next.saturating_sub(state.last_checkpoint.unwrap_or_default());
         let is_due = interval > 0 && since >= interval && state.damaged.is_empty();
-        if is_due && self.keyring.signing().is_some() { self.checkpoint() } else { Ok(None) }
+        // Only the owner has both halves: what it reads, and a signature that counts.
+        if is_due && self.keyring.vault_key().is_some() { self.checkpoint() } else { Ok(None) }
     }
 
     fn checkpoint(&mut self) -> Result<Option<Head>, EngineError> {

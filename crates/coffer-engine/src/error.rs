@@ -66,11 +66,29 @@ pub enum EngineError {
     /// A key does not open the vault.
     #[error("the vault does not open")]
     Key(#[from] KeyError),
+    /// A key slot could not be made.
+    #[error("the key slot cannot be made")]
+    NoNewSlot {
+        /// Why.
+        source: KeyError,
+    },
     /// The key that opened the vault may not do this.
     #[error("the key that opened the vault cannot {action}")]
     NotAllowed {
         /// What was asked for.
         action: &'static str,
+    },
+    /// The owner has revoked the writer credential.
+    #[error("the writer {name} was revoked")]
+    WriterRevoked {
+        /// The writer's name.
+        name: String,
+    },
+    /// The log does not know the writer credential, or not with its domain.
+    #[error("the writer {name} is not enrolled in this vault")]
+    WriterUnknown {
+        /// The writer's name.
+        name: String,
     },
     /// No place for a chunk, or none that can be read.
     #[error("chunk {id} cannot be read from any place")]
@@ -122,6 +140,27 @@ pub enum EngineError {
         store: String,
         /// Why.
         reason: String,
+    },
+    /// A store is read by another version of each name than the vault's header says.
+    #[error(
+        "{store} is read by the {} version of each name, and the vault's header says the {}: the object `vault` there is not \
+         that of this vault",
+        if *is_oldest { "oldest" } else { "newest" },
+        if *is_oldest { "newest" } else { "oldest" }
+    )]
+    WrongVersions {
+        /// The store.
+        store: String,
+        /// Whether the oldest versions were read.
+        is_oldest: bool,
+    },
+    /// A store is written to in another way than the vault's header says.
+    #[error(
+        "the object `vault` in {store} says that writers share the store in another way than this vault's header does"
+    )]
+    WrongMode {
+        /// The store.
+        store: String,
     },
     /// A store is not promoted while the home of the log answers.
     #[error("the home of the log, {home}, answers")]
@@ -241,6 +280,21 @@ impl EngineError {
             Self::Damaged { .. } | Self::Format(_) | Self::Pipeline(_) => true,
             Self::ChunkLost { source, .. } => source.as_ref().is_none_or(|source| !source.is_unasked()),
             _ => false,
+        }
+    }
+
+    /// Whether the bytes of an object that was read are not what they should be, by what they hold or by their length: another
+    /// copy of it may be.
+    pub(crate) fn is_wrong_bytes(&self) -> bool {
+        match self {
+            Self::Store(error) => matches!(
+                error,
+                StoreError::TooLong { .. }
+                    | StoreError::Truncated { .. }
+                    | StoreError::LengthChanged { .. }
+                    | StoreError::NotAnObject { .. }
+            ),
+            error => error.is_damage(),
         }
     }
 

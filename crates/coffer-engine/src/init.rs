@@ -111,10 +111,30 @@ pub(crate) fn put_slot(
     label: &str,
     key: &VaultKey,
 ) -> Result<SlotId, EngineError> {
-    let secret = Secret::new(*key.expose());
+    put_slot_for(access, root, (vault, epoch), label, (SlotPurpose::VaultKey, key.expose()))
+}
+
+/// Stores a slot that holds `secret`, which is what `purpose` says.
+pub(crate) fn put_slot_for(
+    access: &Access<'_>,
+    root: &dyn RootKey,
+    (vault, epoch): (VaultId, u32),
+    label: &str,
+    (purpose, secret): (SlotPurpose, &[u8; 32]),
+) -> Result<SlotId, EngineError> {
+    let secret = Secret::new(*secret);
     let created_s = access.now_s();
-    let purpose = SlotPurpose::VaultKey;
-    let (id, bytes, _) = make_slot(root, vault, epoch, purpose, label, created_s, &secret, access.rng)?;
+    let made = make_slot(root, vault, epoch, purpose, label, created_s, &secret, access.rng);
+    let (id, bytes, slot) = made.map_err(|source| EngineError::NoNewSlot { source })?;
+    // What others wrap is opened once: a slot that gives back something else is found out before anything relies on it.
+    if !slot.kind.is_local() {
+        let found = open_slot(&slot, vault, root).map_err(|source| EngineError::NoNewSlot { source })?;
+        if found != secret {
+            return Err(EngineError::invalid(
+                "a new key slot does not give back the key that was put into it",
+            ));
+        }
+    }
     access.store.put_if_absent(&key_of(ObjectName::Slot(id))?, &bytes)?;
     Ok(id)
 }

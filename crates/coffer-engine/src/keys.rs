@@ -1,14 +1,16 @@
 //! Key slots of a vault: listed, added, replaced, revoked, tested.
 
-use coffer_crypto::VaultKey;
+use coffer_crypto::Secret;
+use coffer_crypto::hash::hash;
+use coffer_format::cbor::Encoder;
 use coffer_format::id::{Head, SlotId};
 use coffer_format::limits::SLOT_COUNT_MAX;
-use coffer_format::record::RecordKind;
+use coffer_format::record::{Details, RecordKind};
 use coffer_format::slot::{Slot, SlotPurpose};
 use coffer_keys::{RootKey, open_slot};
 
 use crate::error::EngineError;
-use crate::init::put_slot;
+use crate::init::put_slot_for;
 use crate::vault::{Vault, current_slots};
 
 /// A current slot and what is known of it.
@@ -22,6 +24,8 @@ pub struct SlotStatus {
     pub opened_by: bool,
     /// Whether it was tested, and gave the vault's key.
     pub tested: Option<bool>,
+    /// What it answered in place of a key.
+    pub answer: Option<String>,
 }
 
 impl Vault<'_> {
@@ -36,6 +40,7 @@ impl Vault<'_> {
             slot: readable.iter().find(|(known, _)| known == id).map(|(_, slot)| slot.clone()),
             opened_by: *id == self.opened_by,
             tested: None,
+            answer: None,
         };
         Ok(self.log.state.slots.iter().map(status).collect())
     }
@@ -48,20 +53,45 @@ impl Vault<'_> {
         let mut slots = self.slots()?;
         for status in &mut slots {
             let Some(slot) = &status.slot else { continue };
-            let root = roots.iter().find(|root| root.may_open(slot));
-            status.tested = root.map(|root| {
-                open_slot(slot, self.id(), *root).is_ok_and(|key| {
-                    match (slot.purpose, self.keyring.vault_key()) {
-                        (SlotPurpose::VaultKey, Some(known)) => {
-                            VaultKey::from_secret(key).signing().verifying_key()
-                                == known.signing().verifying_key()
-                        }
-                        _ => true,
-                    }
-                })
-            });
+            let Some(root) = roots.iter().find(|root| root.may_open(slot)) else { continue };
+            let is_good = |key: Secret<32>| match (slot.purpose, self.keyring.vault_key()) {
+                // A slot of an epoch that is over holds another key.
+                _ if slot.epoch != self.log.state.epoch() => true,
+                (SlotPurpose::VaultKey, Some(known)) => *known.expose() == *key.expose(),
+                (SlotPurpose::ReaderSecret, Some(known)) => *known.reader().expose() == *key.expose(),
+                (_, None) => true,
+            };
+            match open_slot(slot, self.id(), *root) {
+                Ok(key) => status.tested = Some(is_good(key)),
+                Err(error) => {
+                    (status.tested, status.answer) = (Some(false), Some(error.to_string()));
+                }
+            }
         }
         Ok(slots)
+    }
+
+    /// The bytes of the header, as the log proves them.
+    #[must_use]
+    pub fn header_bytes(&self) -> Vec<u8> {
+        self.log.header.encode()
+    }
+
+    /// Commits a report of `kind`, so that it can be shown later that something was done.
+    ///
+    /// # Errors
+    /// [`EngineError::NotAllowed`] without the vault key.
+    pub fn record_evidence(&mut self, kind: &str, report: &[u8]) -> Result<Head, EngineError> {
+        let mut body = Encoder::new();
+        body.map(|map| {
+            map.key(1).text(kind);
+            map.key(2).bytes(report);
+        });
+        let details = Details::Evidence { hash: hash(report) }.encode();
+        self.commit(RecordKind::Evidence, Some(&body.finish()), &mut |_, public| {
+            public.details.clone_from(&details);
+            Ok(())
+        })
     }
 
     /// Adds a slot for `root`.
@@ -69,7 +99,32 @@ impl Vault<'_> {
     /// # Errors
     /// [`EngineError::NotAllowed`] without the vault key.
     pub fn add_slot(&mut self, root: &dyn RootKey, label: &str) -> Result<(SlotId, Head), EngineError> {
-        let id = self.put_new_slot(root, label)?;
+        self.add_slot_for(root, label, SlotPurpose::VaultKey)
+    }
+
+    /// As [`Self::add_slot`], for a slot that holds the vault key or the reader secret alone.
+    ///
+    /// # Errors
+    /// As there; [`EngineError::Invalid`] when `root` opens a slot of another purpose already: which of the two it would open is for nobody to
+    /// guess.
+    pub fn add_slot_for(
+        &mut self,
+        root: &dyn RootKey,
+        label: &str,
+        purpose: SlotPurpose,
+    ) -> Result<(SlotId, Head), EngineError> {
+        let opens = |slot: &Slot| root.may_open(slot) && open_slot(slot, self.id(), root).is_ok();
+        let mut others = current_slots(&self.access, &self.log)?;
+        others.retain(|(_, slot)| slot.purpose != purpose);
+        if let Some((id, _)) = others.iter().find(|(_, slot)| opens(slot)) {
+            let reason = format!(
+                "this {} opens key slot {} already, which is for another purpose",
+                root.kind_name(),
+                id.short()
+            );
+            return Err(EngineError::invalid(reason));
+        }
+        let id = self.put_new_slot(root, label, purpose)?;
         let head = self.commit_slots(&mut |slots| {
             slots.push(id);
             Ok(())
@@ -77,7 +132,7 @@ impl Vault<'_> {
         Ok((id, head))
     }
 
-    /// Adds a slot for `root` and revokes the slot `old`, in one record.
+    /// Adds a slot for `root` and revokes the slot `old`, in one record. The new one holds what the old one did.
     ///
     /// # Errors
     /// [`EngineError::Invalid`] when `old` is not current.
@@ -87,7 +142,9 @@ impl Vault<'_> {
         root: &dyn RootKey,
         label: &str,
     ) -> Result<(SlotId, Head), EngineError> {
-        let id = self.put_new_slot(root, label)?;
+        let purpose = current_slots(&self.access, &self.log)?.into_iter().find(|(id, _)| *id == old);
+        let purpose = purpose.map_or(SlotPurpose::VaultKey, |(_, slot)| slot.purpose);
+        let id = self.put_new_slot(root, label, purpose)?;
         let head = self.commit_slots(&mut |slots| {
             remove(slots, old)?;
             slots.push(id);
@@ -135,12 +192,23 @@ impl Vault<'_> {
         }
     }
 
-    fn put_new_slot(&self, root: &dyn RootKey, label: &str) -> Result<SlotId, EngineError> {
+    fn put_new_slot(
+        &self,
+        root: &dyn RootKey,
+        label: &str,
+        purpose: SlotPurpose,
+    ) -> Result<SlotId, EngineError> {
         let key = self.keyring.vault_key().ok_or(EngineError::NotAllowed { action: "make key slots" })?;
-        put_slot(&self.access, root, self.id(), self.log.state.epoch(), label, key)
+        let place = (self.id(), self.log.state.epoch());
+        match purpose {
+            SlotPurpose::VaultKey => put_slot_for(&self.access, root, place, label, (purpose, key.expose())),
+            SlotPurpose::ReaderSecret => {
+                put_slot_for(&self.access, root, place, label, (purpose, key.reader().expose()))
+            }
+        }
     }
 
-    fn commit_slots(
+    pub(crate) fn commit_slots(
         &mut self,
         change: &mut dyn FnMut(&mut Vec<SlotId>) -> Result<(), EngineError>,
     ) -> Result<Head, EngineError> {
@@ -158,7 +226,7 @@ impl Vault<'_> {
     }
 }
 
-fn remove(slots: &mut Vec<SlotId>, id: SlotId) -> Result<(), EngineError> {
+pub(crate) fn remove(slots: &mut Vec<SlotId>, id: SlotId) -> Result<(), EngineError> {
     let before = slots.len();
     slots.retain(|slot| *slot != id);
     if slots.len() < before {

@@ -19,6 +19,7 @@ mod cold;
 mod content;
 mod diff;
 mod dump;
+mod epoch;
 mod error;
 mod estimate;
 mod find;
@@ -40,6 +41,7 @@ mod settings;
 mod stats;
 mod tree_reader;
 mod vault;
+mod writer;
 
 pub use access::Access;
 pub use backup::{
@@ -54,6 +56,7 @@ pub use diff::{
     diff_directory,
 };
 pub use dump::{DumpReport, cat, dump, entry_at};
+pub use epoch::{Rotation, RotationPlan};
 pub use error::EngineError;
 pub use estimate::{Estimate, estimate_backup, estimate_restore};
 pub use find::{FindOptions, Finder};
@@ -61,7 +64,8 @@ pub use init::{Created, InitOptions, init};
 pub use keys::SlotStatus;
 pub use listing::{ListedEntry, list};
 pub use locks::{
-    Expiry, ExtendReport, LockReport, Needed, extend_locks, hold_objects, look_at_locks, record_locks,
+    Expiry, ExtendReport, LockReport, LockView, Needed, extend_locks, hold_objects, look_at_locks,
+    record_locks,
 };
 pub use log::Log;
 pub use needs::{Needs, PackNeed};
@@ -76,3 +80,4 @@ pub use settings::{LOCK_DAYS, LOCK_DAYS_MAX, LOCK_MODE, LockPolicy, Settings, lo
 pub use stats::{Stats, stats};
 pub use tree_reader::LostSubtree;
 pub use vault::{Snapshot, Vault};
+pub use writer::{Writer, WriterOptions};

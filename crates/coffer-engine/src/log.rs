@@ -1,17 +1,18 @@
 //! Reading the log to its head, and committing to it.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use coffer_format::header::Header;
+use coffer_format::header::{Header, StoreMode};
 use coffer_format::id::{Head, VaultId};
 use coffer_format::limits::{HEADER_LEN_MAX, RECORD_LEN_MAX};
-use coffer_format::log::{LogState, Outcome, StoredRecord};
+use coffer_format::log::{LogState, Outcome, StoredRecord, VoidReason};
 use coffer_format::object::{LOG_PREFIX, ObjectName};
 use coffer_format::record::{Details, Record, RecordKind, chain_value, chain_value_oversize};
 use coffer_pipeline::record::signature_is_good;
-use coffer_store::{ListItem, ObjectStore, PutOutcome, StoreError};
+use coffer_store::{ListItem, ObjectStore, PutOutcome, StoreError, VersionRule};
 
 use crate::access::{Access, key_of};
 use crate::cache::KeptState;
@@ -31,6 +32,9 @@ const STEP_COUNT_MAX: usize = 16;
 const STEP_NS_MAX: u64 = 1_000_000_000;
 /// How many objects beyond a gap are looked at for evidence that the log once went on.
 const EVIDENCE_COUNT_MAX: usize = 4096;
+
+/// Breaks of the chain that are looked into.
+const BREAK_COUNT_MAX: usize = 16;
 
 /// A gap longer than this is not believed, whoever signed what lies behind it.
 const GAP_COUNT_MAX: u64 = 1_000_000;
@@ -75,19 +79,23 @@ impl Log {
     }
 
     /// As [`Self::read`], beginning behind the record up to which `begin` knows the state of the vault, if it does.
+    ///
+    /// What this machine kept is that of the writer with the key `writer`, or of who opens slots.
     pub(crate) fn read_from(
         access: &Access<'_>,
         expected: Option<VaultId>,
+        writer: Option<&[u8; 32]>,
         begin: &mut Begin<'_>,
     ) -> Result<Self, EngineError> {
-        Self::read_with(access, expected, Some(begin))
+        Self::read_with(access, expected, Some((writer, begin)))
     }
 
     fn read_with(
         access: &Access<'_>,
         expected: Option<VaultId>,
-        begin: Option<&mut Begin<'_>>,
+        begin: Option<(Option<&[u8; 32]>, &mut Begin<'_>)>,
     ) -> Result<Self, EngineError> {
+        let (writer, begin) = begin.map_or((None, None), |(writer, begin)| (writer, Some(begin)));
         let store = access.store;
         let mut memory_warning = None;
         // The memory is read first: a head that another process of this machine adds meanwhile is no rollback.
@@ -101,7 +109,7 @@ impl Log {
         let at_location = access.cache.and_then(|cache| recall(cache.remembered(&store.url())));
         let expected = expected.or(at_location.map(|(vault, _)| vault));
         let kept = access.cache.zip(expected).filter(|_| begin.is_some() && is_far(store));
-        let kept = kept.and_then(|(cache, vault)| cache.kept_state(&vault));
+        let kept = kept.and_then(|(cache, vault)| cache.kept_state(&vault, writer));
         // Of a log whose state is known, only what came since is listed.
         let since = kept.as_ref().map(|kept| kept.number);
         let (header, listed) =
@@ -151,7 +159,7 @@ impl Log {
             ahead.fetch(known.into_iter().chain(end));
         }
         if let Some((head, term)) = kept {
-            let chain = chain_value_of(&mut ahead, head.number)?;
+            let chain = chain_of_seen(&mut ahead, &head)?;
             if chain != Some(head.chain) {
                 return Self::read_over(access, expected, remembered.unwrap_or(head), term);
             }
@@ -160,10 +168,15 @@ impl Log {
         if let Some(before) = before
             && log.watched.1.is_none()
         {
-            log.watched.1 = chain_value_of(&mut ahead, before.number)?;
+            log.watched.1 = chain_of_seen(&mut ahead, &before)?;
         }
         log.extend(&mut ahead)?;
         log.look_at(store, &listed)?;
+        if log.finds_another_line(store)? {
+            // With the copies that are believed now.
+            return Self::read_with(access, expected, None);
+        }
+        check_versions(store, &log)?;
         if log.state.next == 0 {
             return Err(EngineError::Unfinished { store: store.url() });
         }
@@ -200,6 +213,33 @@ impl Log {
         Err(EngineError::Rollback { store: access.store.url(), remembered: record })
     }
 
+    /// Whether another copy of a record is read from now on, because an enrolled signer said that something else stands before his.
+    fn finds_another_line(&self, store: &dyn ObjectStore) -> Result<bool, EngineError> {
+        let breaks = self.ineffective.iter().filter_map(|(number, outcome)| {
+            (*outcome == Outcome::Void(VoidReason::Chain)).then(|| number.checked_sub(1)).flatten()
+        });
+        let (mut bytes, mut after) = (Vec::new(), Vec::new());
+        for number in breaks.take(BREAK_COUNT_MAX) {
+            let key = key_of(ObjectName::Record(number))?;
+            let next = key_of(ObjectName::Record(number + 1))?;
+            let chain = |bytes: &mut Vec<u8>| {
+                store.read(&key, RECORD_LEN_MAX, bytes).ok().map(|()| chain_value(bytes))
+            };
+            let before = chain(&mut bytes);
+            if before.is_some()
+                && store.distrust(&key)
+                && store.read(&next, RECORD_LEN_MAX, &mut after).is_ok()
+            {
+                let previous = Record::decode(&after).ok().map(|record| record.public.previous);
+                let now = chain(&mut bytes);
+                if now != before && now == previous {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
     /// The head as far as the log was read.
     #[must_use]
     pub fn head(&self) -> Option<Head> {
@@ -217,16 +257,23 @@ impl Log {
     fn read_next(&mut self, ahead: &mut Ahead<'_>, buffer: &mut Vec<u8>) -> Result<bool, EngineError> {
         let number = self.state.next;
         let mut read = ahead.read(number, buffer)?;
-        // Where something was laid over a record, a store that keeps versions still has it.
+        // Where something was laid over a record, another store, or one that keeps versions, still has it: what no enrolled signer
+        // signed for this number.
+        let check = Checked::default();
         let is_foreign = match &read {
-            Ok(()) => !is_record_of(buffer, &self.vault, number),
+            Ok(()) => {
+                !self.state.is_evidence(number, buffer, &|key, bytes, sig| check.is_good(key, bytes, sig))
+            }
             Err(error) => matches!(error, StoreError::TooLong { .. }),
         };
         if is_foreign && ahead.store().distrust(&key_of(ObjectName::Record(number))?) {
+            check.forget();
             read = ahead.store().read(&key_of(ObjectName::Record(number))?, RECORD_LEN_MAX, buffer);
         }
         let outcome = match read {
-            Ok(()) => self.state.apply(StoredRecord::Whole(buffer), &signature_is_good),
+            Ok(()) => self
+                .state
+                .apply(StoredRecord::Whole(buffer), &|key, bytes, sig| check.is_good(key, bytes, sig)),
             Err(error) if error.is_not_found() => return Ok(false),
             Err(StoreError::TooLong { len, .. }) => {
                 let first = beginning_of(ahead.store(), number)?;
@@ -266,8 +313,17 @@ impl Log {
                 ) => continue,
                 Err(error) => return Err(error.into()),
             }
-            let believable = number - self.state.next <= GAP_COUNT_MAX;
-            if !believable || !self.state.is_evidence(number, &buffer, &signature_is_good) {
+            if number - self.state.next > GAP_COUNT_MAX {
+                continue;
+            }
+            let key = key_of(ObjectName::Record(number))?;
+            let is_evidence = |bytes: &[u8]| self.state.is_evidence(number, bytes, &signature_is_good);
+            let mut proves = is_evidence(&buffer);
+            // Something may have been laid over what does.
+            if !proves && store.distrust(&key) && store.read(&key, RECORD_LEN_MAX, &mut buffer).is_ok() {
+                proves = is_evidence(&buffer);
+            }
+            if !proves {
                 continue;
             }
             // What was absent before the evidence was seen is asked for again: it may have come since.
@@ -380,9 +436,34 @@ fn step_back(access: &Access<'_>, begin_ns: u64, lost_count: usize) {
     std::thread::sleep(Duration::from_nanos(u64::from_le_bytes(random) % longest_ns));
 }
 
-/// Whether bytes look like the record with this number: whether it is true is for the replay to find out.
-fn is_record_of(bytes: &[u8], vault: &VaultId, number: u64) -> bool {
-    Record::decode(bytes).is_ok_and(|record| record.public.vault == *vault && record.public.number == number)
+/// A check of signatures that is not made twice for one record.
+#[derive(Default)]
+struct Checked(Cell<Option<Signed>>);
+
+/// What a check of a signature gave.
+#[derive(Clone, Copy)]
+struct Signed {
+    key: [u8; 32],
+    signature: [u8; 64],
+    is_good: bool,
+}
+
+impl Checked {
+    fn is_good(&self, key: &[u8; 32], bytes: &[u8], signature: &[u8; 64]) -> bool {
+        if let Some(known) = self.0.get()
+            && (known.key, known.signature) == (*key, *signature)
+        {
+            return known.is_good;
+        }
+        let is_good = signature_is_good(key, bytes, signature);
+        self.0.set(Some(Signed { key: *key, signature: *signature, is_good }));
+        is_good
+    }
+
+    /// Other bytes may come under the same signature.
+    fn forget(&self) {
+        self.0.set(None);
+    }
 }
 
 /// An error with its causes, in one line.
@@ -421,6 +502,16 @@ fn beginning_of(store: &dyn ObjectStore, number: u64) -> Result<Vec<u8>, EngineE
     Ok(first)
 }
 
+/// The chain value of a record that was seen before. If it is another one now, another copy of it is looked at.
+fn chain_of_seen(ahead: &mut Ahead<'_>, seen: &Head) -> Result<Option<[u8; 32]>, EngineError> {
+    let chain = chain_value_of(ahead, seen.number)?;
+    let store = ahead.store();
+    if chain != Some(seen.chain) && store.distrust(&key_of(ObjectName::Record(seen.number))?) {
+        return chain_value_of(&mut Ahead::new(store, 0), seen.number);
+    }
+    Ok(chain)
+}
+
 /// The chain value of the record object with this number; `None` if it is absent.
 fn chain_value_of(ahead: &mut Ahead<'_>, number: u64) -> Result<Option<[u8; 32]>, EngineError> {
     let mut bytes = Vec::new();
@@ -440,7 +531,19 @@ fn read_header(
     expected: Option<VaultId>,
 ) -> Result<(VaultId, Header, bool), EngineError> {
     let mut bytes = Vec::new();
-    let read = store.read(&key_of(ObjectName::Header)?, HEADER_LEN_MAX, &mut bytes);
+    let key = key_of(ObjectName::Header)?;
+    let mut read = store.read(&key, HEADER_LEN_MAX, &mut bytes);
+    let is_wrong = match &read {
+        Ok(()) => {
+            Header::decode(&bytes).is_err()
+                || expected.is_some_and(|expected| expected != Header::vault_id(&bytes))
+        }
+        Err(error) => matches!(error, StoreError::TooLong { .. }),
+    };
+    // Where something was laid over it, another copy may be the one meant.
+    if is_wrong && store.distrust(&key) {
+        read = store.read(&key, HEADER_LEN_MAX, &mut bytes);
+    }
     let failure = match read {
         Ok(()) => {
             let actual = Header::vault_id(&bytes);
@@ -465,8 +568,41 @@ fn read_header(
     }
 }
 
+/// Whether every store in this one is read by those versions that the vault's header says. The stores themselves go by what stands
+/// under the name of the header, which nobody vouches for.
+fn check_versions(store: &dyn ObjectStore, log: &Log) -> Result<(), EngineError> {
+    let mode = log.header.store_mode;
+    let rules = store.version_rules();
+    // Nothing told a store with versions the rule: it went by the newest.
+    if rules.is_empty() && log.header_recovered && mode == StoreMode::OldestVersion && store.cloud().is_some()
+    {
+        return Err(EngineError::WrongVersions { store: store.url(), is_oldest: false });
+    }
+    for (store, rule) in rules {
+        let is_oldest = matches!(rule, VersionRule::Oldest | VersionRule::OldestAsOf(_));
+        if is_oldest != (mode == StoreMode::OldestVersion) {
+            return Err(EngineError::WrongVersions { store, is_oldest });
+        }
+        // Of what is only read it does not matter.
+        let is_other = match rule {
+            VersionRule::NewestElseOldest => mode != StoreMode::ConditionalCreate,
+            VersionRule::OneWriter => mode != StoreMode::SingleWriter,
+            _ => false,
+        };
+        if is_other {
+            return Err(EngineError::WrongMode { store });
+        }
+    }
+    Ok(())
+}
+
 /// The header that record 0 carries, if that is well-formed and signed by the owner whom it names.
 pub(crate) fn header_copy(store: &dyn ObjectStore) -> Option<(VaultId, Header)> {
+    let first = key_of(ObjectName::Record(0)).ok()?;
+    header_in_record(store).or_else(|| store.distrust(&first).then(|| header_in_record(store))?)
+}
+
+fn header_in_record(store: &dyn ObjectStore) -> Option<(VaultId, Header)> {
     let mut bytes = Vec::new();
     store.read(&key_of(ObjectName::Record(0)).ok()?, RECORD_LEN_MAX, &mut bytes).ok()?;
     let record = Record::decode(&bytes).ok()?;

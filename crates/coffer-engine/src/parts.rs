@@ -50,7 +50,11 @@ impl<'a> Parts<'a> {
         let part = self.part(&range_name(name, (offset, len)), open, &is_whole, &mut read);
         match part {
             // Another copy may be whole.
-            Err(error) if !error.is_unasked() && self.store.distrust(&key_of(name)?) => open(&read()?),
+            Err(error)
+                if (!error.is_unasked() || error.is_wrong_bytes()) && self.store.distrust(&key_of(name)?) =>
+            {
+                open(&read()?)
+            }
             part => part,
         }
     }
@@ -63,11 +67,20 @@ impl<'a> Parts<'a> {
         open: &mut dyn FnMut(&[u8]) -> Result<T, EngineError>,
     ) -> Result<T, EngineError> {
         let is_short = |bytes: &[u8]| bytes.len() as u64 <= len_max;
-        self.part(&name.to_string(), open, &is_short, &mut || {
+        let mut read = || {
             let mut bytes = Vec::new();
             self.store.read(&key_of(name)?, len_max, &mut bytes)?;
             Ok(bytes)
-        })
+        };
+        match self.part(&name.to_string(), open, &is_short, &mut read) {
+            // Another copy may be whole.
+            Err(error)
+                if (!error.is_unasked() || error.is_wrong_bytes()) && self.store.distrust(&key_of(name)?) =>
+            {
+                open(&read()?)
+            }
+            whole => whole,
+        }
     }
 
     /// Whether parts are kept at all.

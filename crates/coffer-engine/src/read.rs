@@ -208,7 +208,9 @@ impl<'v> Packs<'v> {
         };
         let mut opened = attempt();
         // Another copy may be whole.
-        if opened.as_ref().is_err_and(EngineError::is_damage) && self.parts.store().distrust(&key_of(name)?) {
+        if opened.as_ref().is_err_and(EngineError::is_wrong_bytes)
+            && self.parts.store().distrust(&key_of(name)?)
+        {
             self.keys.lock().unwrap_or_else(PoisonError::into_inner).remove(&place.pack.id);
             opened = attempt();
         }

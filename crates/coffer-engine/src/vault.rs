@@ -24,6 +24,7 @@ use crate::needs::is_archived;
 use crate::parallel::{self, is_far};
 use crate::parts::Parts;
 use crate::select::SnapshotFilter;
+use crate::writer::{check_enrolled, signing_key_for};
 
 /// A vault opened with a key: its log as far as it was read, and the keys to read it.
 #[derive(Debug)]
@@ -34,8 +35,10 @@ pub struct Vault<'a> {
     pub log: Log,
     /// The reading keys.
     pub keyring: Arc<Keyring>,
-    /// The slot that opened it.
+    /// The slot that opened it; 32 zero bytes where a writer credential did.
     pub opened_by: SlotId,
+    /// The name of the writer whose credential opened it.
+    pub(crate) writer: Option<String>,
     /// Manifests that the last checkpoint holds, once they were asked for.
     manifests: OnceLock<BTreeMap<SnapshotId, Vec<u8>>>,
 }
@@ -74,7 +77,7 @@ impl<'a> Vault<'a> {
             || access.cache.is_some_and(|cache| !matches!(cache.remembered(&url), Ok(None)));
         let mut early = None;
         let mut kept_number = None;
-        let log = Log::read_from(&access, expected, &mut |vault, beginning, ahead| match beginning {
+        let log = Log::read_from(&access, expected, None, &mut |vault, beginning, ahead| match beginning {
             Beginning::Kept(kept) => {
                 let state = kept_state(&access, vault, root, kept, &mut early);
                 kept_number = state.as_ref().map(|_| kept.number);
@@ -97,7 +100,12 @@ impl<'a> Vault<'a> {
             Err(failure @ EngineError::Key(_)) if !known => match header_copy(access.store) {
                 Some((copy, _)) if copy != read => {
                     let again = Log::read(&access, Some(copy));
-                    again.and_then(|log| Self::unlock(access, log, root, None)).map_err(|_| failure)?
+                    again.and_then(|log| Self::unlock(access, log, root, None)).map_err(
+                        |error| match error {
+                            EngineError::WrongVersions { .. } | EngineError::WrongMode { .. } => error,
+                            _ => failure,
+                        },
+                    )?
                 }
                 _ => return Err(failure),
             },
@@ -112,11 +120,12 @@ impl<'a> Vault<'a> {
 
     /// Keeps the state of the log of a vault that is far away, so that the next one to open it reads what is new. Without it the log is read
     /// again, and nothing else suffers.
-    fn keep_state(&self) {
+    pub(crate) fn keep_state(&self) {
         if let Some(cache) = self.access.cache.filter(|_| is_far(self.access.store))
             && let Some(key) = self.keyring.signing()
         {
-            drop(cache.keep_state(&self.id(), &self.opened_by, self.state(), key));
+            let slot = self.writer.is_none().then_some(&self.opened_by);
+            drop(cache.keep_state(&self.id(), slot, self.state(), key));
         }
     }
 
@@ -143,8 +152,9 @@ impl<'a> Vault<'a> {
         Ok(Self::with(access, log, keyring, opened_by))
     }
 
-    fn with(access: Access<'a>, log: Log, keyring: Keyring, opened_by: SlotId) -> Self {
-        Self { access, log, keyring: Arc::new(keyring), opened_by, manifests: OnceLock::new() }
+    pub(crate) fn with(access: Access<'a>, log: Log, keyring: Keyring, opened_by: SlotId) -> Self {
+        let (keyring, manifests) = (Arc::new(keyring), OnceLock::new());
+        Self { access, log, keyring, opened_by, writer: None, manifests }
     }
 
     /// The vault id.
@@ -159,7 +169,7 @@ impl<'a> Vault<'a> {
         &self.log.state
     }
 
-    /// The owner's signing key.
+    /// The owner's signing key, or that of the writer whose credential opened the vault.
     ///
     /// # Errors
     /// [`EngineError::NotAllowed`] when the vault was opened with a key that only reads.
@@ -173,10 +183,21 @@ impl<'a> Vault<'a> {
         DomainId::owner(self.log.state.domain_epoch)
     }
 
+    /// The dedup domain that the key which opened the vault writes into.
+    #[must_use]
+    pub fn write_domain(&self) -> DomainId {
+        self.keyring.writer_domain().unwrap_or_else(|| self.owner_domain())
+    }
+
+    /// Refuses what needs to open packs or record bodies to who has no key for that.
+    pub(crate) fn check_reads(&self, action: &'static str) -> Result<(), EngineError> {
+        if self.keyring.sealing_pairs().is_empty() { Err(EngineError::NotAllowed { action }) } else { Ok(()) }
+    }
+
     /// Keys of a dedup domain.
     ///
     /// # Errors
-    /// When the domain is of an epoch that the key does not reach.
+    /// When the domain is of an epoch that the key does not reach, or another one than a writer's own.
     pub fn domain_keys(&self, domain: &DomainId) -> Result<DomainKeys, EngineError> {
         Ok(self.keyring.domain_keys(domain)?)
     }
@@ -191,7 +212,7 @@ impl<'a> Vault<'a> {
         Ok((SealingPublicKey::from_bytes(&newest.sealing_key)?, epoch))
     }
 
-    /// Commits a record that the owner signs, made of public additions and a body.
+    /// Commits a record that the owner or a writer signs, made of public additions and a body.
     ///
     /// `fill` puts what the record says into the public part, for the state before it.
     pub(crate) fn commit(
@@ -200,7 +221,7 @@ impl<'a> Vault<'a> {
         body: Option<&[u8]>,
         fill: &mut dyn FnMut(&LogState, &mut coffer_format::record::Public) -> Result<(), EngineError>,
     ) -> Result<Head, EngineError> {
-        self.commit_in(kind, self.owner_domain(), body, fill)
+        self.commit_in(kind, self.write_domain(), body, fill)
     }
 
     /// As [`Self::commit`], with the body sealed for `domain`.
@@ -211,7 +232,8 @@ impl<'a> Vault<'a> {
         body: Option<&[u8]>,
         fill: &mut dyn FnMut(&LogState, &mut coffer_format::record::Public) -> Result<(), EngineError>,
     ) -> Result<Head, EngineError> {
-        let signing = self.keyring.signing().ok_or(EngineError::NotAllowed { action: "sign records" })?;
+        let (keyring, writer) = (Arc::clone(&self.keyring), self.writer.clone());
+        let signing = signing_key_for(&keyring, kind)?;
         let (sealing_key, epoch) = self.sealing_key()?;
         let domain = self.domain_keys(&domain)?;
         let sealer = BodySealer { sealing_key: &sealing_key, epoch, domain: &domain };
@@ -222,6 +244,9 @@ impl<'a> Vault<'a> {
             if state.epoch() != epoch {
                 let reason = "the vault's key was rotated meanwhile; run the command again".to_owned();
                 return Err(EngineError::CannotCommit { reason });
+            }
+            if let Some(name) = &writer {
+                check_enrolled(state, signing.verifying_key().as_bytes(), name)?;
             }
             let mut public = state.next_public(kind, *signing.verifying_key().as_bytes());
             public.time_s = access.now_s();
@@ -243,6 +268,7 @@ impl<'a> Vault<'a> {
     /// # Errors
     /// [`EngineError::Damaged`] when its record cannot be read or opened.
     pub fn snapshot(&self, state: &SnapshotState) -> Result<Snapshot, EngineError> {
+        self.check_reads("read snapshots")?;
         let name = ObjectName::Record(state.number);
         let parts = Parts::new(self.access.store, self.id(), self.access.cache);
         let read = parts.whole(name, RECORD_LEN_MAX, &mut |bytes| {

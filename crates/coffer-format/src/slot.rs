@@ -6,6 +6,10 @@ use crate::id::{SlotId, VaultId};
 use crate::limits::{SHARE_COUNT_MAX, SLOT_LEN_MAX, WRAPPED_LEN_MAX};
 
 const OBJECT: &str = "key slot";
+/// A text among the parameters of a slot has at most this length in bytes.
+const PARAMETER_LEN_MAX: u64 = 1024;
+/// The IV of a token's mechanism has at most this length in bytes.
+const IV_LEN_MAX: u64 = 16;
 
 /// What the wrapped key of a slot is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,16 +48,91 @@ pub enum SlotKind {
         /// By which each share is known, in the order of their numbers from 1.
         digests: Vec<[u8; 16]>,
     },
-    /// A kind this program only lists: its number and raw parameters.
-    Other {
-        /// Number of the kind: 3, 4, 5 or 7.
-        number: u64,
-        /// The parameter map, as CBOR.
-        parameters: Vec<u8>,
-    },
+    /// A root key in a key service.
+    Service(ServiceKey),
+    /// A root key on a PKCS#11 token.
+    Token(TokenKey),
+}
+
+/// Kind of a key service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum KeyServiceKind {
+    /// Key Protect.
+    KeyProtect,
+    /// Hyper Protect Crypto Services.
+    Hpcs,
+    /// A service of the owner's own with the same interface.
+    Local,
+}
+
+impl KeyServiceKind {
+    /// Number of the kind of slot.
+    #[must_use]
+    pub const fn number(self) -> u64 {
+        match self {
+            Self::KeyProtect => 3,
+            Self::Hpcs => 4,
+            Self::Local => 7,
+        }
+    }
+
+    const fn of_number(number: u64) -> Option<Self> {
+        match number {
+            3 => Some(Self::KeyProtect),
+            4 => Some(Self::Hpcs),
+            7 => Some(Self::Local),
+            _ => None,
+        }
+    }
+}
+
+/// Where a root key in a key service is found.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ServiceKey {
+    /// Which kind of service it is.
+    pub service: KeyServiceKind,
+    /// URL at which the service is asked, up to and without `/api`.
+    pub endpoint: String,
+    /// Id of the instance.
+    pub instance: String,
+    /// Id of the key in it.
+    pub key: String,
+    /// CRN of the key.
+    pub crn: Option<String>,
+    /// Version of the key when the slot was made. A label only: a rewrap does not change it.
+    pub version: Option<String>,
+    /// Region of the service.
+    pub region: Option<String>,
+    /// Ring the key is in.
+    pub ring: Option<String>,
+}
+
+/// Where a root key on a PKCS#11 token is found, and how it wraps.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct TokenKey {
+    /// Label of the token when the slot was made. A hint: the key may have moved.
+    pub token_label: String,
+    /// Serial number of the token when the slot was made. A hint.
+    pub token_serial: String,
+    /// Label of the key; may be empty.
+    pub label: String,
+    /// Id of the key; may be empty.
+    pub id: Vec<u8>,
+    /// The mechanism, a `CKM_` value.
+    pub mechanism: u64,
+    /// The IV. Not part of the context.
+    pub iv: Option<Vec<u8>>,
+    /// The MAC, where the mechanism has none of its own. Not part of the context.
+    pub mac: Option<[u8; 32]>,
 }
 
 impl SlotKind {
+    /// Whether whoever has the secret opens the slot alone. Other kinds ask a service or a token that the slot names.
+    #[must_use]
+    pub const fn is_local(&self) -> bool {
+        matches!(self.number(), 1 | 2 | 6)
+    }
+
     /// Number of the kind.
     #[must_use]
     pub const fn number(&self) -> u64 {
@@ -61,7 +140,8 @@ impl SlotKind {
             Self::Passphrase { .. } => 1,
             Self::KeyFile { .. } => 2,
             Self::Shares { .. } => 6,
-            Self::Other { number, .. } => *number,
+            Self::Service(key) => key.service.number(),
+            Self::Token(_) => 5,
         }
     }
 
@@ -73,7 +153,7 @@ impl SlotKind {
             2 => "key file",
             3 => "Key Protect",
             4 => "HPCS",
-            5 => "PKCS#11",
+            5 => "PKCS#11 token",
             6 => "recovery shares",
             _ => "local key service",
         }
@@ -138,7 +218,7 @@ impl Slot {
         self.encode_with(true)
     }
 
-    /// The context `C`: the slot without commitment and wrapped key.
+    /// The context `C`: the slot without commitment and wrapped key, and without the IV and MAC of a token.
     #[must_use]
     pub fn context(&self) -> Vec<u8> {
         self.encode_with(false)
@@ -180,7 +260,36 @@ impl Slot {
                     map.key(4).bytes(digests.as_flattened());
                     self.parameters_unknown.write(map);
                 }),
-                SlotKind::Other { parameters, .. } => value.raw(parameters),
+                SlotKind::Service(key) => value.map(|map| {
+                    self.parameters_unknown.write_low(map);
+                    map.key(1).text(&key.endpoint);
+                    map.key(2).text(&key.instance);
+                    map.key(3).text(&key.key);
+                    let optional = [&key.crn, &key.version, &key.region, &key.ring];
+                    for (number, value) in (4..).zip(optional) {
+                        if let Some(value) = value {
+                            map.key(number).text(value);
+                        }
+                    }
+                    self.parameters_unknown.write(map);
+                }),
+                SlotKind::Token(key) => value.map(|map| {
+                    self.parameters_unknown.write_low(map);
+                    map.key(1).text(&key.token_label);
+                    map.key(2).text(&key.token_serial);
+                    map.key(3).text(&key.label);
+                    map.key(4).bytes(&key.id);
+                    map.key(5).uint(key.mechanism);
+                    if wrapped {
+                        if let Some(iv) = &key.iv {
+                            map.key(6).bytes(iv);
+                        }
+                        if let Some(mac) = &key.mac {
+                            map.key(7).bytes(mac);
+                        }
+                    }
+                    self.parameters_unknown.write(map);
+                }),
             }
             if let Some(salt) = &self.salt {
                 map.key(8).bytes(salt);
@@ -238,7 +347,7 @@ impl Slot {
         let mut parameters_unknown = Unknown::default();
         let kind =
             decode_kind(number.ok_or_else(absent)?, parameters.ok_or_else(absent)?, &mut parameters_unknown)?;
-        let local = matches!(kind.number(), 1 | 2 | 6);
+        let local = kind.is_local();
         if local != salt.is_some() || local != commitment.is_some() {
             return Err(FormatError::rule(OBJECT, "salt and commitment belong to kinds 1, 2 and 6 alone"));
         }
@@ -320,7 +429,58 @@ fn decode_kind(number: u64, parameters: &[u8], unknown: &mut Unknown) -> Result<
                 .ok_or_else(|| FormatError::rule(OBJECT, "its threshold does not fit its shares"))?;
             Ok(SlotKind::Shares { set_id: set_id.ok_or_else(absent)?, threshold, digests: digests.to_vec() })
         }
-        3..=7 => Ok(SlotKind::Other { number, parameters: parameters.to_vec() }),
+        3 | 4 | 7 => {
+            let mut texts: [Option<String>; 7] = Default::default();
+            while let Some(key) = map.next_key(&mut d)? {
+                match usize::try_from(key) {
+                    Ok(at @ 1..=7) => texts[at - 1] = Some(d.text(PARAMETER_LEN_MAX)?.to_owned()),
+                    _ => unknown.keep(key, &mut d, 2)?,
+                }
+            }
+            let [endpoint, instance, key, crn, version, region, ring] = texts;
+            if [&crn, &version, &region, &ring].into_iter().flatten().any(String::is_empty) {
+                return Err(d.fail("an empty value is written by leaving it out"));
+            }
+            Ok(SlotKind::Service(ServiceKey {
+                service: KeyServiceKind::of_number(number).ok_or_else(absent)?,
+                endpoint: endpoint.ok_or_else(absent)?,
+                instance: instance.ok_or_else(absent)?,
+                key: key.ok_or_else(absent)?,
+                crn,
+                version,
+                region,
+                ring,
+            }))
+        }
+        5 => {
+            let mut texts: [Option<String>; 3] = Default::default();
+            let (mut id, mut mechanism, mut iv, mut mac) = (None, None, None, None);
+            while let Some(key) = map.next_key(&mut d)? {
+                match key {
+                    1 => texts[0] = Some(d.text(PARAMETER_LEN_MAX)?.to_owned()),
+                    2 => texts[1] = Some(d.text(PARAMETER_LEN_MAX)?.to_owned()),
+                    3 => texts[2] = Some(d.text(PARAMETER_LEN_MAX)?.to_owned()),
+                    4 => id = Some(d.bytes(PARAMETER_LEN_MAX)?.to_vec()),
+                    5 => mechanism = Some(d.uint()?),
+                    6 => iv = Some(d.bytes(IV_LEN_MAX)?.to_vec()),
+                    7 => mac = Some(d.fixed()?),
+                    _ => unknown.keep(key, &mut d, 2)?,
+                }
+            }
+            if iv.as_ref().is_some_and(Vec::is_empty) {
+                return Err(FormatError::rule(OBJECT, "its IV is empty"));
+            }
+            let [token_label, token_serial, label] = texts;
+            Ok(SlotKind::Token(TokenKey {
+                token_label: token_label.ok_or_else(absent)?,
+                token_serial: token_serial.ok_or_else(absent)?,
+                label: label.ok_or_else(absent)?,
+                id: id.ok_or_else(absent)?,
+                mechanism: mechanism.ok_or_else(absent)?,
+                iv,
+                mac,
+            }))
+        }
         _ => Err(FormatError::rule(OBJECT, "the kind is not known")),
     }
 }

@@ -96,6 +96,43 @@ impl IbmError {
         }
     }
 
+    /// What was answered, without who answered; of other errors all of it.
+    #[must_use]
+    pub fn detail(&self) -> String {
+        match self {
+            Self::Refused { status, code, message, correlation_id, .. }
+            | Self::Busy { status, code, message, correlation_id, .. } => {
+                told(*status, code, message, correlation_id)
+            }
+            Self::Unreachable { reason, .. } | Self::Tls { reason, .. } | Self::Malformed { reason, .. } => {
+                reason.clone()
+            }
+            Self::InvalidSetting { .. } => self.to_string(),
+        }
+    }
+
+    /// Which service it is about, if it is about one.
+    #[must_use]
+    pub fn service(&self) -> Option<&str> {
+        match self {
+            Self::Refused { service, .. }
+            | Self::Busy { service, .. }
+            | Self::Unreachable { service, .. }
+            | Self::Tls { service, .. }
+            | Self::Malformed { service, .. } => Some(service),
+            Self::InvalidSetting { .. } => None,
+        }
+    }
+
+    /// The service's own word for why it refused; empty if there is none.
+    #[must_use]
+    pub fn code(&self) -> &str {
+        match self {
+            Self::Refused { code, .. } | Self::Busy { code, .. } => code,
+            _ => "",
+        }
+    }
+
     /// Status of the answer, if there was one.
     #[must_use]
     pub const fn status(&self) -> Option<u16> {

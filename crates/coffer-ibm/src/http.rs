@@ -34,6 +34,8 @@ pub struct HttpOptions {
     pub ca_cert: Option<Vec<u8>>,
     /// Whether the variables of the environment that name proxies are left aside.
     pub no_proxy: bool,
+    /// Longest wait for the whole of an answer; `None` for a minute.
+    pub call_timeout: Option<Duration>,
 }
 
 /// Connections to services; cheap to clone.
@@ -103,8 +105,8 @@ impl HttpClient {
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
-            .timeout_connect(Some(CONNECT_TIMEOUT))
-            .timeout_global(Some(CALL_TIMEOUT));
+            .timeout_connect(Some(CONNECT_TIMEOUT.min(options.call_timeout.unwrap_or(CALL_TIMEOUT))))
+            .timeout_global(Some(options.call_timeout.unwrap_or(CALL_TIMEOUT)));
         if options.no_proxy {
             config = config.proxy(None);
         }

@@ -18,7 +18,7 @@ use crate::http::{HttpClient, Request, check_url};
 /// Where tokens come from.
 pub const IAM_ENDPOINT: &str = "https://iam.cloud.ibm.com";
 
-const SERVICE: &str = "IAM";
+pub(crate) const SERVICE: &str = "IAM";
 
 /// A token this close to its end is not sent any more.
 const MARGIN: Duration = Duration::from_secs(10);

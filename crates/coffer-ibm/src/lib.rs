@@ -5,16 +5,22 @@
 //! - [`Iam`] turns an API key or the token of a compute resource into bearer tokens and keeps them fresh, for stores
 //!   (as a [`BearerSource`](coffer_store::BearerSource)), key services and collectors alike.
 //! - [`Service`] is a service at a base URL: requests to it carry a token, and one that is refused is replaced once.
+//! - [`KeyServices`] are key services, whose root keys wrap and open key slots: Key Protect, HPCS, and services with
+//!   their interface.
 //!
-//! Nothing here tries again on its own: [`IbmError::is_retryable`] and [`IbmError::retry_after`] are for the one who
+//! But for the key services nothing here tries again on its own: [`IbmError::is_retryable`] and [`IbmError::retry_after`] are for the one who
 //! knows how long to go on. Nothing reads the environment but the proxy's variables, and nothing is logged.
 
 mod error;
 mod http;
 mod iam;
+mod key_service;
 mod service;
 
 pub use error::IbmError;
 pub use http::{HttpClient, HttpOptions, Request, Response};
 pub use iam::{IAM_ENDPOINT, Iam, IamCredential, Profile};
+pub use key_service::{
+    KeyFacts, KeyServiceOptions, KeyServices, Place, PlaceError, Rewrapped, ServiceRoot, TrustedHost,
+};
 pub use service::Service;

@@ -2,6 +2,9 @@
 
 use coffer_crypto::CryptoError;
 use coffer_format::FormatError;
+use coffer_format::id::SlotId;
+
+use crate::pkcs11::TokenError;
 
 /// What can go wrong with root keys and key slots.
 #[derive(Debug, thiserror::Error)]
@@ -14,7 +17,7 @@ pub enum KeyError {
         root: &'static str,
     },
     /// No slot of the vault opens with the root key.
-    #[error("{}", describe_no_slot(root, *slot_count, *tried_count, kinds))]
+    #[error("{}", describe_no_slot(root, *slot_count, *tried_count, kinds, answers))]
     NoSlot {
         /// Kind of the root key that was tried.
         root: &'static str,
@@ -24,9 +27,29 @@ pub enum KeyError {
         tried_count: usize,
         /// The kinds of the vault's slots, each once.
         kinds: Vec<&'static str>,
-        /// Why a slot that was for this kind of root key was not tried to the end, if one was not.
-        #[source]
-        refused: Option<Box<Self>>,
+        /// What the slots that were tried answered, in the order in which they were tried.
+        answers: Vec<Answer>,
+    },
+    /// A key service did not unwrap or wrap.
+    #[error("{service} at {host}: {}", describe_service(*answer, detail))]
+    Service {
+        /// Kind of the service.
+        service: &'static str,
+        /// Host that was asked, or was not to be asked.
+        host: String,
+        /// What came of it.
+        answer: ServiceAnswer,
+        /// The service's own words, or what befell the connection; may be empty.
+        detail: String,
+    },
+    /// A PKCS#11 token did not do its part.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// A root key that only opens was to make a slot.
+    #[error("{root} cannot make a key slot")]
+    OnlyOpens {
+        /// What it is.
+        root: &'static str,
     },
     /// A slot was to be wrapped by a root key of another kind, or for another key file.
     #[error("a {slot} slot cannot be wrapped by this {root}")]
@@ -68,6 +91,20 @@ pub enum KeyError {
         line: usize,
         /// What is wrong with it.
         fault: &'static str,
+    },
+    /// A text that should hold a writer credential.
+    #[error("line {line} of the writer credential {fault}")]
+    Writer {
+        /// The line's number, from 1.
+        line: usize,
+        /// What is wrong with it.
+        fault: &'static str,
+    },
+    /// A name that no writer can have.
+    #[error("the name of a writer has 1 to {limit} bytes and no control characters")]
+    WriterName {
+        /// Most bytes of a name.
+        limit: usize,
     },
     /// A set of shares that cannot be made.
     #[error("{threshold} of {count} shares: at least 2 must be needed, and at most {limit} can be made")]
@@ -118,7 +155,75 @@ fn describe_missing(given_count: usize, needed: u8, false_numbers: &[u8]) -> Str
     text
 }
 
-fn describe_no_slot(root: &str, slot_count: usize, tried_count: usize, kinds: &[&str]) -> String {
+/// What a slot that was tried answered.
+#[derive(Debug)]
+pub struct Answer {
+    /// The slot.
+    pub slot: SlotId,
+    /// Its kind.
+    pub kind: &'static str,
+    /// Why it did not open.
+    pub error: KeyError,
+}
+
+/// What came of asking a key service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ServiceAnswer {
+    /// The root key was deleted. For 30 days it can be restored.
+    KeyDeleted,
+    /// The root key is disabled, or in another state in which it does nothing.
+    KeyDisabled,
+    /// There is no such key, or no such instance.
+    KeyMissing,
+    /// Whoever asks may not use the key, or is not known.
+    Denied,
+    /// The root key does not open what the slot holds: it is another one, or the slot was altered.
+    NotThisKey,
+    /// The service asked to be left alone, or failed, for longer than was waited.
+    Busy,
+    /// The service was not reached.
+    Unreachable,
+    /// The slot names a host to which nothing is sent, as nobody has said that it may be.
+    HostNotTrusted,
+    /// There are no credentials for such a service.
+    NoCredentials,
+    /// Another answer.
+    Other,
+}
+
+fn describe_service(answer: ServiceAnswer, detail: &str) -> String {
+    let text = match answer {
+        ServiceAnswer::KeyDeleted => "the root key is deleted",
+        ServiceAnswer::KeyDisabled => "the root key is not active",
+        ServiceAnswer::KeyMissing => "there is no such root key or instance",
+        ServiceAnswer::Denied => "access is denied",
+        ServiceAnswer::NotThisKey => "the root key does not open this slot",
+        ServiceAnswer::Busy => "it is not available",
+        ServiceAnswer::Unreachable => "it cannot be reached",
+        ServiceAnswer::HostNotTrusted => "this host is not trusted with a token",
+        ServiceAnswer::NoCredentials => "there are no credentials for it",
+        ServiceAnswer::Other => "it did not do it",
+    };
+    if detail.is_empty() { text.to_owned() } else { format!("{text}: {detail}") }
+}
+
+fn describe_no_slot(
+    root: &str,
+    slot_count: usize,
+    tried_count: usize,
+    kinds: &[&str],
+    answers: &[Answer],
+) -> String {
+    let mut text = describe_count(root, slot_count, tried_count, kinds);
+    // That another key does not fit is what the count says.
+    for answer in answers.iter().filter(|answer| !matches!(answer.error, KeyError::WrongKey { .. })) {
+        text.push_str(&format!("; slot {} ({}): {}", answer.slot.short(), answer.kind, answer.error));
+    }
+    text
+}
+
+fn describe_count(root: &str, slot_count: usize, tried_count: usize, kinds: &[&str]) -> String {
     let kinds = kinds.join(", ");
     match slot_count {
         0 => "vault has no key slots".to_owned(),

@@ -7,32 +7,40 @@
 //! - [`slots`] makes slots and finds the one that opens;
 //! - [`keyfile`] reads and writes the text of section 7.1;
 //! - [`shares`] puts a root key together from recovery shares, the text of section 7.2;
+//! - [`writer`] reads and writes what a writer has in the place of a root key, the text of section 7.3;
+//! - [`pkcs11`] lets a token wrap;
 //! - [`passphrase`] goes through Argon2id, whose cost stands in the slot and is checked before any work.
 //!
 //! Invariants: a slot opens only as it was made, for unwrapping fails if any field has changed; it fails in one
 //! way, [`KeyError::WrongKey`]; `Debug` and errors show no secret.
 //!
-//! What it refuses to do: it reads no file, asks no terminal and no clock, and contacts no service. It cannot tell
+//! What it refuses to do: it reads no file, asks no terminal and no clock, and contacts no service; [`pkcs11`] alone calls what is outside, the module of a token. It cannot tell
 //! whether the key in a slot is the vault's: whoever opens a slot MUST compare what follows from the key with the
 //! header or the epoch record, and MUST take slots from the current list of the log.
 
 #![forbid(unsafe_code)]
 
+mod any_of;
 mod error;
 pub mod keyfile;
 mod local;
 pub mod passphrase;
+pub mod pkcs11;
 pub mod shares;
 pub mod slots;
+pub mod writer;
 
 use coffer_crypto::{Rng, Secret};
 use coffer_format::slot::{Slot, SlotKind};
 
-pub use error::KeyError;
+pub use any_of::AnyOf;
+pub use error::{Answer, KeyError, ServiceAnswer};
 pub use keyfile::KeyFile;
 pub use passphrase::Passphrase;
+pub use pkcs11::{Pkcs11Key, TokenError, TokenSettings};
 pub use shares::{RecoveryShares, Share};
-pub use slots::{make_slot, open_slot, try_slots};
+pub use slots::{make_slot, open_slot, remake_slot, try_slots};
+pub use writer::WriterCredential;
 
 /// A key that wraps and unwraps the keys in slots.
 pub trait RootKey: Send + Sync {
@@ -53,7 +61,7 @@ pub trait RootKey: Send + Sync {
     /// Salt, commitment and wrapped key are set anew.
     ///
     /// # Errors
-    /// [`KeyError::Kind`] when the template is not for this key; [`KeyError::Crypto`].
+    /// [`KeyError::Kind`] when the template is not for this key; [`KeyError::Crypto`]; [`KeyError::Service`] or [`KeyError::Token`] where a service or a token wraps.
     fn wrap(&self, slot: Slot, key: &Secret<32>, rng: &dyn Rng) -> Result<Slot, KeyError>;
 
     /// The key in `slot`, which is bound to every field of it.
@@ -61,5 +69,6 @@ pub trait RootKey: Send + Sync {
     /// # Errors
     /// [`KeyError::WrongKey`], whatever the reason. [`KeyError::Crypto`] only for what the slot asks for openly:
     /// an Argon2id cost outside the limits, or above the memory there is. [`KeyError::SharesMissing`] where shares are not those of the slot.
+    /// [`KeyError::Service`] where a service was to be asked, [`KeyError::Token`] where a token was.
     fn unwrap(&self, slot: &Slot) -> Result<Secret<32>, KeyError>;
 }

@@ -265,7 +265,12 @@ impl RootKey for RecoveryShares {
         if !self.may_open(&slot) {
             return Err(KeyError::Kind { slot: slot.kind.name(), root: KIND_NAME });
         }
-        wrap_with(&self.secret(|_| true)?, slot, key, rng)
+        let SlotKind::Shares { digests, .. } = &slot.kind else {
+            return Err(KeyError::Kind { slot: slot.kind.name(), root: KIND_NAME });
+        };
+        // A share that is not the slot's would spoil the secret.
+        let secret = self.secret(|share| is_of(share, digests))?;
+        wrap_with(&secret, slot, key, rng)
     }
 
     fn unwrap(&self, slot: &Slot) -> Result<Secret<32>, KeyError> {
@@ -274,11 +279,13 @@ impl RootKey for RecoveryShares {
         if !self.may_open(slot) {
             return Err(wrong);
         }
-        let is_good = |share: &Share| {
-            digests.get(usize::from(share.number) - 1).is_some_and(|digest| *digest == share.digest())
-        };
-        unwrap_with(&self.secret(is_good)?, slot).ok_or(wrong)
+        unwrap_with(&self.secret(|share| is_of(share, digests))?, slot).ok_or(wrong)
     }
+}
+
+/// Whether a slot with these digests knows the share.
+fn is_of(share: &Share, digests: &[[u8; 16]]) -> bool {
+    digests.get(usize::from(share.number) - 1).is_some_and(|digest| *digest == share.digest())
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use coffer_format::id::{SlotId, VaultId};
 use coffer_format::slot::{Slot, SlotKind, SlotPurpose};
 
 use crate::RootKey;
-use crate::error::KeyError;
+use crate::error::{Answer, KeyError};
 
 /// Makes a slot in which `root` wraps `key`: its name, the bytes to store under it, and what they say.
 ///
@@ -32,6 +32,27 @@ pub fn make_slot(
     Ok((Slot::id(&bytes), bytes, slot))
 }
 
+/// Makes a slot for the root key, the purpose and the label of another, with a new key in it.
+///
+/// # Errors
+/// Those of [`RootKey::wrap`].
+pub fn remake_slot(
+    root: &dyn RootKey,
+    old: &Slot,
+    epoch: u32,
+    created_s: i64,
+    key: &Secret<32>,
+    rng: &dyn Rng,
+) -> Result<Slot, KeyError> {
+    // A root key is where the slot says; a passphrase gets a new salt, and the cost that is due now.
+    let kind = match &old.kind {
+        SlotKind::Passphrase { .. } => root.new_kind(rng)?,
+        other => other.clone(),
+    };
+    let template = Slot::unwrapped(old.vault, epoch, old.purpose, kind, old.label.clone(), created_s);
+    Ok(Slot::decode(&root.wrap(template, key, rng)?.encode())?) // What a reader will see.
+}
+
 /// The key in `slot` if it is one of `vault`.
 ///
 /// The caller still MUST check that the vault's public keys follow from it.
@@ -47,8 +68,8 @@ pub fn open_slot(slot: &Slot, vault: VaultId, root: &dyn RootKey) -> Result<Secr
 
 /// Opens the first of `slots` that `root` can open: its name, the slot, which says what the key is, and the key.
 ///
-/// Only slots that `root` may open are tried: those of the newest epoch first, a vault key before a reader secret, and
-/// the cheapest of those that are alike. A slot whose cost is outside the limits does not keep the others from being
+/// Only slots that `root` may open are tried: those of the newest epoch first, a vault key before a reader secret; then key files, recovery
+/// shares, tokens, key services and passphrases in this order, and the cheapest of those that are alike. A slot whose cost is outside the limits does not keep the others from being
 /// tried. The work is bounded by the number of slots times the highest cost the format allows, so the caller passes
 /// the current slots of the log and no others.
 ///
@@ -61,14 +82,13 @@ pub fn try_slots<'a>(
 ) -> Result<(SlotId, &'a Slot, Secret<32>), KeyError> {
     let mut candidates: Vec<_> = slots.iter().filter(|(_, slot)| root.may_open(slot)).collect();
     candidates.sort_by_key(|(_, slot)| {
-        (Reverse(slot.epoch), slot.purpose == SlotPurpose::ReaderSecret, cost(&slot.kind))
+        (Reverse(slot.epoch), slot.purpose == SlotPurpose::ReaderSecret, rank(&slot.kind), cost(&slot.kind))
     });
-    let mut refused = None;
+    let mut answers = Vec::new();
     for (id, slot) in &candidates {
         match open_slot(slot, vault, root) {
             Ok(key) => return Ok((*id, slot, key)),
-            Err(KeyError::WrongKey { .. }) => {}
-            Err(reason) => refused = refused.or(Some(Box::new(reason))),
+            Err(error) => answers.push(Answer { slot: *id, kind: slot.kind.name(), error }),
         }
     }
     let mut kinds: Vec<_> = slots.iter().map(|(_, slot)| (slot.kind.number(), slot.kind.name())).collect();
@@ -79,8 +99,19 @@ pub fn try_slots<'a>(
         slot_count: slots.len(),
         tried_count: candidates.len(),
         kinds: kinds.into_iter().map(|(_, name)| name).collect(),
-        refused,
+        answers,
     })
+}
+
+/// The order in which kinds are tried: what costs nothing and asks nobody comes first, what costs seconds last.
+const fn rank(kind: &SlotKind) -> u8 {
+    match kind {
+        SlotKind::KeyFile { .. } => 0,
+        SlotKind::Shares { .. } => 1,
+        SlotKind::Service(_) => 3,
+        SlotKind::Passphrase { .. } => 4,
+        _ => 2,
+    }
 }
 
 /// Work of trying a slot, comparable within a kind.

@@ -22,6 +22,9 @@ pub enum PipelineError {
         /// The epoch.
         epoch: u32,
     },
+    /// A writer's credential has the keys of one dedup domain, and those of another were wanted.
+    #[error("a writer credential has the keys of its own dedup domain alone")]
+    OtherDomain,
     /// The key commitment of an object is not that of the key.
     #[error("the key commitment of the {object} does not match")]
     Commitment {

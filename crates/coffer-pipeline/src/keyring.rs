@@ -1,4 +1,4 @@
-//! The reading keys of every epoch, found backwards from the key that a slot gave.
+//! The reading keys of every epoch, found backwards from the key that a slot gave; or what a writer has in their place, which reads nothing.
 
 use coffer_crypto::{
     DomainKeys, ObjectKind, Purpose, ReaderSecret, SealContext, SealKey, SealingKeyPair, Secret, SigningKey,
@@ -29,9 +29,24 @@ pub struct Keyring {
     pairs: Vec<SealingKeyPair>,
     signing: Option<SigningKey>,
     vault_key: Option<VaultKey>,
+    /// The one domain of a writer, who has no reader secret to derive it from.
+    writes: Option<DomainKeys>,
 }
 
 impl Keyring {
+    /// What a writer has: a signing key and the keys of one domain. It opens no pack and no record body.
+    #[must_use]
+    pub fn of_writer(signing: SigningKey, domain: DomainKeys) -> Self {
+        Self {
+            first: 0,
+            readers: Vec::new(),
+            pairs: Vec::new(),
+            signing: Some(signing),
+            vault_key: None,
+            writes: Some(domain),
+        }
+    }
+
     /// Checks the unwrapped key of epoch number `epoch` against the log's `epochs` and opens the older ones.
     ///
     /// # Errors
@@ -82,6 +97,7 @@ impl Keyring {
             pairs,
             signing: signing.filter(|_| newest),
             vault_key: vault_key.filter(|_| newest),
+            writes: None,
         })
     }
 
@@ -91,14 +107,20 @@ impl Keyring {
     pub fn of_newest(epoch: u32, key: VaultKey) -> Self {
         let reader = key.reader();
         let (pairs, signing) = (vec![reader.sealing()], Some(key.signing()));
-        Self { first: epoch, readers: vec![reader], pairs, signing, vault_key: Some(key) }
+        Self { first: epoch, readers: vec![reader], pairs, signing, vault_key: Some(key), writes: None }
     }
 
     fn position(&self, epoch: u32) -> Option<usize> {
         epoch.checked_sub(self.first).map(|position| position as usize)
     }
 
-    /// The owner's signing key, if the unwrapped key gives it.
+    /// The domain that a writer has; `None` for who derives the keys of every domain.
+    #[must_use]
+    pub fn writer_domain(&self) -> Option<DomainId> {
+        self.writes.as_ref().map(|keys| DomainId(*keys.domain()))
+    }
+
+    /// The owner's signing key, if the unwrapped key gives it; that of a writer.
     #[must_use]
     pub const fn signing(&self) -> Option<&SigningKey> {
         self.signing.as_ref()
@@ -125,8 +147,15 @@ impl Keyring {
     /// Keys of a dedup domain.
     ///
     /// # Errors
-    /// When the domain is of an epoch that is not known.
+    /// When the domain is of an epoch that is not known, or another one than a writer's own.
     pub fn domain_keys(&self, domain: &DomainId) -> Result<DomainKeys, PipelineError> {
+        if let Some(keys) = &self.writes {
+            return if *keys.domain() == domain.0 {
+                Ok(keys.copy())
+            } else {
+                Err(PipelineError::OtherDomain)
+            };
+        }
         let reader = self.position(domain.epoch()).and_then(|position| self.readers.get(position));
         let rule = "its dedup domain is of an epoch that does not exist";
         let reader = reader.ok_or(FormatError::Malformed { object: "domain id", offset: 0, rule })?;

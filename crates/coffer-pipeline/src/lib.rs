@@ -17,6 +17,7 @@
 
 pub mod chunker;
 pub mod compress;
+pub mod epoch;
 mod error;
 pub mod keyring;
 pub mod pack_reader;

@@ -122,6 +122,11 @@ fn wrong_usage_is_exit_code_2() {
         "policy set",
         "promote --head 12",
         "sandbox serve",
+        "kms serve",
+        "kms serve --dir ../kms --tokens ../tokens --master-pkcs11 module",
+        "kms new-token --tokens ../tokens --name job",
+        "kms new-token --tokens ../tokens --name job --role Owner",
+        "kms audit --dir ../kms --head 12",
     ];
     for line in lines {
         desk.run(line).expect(2);

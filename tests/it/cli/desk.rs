@@ -12,12 +12,13 @@ use super::messages::check_message;
 use crate::support::{noise, scratch};
 
 /// The environment variables that the command reads.
-pub(super) const VARIABLES: [&str; 17] = [
+pub(super) const VARIABLES: [&str; 18] = [
     "COFFER_VAULT",
     "COFFER_KEY_FILE",
     "COFFER_PASSPHRASE",
     "COFFER_PASSPHRASE_FILE",
     "COFFER_PASSPHRASE_COMMAND",
+    "COFFER_WRITER",
     "COFFER_CACHE_DIR",
     "COFFER_CONFIG",
     "COFFER_PROFILE",
@@ -144,7 +145,8 @@ impl Desk {
         for entry in fs::read_dir(self.dir.path()).unwrap() {
             // Every key file of the desk lies in its directory.
             let Ok(text) = fs::read_to_string(entry.unwrap().path()) else { continue };
-            secrets.extend(text.lines().filter(|line| line.starts_with("COFFER-KEY")).map(str::to_owned));
+            let is_secret = |line: &&str| line.starts_with("COFFER-KEY") || line.starts_with("COFFER-WRITER");
+            secrets.extend(text.lines().filter(is_secret).map(str::to_owned));
         }
         for secret in secrets {
             let digits = secret.rsplit('-').next().unwrap();

@@ -104,7 +104,7 @@ fn every_variable_and_every_setting_is_in_the_document() {
     let source = fs::read_to_string(repository("crates/coffer-cli/src/profile.rs")).unwrap();
     let settings = source.split("const SETTINGS").nth(1).unwrap().split(';').nth(1).unwrap();
     let fields: Vec<_> = settings.split('"').skip(1).step_by(2).collect();
-    assert_eq!(fields.len(), 18);
+    assert_eq!(fields.len(), 22);
     for field in fields {
         let example = ["\n", "\n# "].iter().any(|start| document.contains(&format!("{start}{field} = ")));
         assert!(example, "docs/cli.md has no example of {field}");

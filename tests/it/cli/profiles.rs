@@ -113,9 +113,9 @@ fn a_profile_with_its_own_vault_or_key_does_not_inherit_what_belongs_to_the_othe
     // A pinned id is in force for the vault beside which it stands.
     site.write(&format!("[profile.second]\n{second}vault-id = {id:?}\n"));
     site.run("--profile second snapshots").expect(23);
-    let both = "[profile.p]\nkey-file = \"a\"\npassphrase-file = \"b\"\n";
+    let both = "[profile.p]\npassphrase-command = \"a\"\npassphrase-file = \"b\"\n";
     site.write(both);
-    site.run("--profile p snapshots").expect(2).says("in profile p of the configuration file");
+    site.run("--profile p snapshots").expect(2).says("two passphrases");
 }
 
 #[test]

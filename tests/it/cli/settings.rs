@@ -69,23 +69,27 @@ fn the_command_line_goes_before_the_environment_before_the_file() {
 }
 
 #[test]
-fn two_key_sources_on_one_level_are_an_error() {
+fn several_keys_may_be_given_but_one_passphrase() {
     let desk = Desk::with_vault();
     fs::write(desk.path("phrase"), PASSPHRASE).unwrap();
-    let both = "--key-file ../key --passphrase-file ../phrase";
-    desk.bare(&format!("-V ../vault {both} snapshots")).expect(2).says("on the command line");
-    let pairs = [
-        ("COFFER_PASSPHRASE", PASSPHRASE),
-        ("COFFER_PASSPHRASE_FILE", "../phrase"),
-        ("COFFER_PASSPHRASE_COMMAND", "true"),
-    ];
+    desk.bare("-V ../vault --key-file ../key --passphrase-file ../phrase snapshots").expect(0);
+    // One that cannot be read, or does not fit, is no reason not to try the other.
+    desk.bare("-V ../vault --key-file ../gone --passphrase-file ../phrase snapshots").expect(12).says("../gone");
+    desk.run("keys add --new-passphrase-file ../phrase").expect(0);
+    let ran = desk.bare("-V ../vault --key-file ../gone --passphrase-file ../phrase snapshots");
+    ran.expect(0).says("warning: the key file ../gone cannot be read");
+    desk.run("keys new-file ../other").expect(0);
+    desk.bare("-V ../vault --key-file ../other --passphrase-file ../phrase snapshots").expect(0);
+    desk.bare("-V ../vault --key-file ../other snapshots").expect(12);
+    let pairs = [("COFFER_PASSPHRASE", PASSPHRASE), ("COFFER_PASSPHRASE_FILE", "../phrase")];
     for (variable, value) in pairs {
         let mut command = desk.command(&["snapshots"]);
-        desk.finish(command.env(variable, value)).expect(2).says("in the environment");
+        let command = command.env(variable, value).env("COFFER_PASSPHRASE_COMMAND", "true");
+        desk.finish(command).expect(2).says("two passphrases");
     }
-    let text = config(&desk, "key") + "passphrase-command = \"true\"\n";
+    let text = config(&desk, "key") + "passphrase-command = \"true\"\npassphrase-file = \"../phrase\"\n";
     default_config(&desk, &text);
-    desk.bare("snapshots").expect(2).says("in the configuration file");
+    desk.bare("snapshots").expect(2).says("two passphrases");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use coffer_engine::{EngineError, InitOptions, Vault, init};
 use coffer_format::header::StoreMode;
 use coffer_format::id::{SlotId, VaultId};
 use coffer_format::object::ObjectName;
-use coffer_format::slot::{Slot, SlotKind, SlotPurpose};
+use coffer_format::slot::{KeyServiceKind, ServiceKey, Slot, SlotKind, SlotPurpose, TokenKey};
 use coffer_keys::{KeyError, RootKey, make_slot};
 use coffer_store::{MemoryStore, ObjectKey, ObjectStore};
 
@@ -18,6 +18,31 @@ use super::{far, grow};
 
 /// Kinds whose slots name whom to ask.
 const KINDS: [u64; 4] = [3, 4, 5, 7];
+
+fn kind_of(number: u64) -> SlotKind {
+    let name = || "a".to_owned();
+    let service = match number {
+        3 => KeyServiceKind::KeyProtect,
+        4 => KeyServiceKind::Hpcs,
+        7 => KeyServiceKind::Local,
+        _ => {
+            let (iv, mac) = (None, None);
+            let (token_label, token_serial, label, id) = (name(), name(), name(), vec![1]);
+            return SlotKind::Token(TokenKey {
+                token_label,
+                token_serial,
+                label,
+                id,
+                mechanism: 0x1087,
+                iv,
+                mac,
+            });
+        }
+    };
+    let (endpoint, instance, key) = (name(), name(), name());
+    let (crn, version, region, ring) = (None, None, None, None);
+    SlotKind::Service(ServiceKey { service, endpoint, instance, key, crn, version, region, ring })
+}
 
 /// A service that opens every slot of a kind, and writes down which.
 struct Service {
@@ -46,7 +71,7 @@ impl RootKey for Service {
     }
 
     fn new_kind(&self, _: &dyn Rng) -> Result<SlotKind, KeyError> {
-        Ok(SlotKind::Other { number: self.kind, parameters: vec![0xa0] })
+        Ok(kind_of(self.kind))
     }
 
     fn wrap(&self, mut slot: Slot, key: &Secret<32>, _: &dyn Rng) -> Result<Slot, KeyError> {
@@ -77,6 +102,8 @@ fn no_service_is_asked_before_the_log_names_the_slot() {
         let (near, world, service) = (MemoryStore::new(), World::new(60 + kind), Service::new(kind));
         let vault_id = world.init(&near).unwrap();
         let (slot, _) = world.open(&near).unwrap().add_slot(&service, "service").unwrap();
+        // What was wrapped is unwrapped once.
+        assert_eq!(service.asked(), [slot], "kind {kind}, made");
         add_snapshots(&world, &near, &source, 40, 16);
         let planted = plant(&near, vault_id, &service, &world);
         let opens = |host: &World, store: &dyn ObjectStore, what: &str| {
@@ -121,12 +148,13 @@ fn completing_a_vault_asks_no_service_that_was_planted() {
         let (store, world, service) = (MemoryStore::new(), World::new(70 + kind), Service::new(kind));
         let vault_id = world.init(&store).unwrap();
         store.remove_raw("log/000000000000").unwrap();
-        plant(&store, vault_id, &service, &world);
+        let planted = plant(&store, vault_id, &service, &world);
         let roots: [(&dyn RootKey, String); 2] = [(&world.key, String::new()), (&service, String::new())];
         let options = InitOptions { chunker: SMALL_CHUNKS, store_mode: StoreMode::ConditionalCreate };
         assert_eq!(init(&world.access(&store), &roots, &options).unwrap().vault, vault_id);
-        assert_eq!(service.asked(), [], "kind {kind}");
+        let asked = service.asked();
         let opened = Vault::open(world.access(&store), &service, None).unwrap().opened_by;
+        assert!(opened != planted && asked.iter().all(|slot| *slot == opened), "kind {kind}: {asked:?}");
         assert_eq!(service.asked(), [opened], "kind {kind}");
     }
 }

@@ -136,6 +136,11 @@ impl BackupObserver for Watch<'_> {
         self.progress.expect(content_bytes);
     }
 
+    fn reads_all(&mut self, reason: &'static str) {
+        self.output
+            .warn(&format!("{reason}: every file is read; what the vault has already is not stored again"));
+    }
+
     fn entry(&mut self, path: &[u8], size: u64, change: EntryChange) {
         self.progress.entry(path);
         self.progress.pass(size);
@@ -177,7 +182,12 @@ pub(super) fn run(world: &World, args: &BackupArgs) -> Result<Exit> {
     let store = world.open_store_with(ReplicaOptions { ack, ..ReplicaOptions::default() })?;
     let price_row = if args.prices.estimate { Some(args.prices.row()?) } else { None };
     let is_dry = args.dry_run || price_row.is_some();
-    let mut vault = if is_dry { world.open_vault(&store)? } else { world.open_vault_to_write(&store)? };
+    let mut vault = world.open_vault_to_back_up(&store, is_dry)?;
+    if args.parent.is_some() && vault.writer().is_some() {
+        let hint = "leave --parent out: this machine remembers the last backup";
+        let message = "a writer credential cannot read the snapshot to compare with";
+        return Err(Failure::new(Exit::WrongKey, message).hint(hint).into());
+    }
     if !vault.state().damaged.is_empty() {
         world.output.warn("the log of this vault is damaged; run `coffer verify`");
     }
@@ -212,7 +222,7 @@ pub(super) fn run(world: &World, args: &BackupArgs) -> Result<Exit> {
         }
         _ => None,
     };
-    if !store.replicas.is_alone() && !done.is_dry {
+    if !done.is_dry {
         let forgotten = store.replicas.remember(&world.access(&store), &vault.log);
         forgotten.iter().for_each(|warning| world.output.warn(warning));
     }

@@ -14,7 +14,9 @@ use super::policy::LockArgs;
 use crate::bucket::{mode_of, told};
 use crate::command_error::Failure;
 use crate::exit_code::Exit;
+use crate::key_service::PlaceArgs;
 use crate::keys;
+use crate::pkcs11::NewPkcs11Args;
 use crate::shares::{self, ShareCounts};
 use crate::wiring::{Store, World};
 
@@ -35,6 +37,14 @@ pub(crate) struct InitArgs {
     /// Directory for the files with the new shares.
     #[arg(long, value_name = "DIR", requires = "add_shares")]
     pub(crate) shares_dir: Option<PathBuf>,
+    /// Add a slot for this root key of a key service, its CRN or https://HOST/INSTANCE/KEY; may be given several times.
+    #[arg(long, value_name = "CRN")]
+    pub(crate) add_root_key: Vec<String>,
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+    /// Add a slot for the key with this label on the token that --pkcs11-module and --pkcs11-token name.
+    #[arg(long, value_name = "LABEL")]
+    pub(crate) add_pkcs11_key: Option<String>,
     /// Make the vault though the store cannot keep two writers apart, and see to it yourself that only one ever writes.
     #[arg(long)]
     pub(crate) single_writer: bool,
@@ -59,21 +69,21 @@ pub(crate) enum ChunkerName {
 pub(super) fn run(world: &World, args: &InitArgs) -> Result<Exit> {
     let chunker = chunker(args)?;
     let policy = args.lock.policy()?;
-    let second_given =
-        args.add_key_file.is_some() || args.add_passphrase_file.is_some() || args.add_shares.is_some();
-    if !args.single_slot && !second_given && !keys::has_terminal() {
-        let hint = "add a second way in with --add-passphrase-file FILE, --add-key-file FILE or --add-shares 3of5 --shares-dir DIR, or say --single-slot";
-        return Err(Failure::usage("a vault with a single key slot is lost with that one key")
-            .hint(hint)
-            .into());
-    }
     let mut roots: Vec<(Box<dyn RootKey>, String)> = Vec::new();
-    if world.has_key_source() {
-        roots.push((world.root_key()?, String::new()));
-    } else if keys::has_terminal() {
-        roots.push((Box::new(keys::ask_new_passphrase("Passphrase of the new vault")?), String::new()));
-    } else {
-        roots.push((world.root_key()?, String::new()));
+    roots.extend(world.root_keys()?.into_iter().map(|root| (root, String::new())));
+    if roots.is_empty() && args.add_root_key.is_empty() && args.add_pkcs11_key.is_none() {
+        if keys::has_terminal() {
+            roots.push((Box::new(keys::ask_new_passphrase("Passphrase of the new vault")?), String::new()));
+        } else {
+            roots.push((world.root_key()?, String::new()));
+        }
+    }
+    if args.add_pkcs11_key.is_some() {
+        let token = NewPkcs11Args { new_pkcs11_key: args.add_pkcs11_key.clone(), ..NewPkcs11Args::default() };
+        roots.push((Box::new(world.pkcs11.new_root_key(&token)?), String::new()));
+    }
+    for text in &args.add_root_key {
+        roots.push((Box::new(world.service_root(args.place.place(text)?)?), String::new()));
     }
     if let Some(path) = &args.add_key_file {
         roots.push((Box::new(keys::key_file(path)?), "second".to_owned()));
@@ -89,7 +99,10 @@ pub(super) fn run(world: &World, args: &InitArgs) -> Result<Exit> {
         world.output.note(shares::ADVICE);
         roots.push((Box::new(set), "recovery shares".to_owned()));
     }
-    if roots.len() == 1 && !args.single_slot {
+    if is_one_way(&roots) && !args.single_slot {
+        if !keys::has_terminal() || roots.iter().any(|(root, _)| root.kind_name() == "passphrase") {
+            return Err(one_way(&roots).into());
+        }
         roots.push((
             Box::new(keys::ask_new_passphrase("Recovery passphrase, the second way in")?),
             "recovery".to_owned(),
@@ -134,6 +147,22 @@ pub(super) fn run(world: &World, args: &InitArgs) -> Result<Exit> {
         created.slots.len()
     ));
     Ok(Exit::Done)
+}
+
+/// Whether all slots would be of one kind, and be lost together for one reason.
+fn is_one_way(roots: &[(Box<dyn RootKey>, String)]) -> bool {
+    let first = roots.first().map(|(root, _)| root.kind_name());
+    roots.iter().all(|(root, _)| Some(root.kind_name()) == first)
+}
+
+fn one_way(roots: &[(Box<dyn RootKey>, String)]) -> Failure {
+    let message = if roots.len() == 1 {
+        "a vault with a single key slot is lost with that one key"
+    } else {
+        "key slots of one kind are lost together: a second way in is of another kind"
+    };
+    let hint = "add one with --add-passphrase-file FILE, --add-key-file FILE, --add-root-key CRN or --add-shares 3of5 --shares-dir DIR, or say --single-slot";
+    Failure::usage(message).hint(hint)
 }
 
 /// How writers will share the stores, after they were probed; said aloud where it is not the usual way.

@@ -99,7 +99,7 @@ impl Parts<'_, '_, '_, '_, '_, '_> {
             Decision::Keep { size } => {
                 self.run.set_link_size(&found, size);
                 self.source_count += u64::from(found.is_source());
-                return self.keep(fingerprint);
+                return self.keep(fingerprint, None);
             }
             Decision::Reuse(body) => Some(body),
             Decision::Read => None,
@@ -136,9 +136,9 @@ impl Parts<'_, '_, '_, '_, '_, '_> {
         };
         self.source_count += u64::from(found.is_source());
         self.run.set_link_size(&found, entry.size);
-        let unchanged = self.parent.as_ref().and_then(Parent::entry).is_some_and(|old| *old == entry);
+        let unchanged = self.parent.as_ref().is_some_and(|parent| parent.has(&entry));
         if known != Known::Nothing && unchanged {
-            return self.keep(fingerprint);
+            return self.keep(fingerprint, Some(&entry));
         }
         if let Some(parent) = &mut self.parent {
             parent.give_up_leaf(&mut self.tree, &mut self.uploads)?;
@@ -148,18 +148,20 @@ impl Parts<'_, '_, '_, '_, '_, '_> {
         }
         let change = if known == Known::Nothing { EntryChange::New } else { EntryChange::Modified };
         self.run.count(&entry, change);
-        self.run.fingerprints.push(fingerprint);
+        self.run.remember(&entry, fingerprint);
         self.tree.push(&entry, &mut self.uploads)
     }
 
     /// Holds what was found against what the parent has of its path.
     fn decide(&self, found: &Found, known: Known, fingerprint: u64, link: Option<&LinkGroup>) -> Decision {
         let parent = self.parent.as_ref().filter(|_| known != Known::Nothing);
-        let Some(old) = parent.and_then(Parent::entry) else { return Decision::Read };
+        let Some((parent, old)) = parent.and_then(|parent| Some((parent, parent.entry()?))) else {
+            return Decision::Read;
+        };
         let same_kind =
             old.kind == kind_of(found.kind()) && old.hard_link.as_ref() == link.map(|group| &group.first);
         // What was stored while it changed may be of no single moment: nothing says that it is what the file came to be.
-        if !same_kind || fingerprint == NO_FINGERPRINT || old.changed_while_read {
+        if !same_kind || fingerprint == NO_FINGERPRINT || old.changed_while_read || !parent.has_content() {
             return Decision::Read;
         }
         let same_fingerprint = known == Known::Fingerprint(fingerprint);
@@ -182,15 +184,15 @@ impl Parts<'_, '_, '_, '_, '_, '_> {
         Decision::Read
     }
 
-    /// Takes the parent's current entry as it is.
-    fn keep(&mut self, fingerprint: u64) -> Result<(), EngineError> {
+    /// Takes the parent's current entry as it is; `read` is the same, if it was read to find that out.
+    fn keep(&mut self, fingerprint: u64, read: Option<&TreeEntry>) -> Result<(), EngineError> {
         let Some(parent) = &mut self.parent else { return Ok(()) };
-        if let Some(entry) = parent.entry() {
+        if let Some(entry) = read.or(parent.entry()) {
             self.run.count(entry, EntryChange::Unchanged);
             self.run.statistics.unchanged_count += 1;
-            self.run.fingerprints.push(fingerprint);
+            self.run.remember(entry, fingerprint);
         }
-        parent.keep(&mut self.tree, &mut self.uploads)
+        parent.keep(read, &mut self.tree, &mut self.uploads)
     }
 
     /// Makes the entry of what was found; reads its content unless that is known.

@@ -1,12 +1,13 @@
 //! The parent's entries, merged with what the walk finds.
 //!
-//! Both come in path order. While everything in a leaf is as it was, its entries are withheld; at its end the leaf is adopted without being
+//! Both come in path order. A writer, who cannot read the vault, has them from what this machine remembers. For others, while everything in a leaf is as it was, its entries are withheld; at its end the leaf is adopted without being
 //! encoded again.
 
 use coffer_format::path::compare_paths;
 use coffer_format::tree::TreeEntry;
 use coffer_pipeline::tree_writer::{MetaSink, TreeWriter};
 
+use super::memory::Recalled;
 use super::options::{BackupOptions, Origin};
 use super::uploads::Uploads;
 use crate::error::EngineError;
@@ -15,22 +16,40 @@ use crate::read::ChunkReader;
 use crate::tree_reader::{Leaf, TreeReader};
 use crate::vault::{Snapshot, Vault};
 
+/// What was found to compare with.
+pub(super) enum Found {
+    /// A snapshot; for a writer with the state that this machine keeps of it.
+    Parent(Box<Snapshot>, Option<Box<Recalled>>),
+    /// None; with a reason, if there was one to be expected.
+    Nothing(Option<&'static str>),
+}
+
 /// The snapshot to compare with: the one that was asked for, or the newest of the same origin.
 pub(super) fn find(
     vault: &Vault<'_>,
     options: &BackupOptions,
     origin: &Origin,
-) -> Result<Option<Snapshot>, EngineError> {
+) -> Result<Found, EngineError> {
     if options.force {
-        return Ok(None);
+        return Ok(Found::Nothing(None));
+    }
+    if vault.writer.is_some() {
+        if options.parent.is_some() {
+            return Err(EngineError::NotAllowed { action: "compare with a snapshot of one's choice" });
+        }
+        return Ok(match Recalled::open(vault, origin) {
+            Ok((snapshot, state)) => Found::Parent(Box::new(snapshot), Some(Box::new(state))),
+            Err(reason) => Found::Nothing(reason),
+        });
     }
     let domain = vault.owner_domain();
+    let found = |snapshot: Snapshot| Ok(Found::Parent(Box::new(snapshot), None));
     if let Some(parent) = &options.parent {
         if parent.state.body.domain != domain {
             let reason = "the parent is of another dedup domain; nothing can be taken over from it";
             return Err(EngineError::invalid(reason));
         }
-        return Ok(Some(parent.clone()));
+        return found(parent.clone());
     }
     let live =
         vault.state().snapshots.iter().rev().filter(|state| !state.forgotten && state.body.domain == domain);
@@ -41,12 +60,12 @@ pub(super) fn find(
     while live.peek().is_some() {
         let read = parallel::map(in_flight, live.by_ref().take(wave), |state| vault.snapshot(state).ok());
         let is_of_origin = |snapshot: &Snapshot| Origin::of(&snapshot.manifest) == *origin;
-        if let Some(found) = read.into_iter().flatten().find(is_of_origin) {
-            return Ok(Some(found));
+        if let Some(parent) = read.into_iter().flatten().find(is_of_origin) {
+            return found(parent);
         }
         wave = (2 * wave).min(in_flight);
     }
-    Ok(None)
+    Ok(Found::Nothing(None))
 }
 
 /// What the parent knows of a path.
@@ -61,7 +80,117 @@ pub(super) enum Known {
 }
 
 /// The parent's entries.
-pub(super) struct Parent<'a> {
+pub(super) enum Parent<'a> {
+    /// From the tree in the vault.
+    Vault(Box<FromVault<'a>>),
+    /// From what a writer remembers.
+    Local(Box<Recalled>),
+}
+
+impl<'a> Parent<'a> {
+    pub(super) fn in_vault(
+        uploads: &Uploads<'_, 'a, '_, '_>,
+        snapshot: &Snapshot,
+    ) -> Result<Self, EngineError> {
+        Ok(Self::Vault(Box::new(FromVault::open(uploads, snapshot)?)))
+    }
+
+    /// Fingerprints of its entries that need not be read if they have one; `None` where nothing is remembered at all.
+    pub(super) fn fingerprints(&self) -> Option<&[u64]> {
+        match self {
+            Self::Vault(tree) => tree.fingerprints.as_deref(),
+            Self::Local(state) => Some(state.fingerprints()),
+        }
+    }
+
+    /// The current entry.
+    pub(super) fn entry(&self) -> Option<&TreeEntry> {
+        match self {
+            Self::Vault(tree) => tree.entry(),
+            Self::Local(state) => state.entry(),
+        }
+    }
+
+    /// Whether all of the current entry is known, or only what its content amounts to.
+    pub(super) fn has_content(&self) -> bool {
+        match self {
+            Self::Vault(_) => true,
+            Self::Local(state) => state.has_content(),
+        }
+    }
+
+    /// Whether the current entry is this one.
+    pub(super) fn has(&self, entry: &TreeEntry) -> bool {
+        match self {
+            Self::Vault(tree) => tree.entry().is_some_and(|old| old == entry),
+            Self::Local(state) => state.has(entry),
+        }
+    }
+
+    /// Whether the current entry has the content of this one.
+    pub(super) fn has_content_of(&self, entry: &TreeEntry) -> bool {
+        match self {
+            Self::Vault(tree) => tree.entry().is_some_and(|old| old.content == entry.content),
+            Self::Local(state) => state.has_content_of(entry),
+        }
+    }
+
+    /// Passes entries before `path`, which are gone, and says what is known of `path` itself.
+    pub(super) fn seek<S: MetaSink<Error = EngineError>>(
+        &mut self,
+        path: &[u8],
+        tree: &mut TreeWriter<'_>,
+        sink: &mut S,
+    ) -> Result<Known, EngineError> {
+        match self {
+            Self::Vault(parent) => parent.seek(path, tree, sink),
+            Self::Local(state) => Ok(state.seek(path).map_or(Known::Nothing, Known::Fingerprint)),
+        }
+    }
+
+    /// Passes the current entry without taking it.
+    pub(super) fn pass(&mut self) {
+        match self {
+            Self::Vault(parent) => parent.pass(),
+            Self::Local(state) => state.pass(),
+        }
+    }
+
+    /// Something in the leaf differs: gives the withheld entries to the tree one by one.
+    pub(super) fn give_up_leaf<S: MetaSink<Error = EngineError>>(
+        &mut self,
+        tree: &mut TreeWriter<'_>,
+        sink: &mut S,
+    ) -> Result<(), EngineError> {
+        match self {
+            Self::Vault(parent) => parent.give_up_leaf(tree, sink),
+            Self::Local(_) => Ok(()),
+        }
+    }
+
+    /// Takes the current entry as it is; `read` is the same, where it was read.
+    pub(super) fn keep<S: MetaSink<Error = EngineError>>(
+        &mut self,
+        read: Option<&TreeEntry>,
+        tree: &mut TreeWriter<'_>,
+        sink: &mut S,
+    ) -> Result<(), EngineError> {
+        match self {
+            Self::Vault(parent) => parent.keep(tree, sink),
+            Self::Local(state) => {
+                // Encoded anew, the leaves are those of the parent, which the index knows.
+                if let Some(entry) = read.or(state.entry()) {
+                    tree.push(entry, sink)?;
+                }
+                state.pass();
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The parent's entries as they are in the vault.
+pub(super) struct FromVault<'a> {
     chunks: ChunkReader<'a>,
     tree: TreeReader,
     fingerprints: Option<Vec<u64>>,
@@ -75,8 +204,8 @@ pub(super) struct Parent<'a> {
     whole: bool,
 }
 
-impl<'a> Parent<'a> {
-    pub(super) fn open(uploads: &Uploads<'_, 'a, '_, '_>, snapshot: &Snapshot) -> Result<Self, EngineError> {
+impl<'a> FromVault<'a> {
+    fn open(uploads: &Uploads<'_, 'a, '_, '_>, snapshot: &Snapshot) -> Result<Self, EngineError> {
         let vault = uploads.vault();
         // Without fingerprints every file is read, unless size and time are to decide.
         let origin = Origin::of(&snapshot.manifest).key();
@@ -94,18 +223,13 @@ impl<'a> Parent<'a> {
         })
     }
 
-    /// Fingerprints of all its entries; `None` where nothing is remembered at all.
-    pub(super) fn fingerprints(&self) -> Option<&[u64]> {
-        self.fingerprints.as_deref()
-    }
-
     /// The current entry.
-    pub(super) fn entry(&self) -> Option<&TreeEntry> {
+    fn entry(&self) -> Option<&TreeEntry> {
         self.leaf.as_ref().and_then(|leaf| leaf.entries.get(self.position))
     }
 
     /// Passes entries before `path`, which are gone, and says what is known of `path` itself.
-    pub(super) fn seek<S: MetaSink<Error = EngineError>>(
+    fn seek<S: MetaSink<Error = EngineError>>(
         &mut self,
         path: &[u8],
         tree: &mut TreeWriter<'_>,
@@ -148,7 +272,7 @@ impl<'a> Parent<'a> {
     }
 
     /// Passes the current entry without taking it.
-    pub(super) fn pass(&mut self) {
+    fn pass(&mut self) {
         self.position += 1;
         self.number += 1;
         if self.entry().is_none() {
@@ -157,7 +281,7 @@ impl<'a> Parent<'a> {
     }
 
     /// Something in the leaf differs: gives the withheld entries to the tree one by one.
-    pub(super) fn give_up_leaf<S: MetaSink<Error = EngineError>>(
+    fn give_up_leaf<S: MetaSink<Error = EngineError>>(
         &mut self,
         tree: &mut TreeWriter<'_>,
         sink: &mut S,
@@ -172,7 +296,7 @@ impl<'a> Parent<'a> {
     }
 
     /// Takes the current entry as it is.
-    pub(super) fn keep<S: MetaSink<Error = EngineError>>(
+    fn keep<S: MetaSink<Error = EngineError>>(
         &mut self,
         tree: &mut TreeWriter<'_>,
         sink: &mut S,

@@ -74,6 +74,8 @@ impl EntryChange {
 pub trait BackupObserver {
     /// There is a snapshot to compare with, which held so many bytes of content: about as many are to be expected.
     fn expected(&mut self, _content_bytes: u64) {}
+    /// Every file is read, though there were backups before: this machine does not remember what it would need. `reason` says why.
+    fn reads_all(&mut self, _reason: &'static str) {}
     /// An entry was taken; `size` is its length if it is a file.
     fn entry(&mut self, path: &[u8], size: u64, change: EntryChange);
     /// Something could not be taken.

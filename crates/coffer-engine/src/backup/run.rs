@@ -8,6 +8,7 @@ use coffer_format::limits::{MANIFEST_ERROR_COUNT_MAX, PATH_LEN_MAX};
 use coffer_format::manifest::{Manifest, Statistics};
 use coffer_format::tree::{Kind, TreeEntry, TreeRoot};
 
+use super::memory::Memory;
 use super::options::{BackupOptions, Origin};
 use super::report::{BackupObserver, EntryChange};
 use super::uploads::Uploaded;
@@ -25,6 +26,8 @@ pub(super) struct Run<'o> {
     pub(super) excluded_count: u64,
     pub(super) skipped: Vec<Vec<u8>>,
     pub(super) fingerprints: Vec<u64>,
+    /// What a writer remembers in their place.
+    pub(super) memory: Option<Memory>,
     /// Groups of hard links that are not complete yet.
     links: HashMap<Identity, LinkGroup>,
     pub(super) rule: Fingerprints,
@@ -109,6 +112,7 @@ impl<'o> Run<'o> {
             excluded_count: 0,
             skipped: Vec::new(),
             fingerprints: Vec::new(),
+            memory: None,
             links: HashMap::new(),
             rule: Fingerprints {
                 start_ns,
@@ -173,6 +177,14 @@ impl<'o> Run<'o> {
     pub(super) fn drop_link_group(&mut self, found: &Found) {
         if self.links.get(&found.identity()).is_some_and(|group| group.first == found.path().as_bytes()) {
             self.links.remove(&found.identity());
+        }
+    }
+
+    /// Remembers an entry that the snapshot will have.
+    pub(super) fn remember(&mut self, entry: &TreeEntry, fingerprint: u64) {
+        match &mut self.memory {
+            Some(memory) => memory.add(entry, fingerprint),
+            None => self.fingerprints.push(fingerprint),
         }
     }
 

@@ -10,6 +10,7 @@ use super::files::Source;
 use super::options::BackupOptions;
 use super::parent::{Known, Parent};
 use super::report::EntryChange;
+use super::run::NO_FINGERPRINT;
 use crate::error::EngineError;
 
 /// How long a stream is waited for before it is looked whether the user wants to stop.
@@ -53,6 +54,7 @@ impl Parts<'_, '_, '_, '_, '_, '_> {
         self.set_metadata(&mut entry, metadata).map_err(whole)?;
         let change = self.compare(&mut entry, options.skip_if_unchanged)?;
         self.run.count(&entry, change);
+        self.run.remember(&entry, NO_FINGERPRINT);
         self.tree.push(&entry, &mut self.uploads)?;
         self.tree.take().finish(&mut self.uploads)
     }
@@ -65,7 +67,7 @@ impl Parts<'_, '_, '_, '_, '_, '_> {
         let Some(old) = Parent::entry(parent).filter(|_| known != Known::Nothing) else {
             return Ok(EntryChange::New);
         };
-        if old.content != entry.content || old.size != entry.size {
+        if !parent.has_content_of(entry) || old.size != entry.size {
             return Ok(EntryChange::Modified);
         }
         if keep_time {

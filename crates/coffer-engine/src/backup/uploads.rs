@@ -129,7 +129,7 @@ impl<'v, 'a, 'scope, 'env> Uploads<'v, 'a, 'scope, 'env> {
         collector: &str,
         distrusted: &BTreeSet<SegmentId>,
     ) -> Result<Self, EngineError> {
-        let domain = vault.owner_domain();
+        let domain = vault.write_domain();
         let trusted = |(id, _): &(SegmentId, u64)| !distrusted.contains(id);
         let segments: Vec<_> = Index::segments_of(vault.state(), domain).filter(trusted).collect();
         let relied_upon = segments.iter().map(|(id, _)| *id).collect();

@@ -41,12 +41,24 @@ pub(crate) struct KeptState {
 impl KeptState {
     /// The state, if the owner whose key this is signed it.
     pub(crate) fn open(&self, vault: VaultId, key: &SigningKey) -> Option<LogState> {
+        let state = self.signed_with(vault, key)?;
+        let owner = state.epochs.last().map(|epoch| epoch.owner_key);
+        let is_current = owner == Some(*key.verifying_key().as_bytes()) && state.slots.contains(&self.slot);
+        is_current.then_some(state)
+    }
+
+    /// The state, if the writer whose key this is signed it, and was enrolled in it.
+    pub(crate) fn open_of_writer(&self, vault: VaultId, key: &SigningKey) -> Option<LogState> {
+        let state = self.signed_with(vault, key)?;
+        let is_enrolled = state.signer(key.verifying_key().as_bytes()).is_some();
+        is_enrolled.then_some(state)
+    }
+
+    fn signed_with(&self, vault: VaultId, key: &SigningKey) -> Option<LogState> {
         let message = message(vault, &self.slot, &self.state);
         key.verifying_key().verify(&message, &self.signature).ok()?;
         let state = LogState::decode(vault, &self.state).ok()?;
-        let owner = state.epochs.last().map(|epoch| epoch.owner_key);
-        let is_current = owner == Some(*key.verifying_key().as_bytes()) && state.slots.contains(&self.slot);
-        (is_current && state.next.checked_sub(1) == Some(self.number)).then_some(state)
+        (state.next.checked_sub(1) == Some(self.number)).then_some(state)
     }
 }
 
@@ -56,9 +68,9 @@ fn message(vault: VaultId, slot: &SlotId, state: &[u8]) -> Vec<u8> {
 }
 
 impl Cache {
-    /// The state of a vault's log that is kept.
-    pub(crate) fn kept_state(&self, vault: &VaultId) -> Option<KeptState> {
-        let path = self.vault_path(vault, "state");
+    /// The state of a vault's log that is kept, for who opens slots or for the writer with this key.
+    pub(crate) fn kept_state(&self, vault: &VaultId, writer: Option<&[u8; 32]>) -> Option<KeptState> {
+        let path = self.vault_path(vault, &state_name(writer));
         let len = fs::metadata(&path).ok()?.len();
         let bytes = (len <= STATE_LEN_MAX).then(|| fs::read(path).ok())??;
         let rest = bytes.strip_prefix(STATE_MAGIC)?;
@@ -69,14 +81,16 @@ impl Cache {
         Some(KeptState { slot: SlotId(*slot), number, state: state.to_vec(), signature: *signature })
     }
 
-    /// Keeps the state of a vault's log, unless it has damage.
+    /// Keeps the state of a vault's log, unless it has damage. A writer, who has no slot, keeps it under its own key.
     pub(crate) fn keep_state(
         &self,
         vault: &VaultId,
-        slot: &SlotId,
+        slot: Option<&SlotId>,
         state: &LogState,
         key: &SigningKey,
     ) -> Result<(), EngineError> {
+        let writer = slot.is_none().then(|| *key.verifying_key().as_bytes());
+        let slot = slot.unwrap_or(&SlotId([0; 32]));
         let Some((head, state)) = state.head().zip(state.encode()) else { return Ok(()) };
         let len = STATE_MAGIC.len() + 32 + 8 + state.len() + 64;
         if len as u64 > STATE_LEN_MAX {
@@ -85,7 +99,7 @@ impl Cache {
         let signature = key.sign(&message(*vault, slot, &state));
         let number = head.number.to_le_bytes();
         let bytes = [STATE_MAGIC.as_slice(), &slot.0, &number, &state, &signature].concat();
-        self.replace(&self.vault_path(vault, "state"), &bytes)
+        self.replace(&self.vault_path(vault, &state_name(writer.as_ref())), &bytes)
     }
 
     /// The part of an object that was kept under this name, if it is as it was.
@@ -122,6 +136,10 @@ impl Cache {
         let name = hex(&hash(name.as_bytes())[..16]);
         self.vault_path(vault, "objects").join(&name[..2]).join(&name[2..])
     }
+}
+
+fn state_name(writer: Option<&[u8; 32]>) -> String {
+    writer.map_or_else(|| "state".to_owned(), |key| format!("state-{}", hex(&key[..16])))
 }
 
 fn checksum(name: &str, bytes: &[u8]) -> [u8; 32] {

@@ -33,18 +33,70 @@ fn the_context_is_the_map_without_keys_9_and_10() {
 
 #[test]
 fn kinds_have_numbers_and_names() {
-    let names =
-        ["passphrase", "key file", "Key Protect", "HPCS", "PKCS#11", "recovery shares", "local key service"];
-    let other = |number| SlotKind::Other { number, parameters: vec![0xa0] };
+    let names = [
+        "passphrase",
+        "key file",
+        "Key Protect",
+        "HPCS",
+        "PKCS#11 token",
+        "recovery shares",
+        "local key service",
+    ];
     assert_eq!(SlotKind::Passphrase { memory_kib: 1, passes: 1, lanes: 1, salt: [0; 16] }.name(), names[0]);
     assert_eq!(SlotKind::KeyFile { key_id: [0; 8] }.name(), names[1]);
     let shares = SlotKind::Shares { set_id: [0; 8], threshold: 2, digests: vec![[0; 16]; 3] };
     assert_eq!((shares.number(), shares.name()), (6, names[5]));
-    for number in [3, 4, 5, 7] {
-        assert_eq!(
-            (other(number).number(), other(number).name()),
-            (number, names[usize::try_from(number).unwrap() - 1])
-        );
+    let token = SlotKind::Token(token_key());
+    assert_eq!((token.number(), token.name()), (5, names[4]));
+    for service in [KeyServiceKind::KeyProtect, KeyServiceKind::Hpcs, KeyServiceKind::Local] {
+        let kind = SlotKind::Service(service_key(service, None));
+        assert_eq!(kind.name(), names[usize::try_from(kind.number()).unwrap() - 1]);
+    }
+}
+
+fn service_key(service: KeyServiceKind, more: Option<String>) -> ServiceKey {
+    ServiceKey {
+        service,
+        endpoint: "https://eu-de.kms.cloud.ibm.com".into(),
+        instance: "11111111-2222-3333-4444-555555555555".into(),
+        key: "66666666-7777-8888-9999-000000000000".into(),
+        crn: more.clone(),
+        version: None,
+        region: Some("eu-de".into()),
+        ring: more,
+    }
+}
+
+fn token_key() -> TokenKey {
+    TokenKey {
+        token_label: "backup".into(),
+        token_serial: "1f9d".into(),
+        label: "coffer".into(),
+        id: vec![1],
+        mechanism: 0x1085,
+        iv: Some(vec![2; 16]),
+        mac: Some([3; 32]),
+    }
+}
+
+/// Neither can cover itself; tag and MAC bind them instead.
+#[test]
+fn the_context_of_a_token_is_without_iv_and_mac() {
+    let slot = |key| {
+        let kind = SlotKind::Token(key);
+        Slot::unwrapped(VaultId([1; 32]), 0, SlotPurpose::VaultKey, kind, String::new(), 0)
+    };
+    let bare = TokenKey { iv: None, mac: None, ..token_key() };
+    assert_eq!(slot(bare.clone()).context(), slot(token_key()).context());
+    assert_ne!(slot(bare.clone()).encode(), slot(token_key()).encode());
+    for other in [
+        TokenKey { token_label: String::new(), ..bare.clone() },
+        TokenKey { token_serial: String::new(), ..bare.clone() },
+        TokenKey { label: String::new(), ..bare.clone() },
+        TokenKey { id: vec![], ..bare.clone() },
+        TokenKey { mechanism: 0x1087, ..bare.clone() },
+    ] {
+        assert_ne!(slot(other).context(), slot(bare.clone()).context());
     }
 }
 
@@ -59,14 +111,27 @@ fn any_slot() -> impl Strategy<Value = Slot> {
             threshold,
             digests: (0..threshold + more).map(|number| [number; 16]).collect(),
         }),
-        prop_oneof![Just(3), Just(4), Just(5), Just(7)]
-            .prop_map(|number| SlotKind::Other { number, parameters: vec![0xa1, 1, 2] }),
+        (any::<u64>(), any::<bool>(), proptest::collection::vec(any::<u8>(), 1..17)).prop_map(
+            |(mechanism, mac, iv)| {
+                let mac = mac.then_some([7; 32]);
+                SlotKind::Token(TokenKey { mechanism, iv: Some(iv), mac, ..token_key() })
+            }
+        ),
+        (
+            prop_oneof![
+                Just(KeyServiceKind::KeyProtect),
+                Just(KeyServiceKind::Hpcs),
+                Just(KeyServiceKind::Local)
+            ],
+            proptest::option::of(".{1,40}")
+        )
+            .prop_map(|(service, more)| SlotKind::Service(service_key(service, more))),
     ];
     let purpose = prop_oneof![Just(SlotPurpose::VaultKey), Just(SlotPurpose::ReaderSecret)];
     let wrapped = proptest::collection::vec(any::<u8>(), 0..200);
     (any::<[u8; 32]>(), any::<u32>(), purpose, kind, ".{0,60}", any::<i64>(), any::<[u8; 32]>(), wrapped)
         .prop_map(|(vault, epoch, purpose, kind, label, created_s, salt, wrapped)| {
-            let local = matches!(kind.number(), 1 | 2 | 6);
+            let local = kind.is_local();
             let mut slot = Slot::unwrapped(VaultId(vault), epoch, purpose, kind, label, created_s);
             slot.salt = local.then_some(salt);
             slot.commitment = local.then_some([1; 32]);

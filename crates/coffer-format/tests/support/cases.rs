@@ -197,12 +197,51 @@ pub(crate) fn slot() -> Cases {
     let passphrase = vec![(1, uint(65_536)), (2, uint(3)), (3, uint(4)), (4, bytes(&[9; 16]))];
     let kind1 = |parameters: &Fields| map(&with(&with(&base, 4, Some(uint(1))), 7, Some(map(parameters))));
     let service = with(&with(&with(&base, 8, None), 9, None), 4, Some(uint(3)));
-    let service =
-        with(&service, 7, Some(map(&[(1, text("https://kms.example")), (2, text("i")), (3, text("k"))])));
+    let place = vec![(1, text("https://kms.example")), (2, text("i")), (3, text("k"))];
+    let kind3 = |parameters: &Fields| map(&with(&service, 7, Some(map(parameters))));
     let mut c = Cases::default();
     c.ok("slot of kind 2", map(&base));
     c.ok("slot of kind 1", kind1(&passphrase));
-    c.ok("slot of kind 3", map(&service));
+    c.ok("slot of kind 3", kind3(&place));
+    let whole = (4..8).fold(place.clone(), |place, key| with(&place, key, Some(text("more"))));
+    c.ok("slot of kind 3 with all parameters", kind3(&whole));
+    c.ok("slot of kind 3 with a parameter to keep", kind3(&with(&whole, 8, Some(text("later")))));
+    for key in 1..=3 {
+        c.bad(&format!("service slot without parameter {key}"), kind3(&with(&place, key, None)), ABSENT);
+    }
+    for key in 4..=7 {
+        let empty = kind3(&with(&place, key, Some(text(""))));
+        c.bad(&format!("service slot with an empty parameter {key}"), empty, "an empty value is written by leaving it out");
+    }
+    let long = with(&place, 1, Some(text(&"x".repeat(1025))));
+    c.bad("service slot with a text of 1025 bytes", kind3(&long), "a text string is over its limit");
+    let service = with(&service, 7, Some(map(&place)));
+    let token = vec![
+        (1, text("hsm")),
+        (2, text("1f9d")),
+        (3, text("coffer")),
+        (4, bytes(&[1, 2])),
+        (5, uint(0x1085)),
+        (6, bytes(&[3; 16])),
+        (7, bytes(&[4; 32])),
+    ];
+    let kind5 = |parameters: &Fields| map(&with(&with(&service, 4, Some(uint(5))), 7, Some(map(parameters))));
+    c.ok("slot of kind 5", kind5(&token));
+    c.ok("slot of kind 5 without IV and MAC", kind5(&with(&with(&token, 6, None), 7, None)));
+    c.ok(
+        "slot of kind 5 with empty names",
+        kind5(&with(&with(&token, 3, Some(text(""))), 4, Some(bytes(&[])))),
+    );
+    c.ok("slot of kind 5 with another mechanism", kind5(&with(&token, 5, Some(uint(u64::MAX)))));
+    c.ok("slot of kind 5 with a parameter to keep", kind5(&with(&token, 8, Some(text("later")))));
+    for key in 1..=5 {
+        c.bad(&format!("token slot without parameter {key}"), kind5(&with(&token, key, None)), ABSENT);
+    }
+    let token_with = |key, value| kind5(&with(&token, key, Some(value)));
+    c.bad("token slot with a key id of 1025 bytes", token_with(4, bytes(&[1; 1025])), BYTES_LONG);
+    c.bad("token slot with an IV of 17 bytes", token_with(6, bytes(&[3; 17])), BYTES_LONG);
+    c.bad("token slot with an empty IV", token_with(6, bytes(&[])), "its IV is empty");
+    c.bad("token slot with a MAC of 31 bytes", token_with(7, bytes(&[4; 31])), BYTES_SHORT);
     let shares = vec![(1, bytes(&[1; 8])), (2, uint(2)), (3, uint(3)), (4, bytes(&[6; 48]))];
     let kind6 = |parameters: &Fields| map(&with(&with(&base, 4, Some(uint(6))), 7, Some(map(parameters))));
     let shares_with = |key, value| kind6(&with(&shares, key, Some(value)));

@@ -63,7 +63,7 @@ fn grant(number: usize, life: u32) -> (u16, String) {
 }
 
 fn client() -> HttpClient {
-    HttpClient::new(&HttpOptions { ca_cert: None, no_proxy: true }).expect("a client")
+    HttpClient::new(&HttpOptions { no_proxy: true, ..HttpOptions::default() }).expect("a client")
 }
 
 fn key() -> IamCredential {

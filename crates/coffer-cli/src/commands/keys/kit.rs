@@ -1,0 +1,144 @@
+//! `coffer keys export-kit`: what a stranger needs, years later, beside the vault and one of its keys.
+//!
+//! The kit holds no secret: the slots in it are those of the vault. It opens nothing without a root key, and stands in for the slots and
+//! the header if a store loses them.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use coffer_crypto::hash::sha256;
+use coffer_engine::{SlotStatus, Vault};
+use coffer_format::id::hex;
+use coffer_format::slot::{Slot, SlotKind, SlotPurpose};
+use serde_json::json;
+
+use super::{kind_text, root_key_json};
+use crate::command_error::Failure;
+use crate::exit_code::Exit;
+use crate::output::time_utc;
+use crate::wiring::World;
+
+const FORMAT: &str = include_str!("../../../../../docs/format.md");
+const READER: &str = include_str!("../../../../../tests/reader/coffer_reader.py");
+
+pub(super) fn export(world: &World, dir: &Path) -> Result<Exit> {
+    let store = world.open_store()?;
+    let vault = world.open_vault(&store)?;
+    let slots = vault.slots()?;
+    if let Some(lost) = slots.iter().find(|status| status.slot.is_none()) {
+        let message =
+            format!("key slot {} is missing or damaged: a kit without it would not be whole", lost.id.short());
+        return Err(Failure::new(Exit::Corrupt, message)
+            .hint("make a new slot with `coffer keys add` and revoke this one, or heal it from another store")
+            .into());
+    }
+    let mut files = vec![
+        ("README.txt".to_owned(), instructions(world, &vault, &slots).into_bytes()),
+        ("vault-id.txt".to_owned(), format!("{}\n", vault.id()).into_bytes()),
+        ("head.txt".to_owned(), vault.log.head().map(|head| format!("{head}\n")).unwrap_or_default().into()),
+        ("slots.json".to_owned(), described(&slots)?),
+        ("vault".to_owned(), vault.header_bytes()),
+        ("format.md".to_owned(), FORMAT.into()),
+        ("coffer_reader.py".to_owned(), READER.into()),
+    ];
+    files.extend(slots.iter().filter_map(|status| {
+        let bytes = status.slot.as_ref()?.encode();
+        (Slot::id(&bytes) == status.id).then(|| (format!("slots/{}", status.id), bytes))
+    }));
+    let sums: String = files.iter().map(|(name, bytes)| format!("{}  {name}\n", hex(&sha256(bytes)))).collect();
+    files.push(("SHA256SUMS".to_owned(), sums.into_bytes()));
+    write_all(dir, &files).with_context(|| format!("write the kit to {}", dir.display()))?;
+    let names: Vec<_> = files.iter().map(|(name, _)| name.as_str()).collect();
+    let value = json!({
+        "message_type": "kit", "dir": dir.display().to_string(), "vault_id": vault.id().to_string(), "files": names,
+    });
+    world.output.result(&value, &format!("wrote {} files to {}", files.len(), dir.display()))?;
+    world.output.note("the kit opens nothing by itself; keep it where the root keys are not, and write a new one when slots change");
+    Ok(Exit::Done)
+}
+
+fn write_all(dir: &Path, files: &[(String, Vec<u8>)]) -> Result<()> {
+    if fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) {
+        return Err(Failure::usage(format!("{} is not empty", dir.display()))
+            .hint("name a new or an empty directory")
+            .into());
+    }
+    fs::create_dir_all(dir.join("slots"))?;
+    for (name, bytes) in files {
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).open(dir.join(name))?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+    }
+    Ok(())
+}
+
+fn described(slots: &[SlotStatus]) -> Result<Vec<u8>> {
+    let described: Vec<_> = slots
+        .iter()
+        .map(|status| {
+            let slot = status.slot.as_ref();
+            json!({
+                "slot": status.id.to_string(), "kind": kind_text(status), "label": slot.map(|slot| &slot.label),
+                "created": slot.map(|slot| time_utc(slot.created_s.saturating_mul(1_000_000_000))),
+                "epoch": slot.map(|slot| slot.epoch), "root_key": slot.and_then(|slot| root_key_json(&slot.kind)),
+                "reads_only": slot.map(|slot| slot.purpose == SlotPurpose::ReaderSecret),
+            })
+        })
+        .collect();
+    Ok(serde_json::to_vec_pretty(&described)?)
+}
+
+/// What has to be at hand for a slot.
+fn needed(kind: &SlotKind) -> &'static str {
+    match kind {
+        SlotKind::Passphrase { .. } => "the passphrase",
+        SlotKind::KeyFile { .. } => "the key file with this id, or its line typed from paper",
+        SlotKind::Shares { .. } => "as many of the shares as are needed",
+        SlotKind::Service(_) => {
+            "access to this root key, or to one that was imported from the same material elsewhere"
+        }
+        SlotKind::Token(_) => "the token, or a backup of it, and its PIN",
+    }
+}
+
+fn instructions(world: &World, vault: &Vault<'_>, slots: &[SlotStatus]) -> String {
+    let mut text = format!(
+        "RECOVERY KIT of a coffer vault\n\n\
+         Vault id     {}\n\
+         Written      {}\n\
+         Vault was at {}\n\
+         Program      coffer {}\n\n\
+         What this is. The vault holds encrypted backups. It opens with ONE of the keys listed below; the key is not in this kit. The kit\n\
+         holds the vault's header and key slots, should the store lose them, the description of the format, and a small reader in Python.\n\
+         Check the kit with: sha256sum -c SHA256SUMS\n\n\
+         What you need: a copy of the vault (a directory, or a bucket with the objects vault, slots/, log/, packs/, index/), and one of:\n\n",
+        vault.id(),
+        time_utc(i64::try_from(world.now_s()).unwrap_or_default().saturating_mul(1_000_000_000)),
+        vault.access.store.url(),
+        env!("CARGO_PKG_VERSION"),
+    );
+    for status in slots {
+        let Some(slot) = &status.slot else { continue };
+        let label = if slot.label.is_empty() { String::new() } else { format!(" \"{}\"", slot.label) };
+        text.push_str(&format!(
+            "  - slot {}{label}: {}\n      needs {}\n",
+            status.id.short(),
+            kind_text(status),
+            needed(&slot.kind)
+        ));
+    }
+    text.push_str(
+        "\nWith the program coffer:\n\n    \
+         coffer --vault PLACE --vault-id ID --key-file FILE snapshots\n    \
+         coffer --vault PLACE --vault-id ID --key-file FILE restore latest --target DIR\n\n\
+         (--passphrase-file FILE, --share FILE for each share, or the options of key services and tokens in place of --key-file.)\n\n\
+         If the store has lost the header or slots, copy `vault` and `slots/` of this kit to their places in the vault.\n\
+         If a key service is lost, and its root key was imported from material that you have: import it into another instance, then\n\
+         coffer --vault PLACE keys retarget SLOT --to CRN\n\n\
+         Without the program: coffer_reader.py reads a vault in a directory with a key file or a passphrase (its first lines say how); format.md\n\
+         says every byte, so that a reader can be written anew.\n",
+    );
+    text
+}

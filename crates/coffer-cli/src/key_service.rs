@@ -1,0 +1,123 @@
+//! Key services as the command line sees them: which root keys, and who asks.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::Args;
+use coffer_format::slot::ServiceKey;
+use coffer_ibm::{KeyServiceOptions, KeyServices, Place, ServiceRoot, TrustedHost};
+use coffer_store::ApiKey;
+
+use crate::command_error::Failure;
+use crate::config::Config;
+use crate::storage::{Storage, read_api_key, read_ca_cert};
+
+/// Longest time a key service may take, in seconds, unless another is given.
+const LIMIT_S: u64 = 30;
+
+/// Flags of key services.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Key services")]
+pub(crate) struct KeyServiceArgs {
+    /// Ask Key Protect and HPCS in the name of the API key in this file; without it, with the identity of object storage.
+    #[arg(long, global = true, value_name = "FILE")]
+    key_service_api_key_file: Option<PathBuf>,
+    /// Ask key services of your own with the token in this file.
+    #[arg(long, global = true, value_name = "FILE")]
+    key_service_token_file: Option<PathBuf>,
+    /// Host, with or without a port, of a key service that may be sent a token, beside those of IBM; may be given several times.
+    #[arg(long, global = true, value_name = "HOST")]
+    key_service_host: Vec<String>,
+    /// How long one key slot may take to be opened by a key service.
+    #[arg(long, global = true, value_name = "SECONDS")]
+    key_service_timeout: Option<u64>,
+}
+
+/// A root key for a new slot.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct PlaceArgs {
+    /// URL of the key service, where it does not follow from the CRN.
+    #[arg(long, value_name = "URL")]
+    key_endpoint: Option<String>,
+    /// Key ring that the root key is in.
+    #[arg(long, value_name = "ID")]
+    key_ring: Option<String>,
+}
+
+impl PlaceArgs {
+    /// The root key that `text` names.
+    pub(crate) fn place(&self, text: &str) -> Result<ServiceKey> {
+        let place = Place::parse(text, self.key_endpoint.as_deref(), self.key_ring.as_deref());
+        let hint = "copy the CRN of the root key from the console, or write https://HOST/INSTANCE/KEY";
+        Ok(place.map_err(|error| Failure::usage(error.to_string()).hint(hint))?.0)
+    }
+}
+
+/// What is known of key services in this run; asked when a slot needs it, not before.
+#[derive(Debug)]
+pub(crate) struct KeyServiceSettings {
+    api_key_file: Option<PathBuf>,
+    token_file: Option<PathBuf>,
+    hosts: Vec<TrustedHost>,
+    limit: Duration,
+}
+
+impl KeyServiceSettings {
+    pub(crate) fn new(args: &KeyServiceArgs, config: &Config) -> Self {
+        let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        let path = |flag: &Option<PathBuf>, name: &str, setting: &str| {
+            let flag = flag.clone().or_else(|| variable(name).map(PathBuf::from));
+            flag.or_else(|| config.storage(setting).map(PathBuf::from))
+        };
+        let listed = variable("COFFER_KEY_SERVICE_HOSTS").and_then(|text| text.into_string().ok());
+        let listed = listed.or_else(|| config.storage("key-service-hosts").cloned()).unwrap_or_default();
+        let listed = listed.split(',').map(str::trim).filter(|host| !host.is_empty());
+        let hosts = args.key_service_host.iter().map(String::as_str).chain(listed);
+        Self {
+            api_key_file: path(
+                &args.key_service_api_key_file,
+                "COFFER_KEY_SERVICE_API_KEY_FILE",
+                "key-service-api-key-file",
+            ),
+            token_file: path(
+                &args.key_service_token_file,
+                "COFFER_KEY_SERVICE_TOKEN_FILE",
+                "key-service-token-file",
+            ),
+            hosts: hosts.map(TrustedHost::parse).collect(),
+            limit: Duration::from_secs(args.key_service_timeout.unwrap_or(LIMIT_S)),
+        }
+    }
+
+    /// Whether anything is given with which a key service could be asked.
+    pub(crate) fn is_given(&self, storage: &Storage) -> bool {
+        self.api_key_file.is_some() || self.token_file.is_some() || storage.has_ibm_identity()
+    }
+
+    /// The services, in the name of whoever is given.
+    pub(crate) fn services(&self, storage: &Storage) -> Result<Arc<KeyServices>> {
+        let ca_cert = storage.ca_cert.as_deref().map(read_ca_cert).transpose()?;
+        let iam = storage.iam_for_keys(self.api_key_file.as_deref(), ca_cert.clone(), self.limit)?;
+        let options = KeyServiceOptions {
+            ca_cert,
+            iam,
+            token: self.token_file.as_deref().map(token).transpose()?,
+            trusted: self.hosts.clone(),
+            private: storage.is_private(),
+            limit: self.limit,
+        };
+        let services = KeyServices::new(options).map_err(|error| Failure::usage(error.to_string()))?;
+        Ok(Arc::new(services))
+    }
+
+    /// Makes slots for the root key at `place`, and opens them.
+    pub(crate) fn root_at(&self, storage: &Storage, place: ServiceKey) -> Result<ServiceRoot> {
+        Ok(ServiceRoot::at(self.services(storage)?, place))
+    }
+}
+
+fn token(path: &Path) -> Result<ApiKey> {
+    read_api_key(path)
+}

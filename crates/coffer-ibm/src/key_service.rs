@@ -1,0 +1,185 @@
+//! Key services: Key Protect, HPCS, and services with their interface.
+//!
+//! What a slot says about where its root key is comes out of a store. So [`KeyServices`] sends a token to hosts of IBM's key services and to
+//! those that its user names, and to nobody else; and the identity of the user at IBM goes to no service of another kind.
+//!
+//! A request that fails for now is made again, until the time limit for one slot is over.
+
+mod call;
+mod place;
+mod root_key;
+mod trust;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use coffer_format::slot::{KeyServiceKind, ServiceKey};
+use coffer_keys::{KeyError, ServiceAnswer};
+use coffer_store::ApiKey;
+
+use crate::http::{HttpClient, HttpOptions, Response};
+use crate::{Iam, IamCredential, IbmError, Service};
+
+pub use call::KeyFacts;
+pub use place::{Place, PlaceError};
+pub use root_key::{Rewrapped, ServiceRoot};
+pub use trust::TrustedHost;
+
+/// Wait before the second attempt; doubled after each further one.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// Requests that one attempt to open a slot may take.
+const ATTEMPT_COUNT_MAX: u32 = 6;
+
+/// How key services are asked, and in whose name.
+#[derive(Debug, Clone)]
+pub struct KeyServiceOptions {
+    /// Certificates in PEM that are trusted beside those of the system.
+    pub ca_cert: Option<Vec<u8>>,
+    /// Identity at IBM Cloud, for Key Protect and HPCS.
+    pub iam: Option<Arc<Iam>>,
+    /// Token for key services of the owner's own.
+    pub token: Option<ApiKey>,
+    /// Hosts that may be asked beside those of IBM.
+    pub trusted: Vec<TrustedHost>,
+    /// Whether IBM's services are asked at their private addresses.
+    pub private: bool,
+    /// Longest time for one slot, over all attempts.
+    pub limit: Duration,
+}
+
+impl Default for KeyServiceOptions {
+    fn default() -> Self {
+        let (ca_cert, iam, token, trusted) = (None, None, None, Vec::new());
+        Self { ca_cert, iam, token, trusted, private: false, limit: Duration::from_secs(30) }
+    }
+}
+
+/// Key services, and who asks them.
+#[derive(Debug)]
+pub struct KeyServices {
+    http: HttpClient,
+    options: KeyServiceOptions,
+    /// Tokens of services of the owner's own, by endpoint.
+    local: Mutex<BTreeMap<String, Arc<Iam>>>,
+}
+
+impl KeyServices {
+    /// Makes ready; asks nothing yet.
+    ///
+    /// # Errors
+    /// [`IbmError::InvalidSetting`] for certificates that cannot be read.
+    pub fn new(options: KeyServiceOptions) -> Result<Self, IbmError> {
+        let http = HttpOptions {
+            ca_cert: options.ca_cert.clone(),
+            no_proxy: false,
+            call_timeout: Some(options.limit),
+        };
+        Ok(Self { http: HttpClient::new(&http)?, options, local: Mutex::default() })
+    }
+
+    /// Whether there are credentials for services of this kind.
+    #[must_use]
+    pub const fn has_credentials(&self, service: KeyServiceKind) -> bool {
+        match service {
+            KeyServiceKind::Local => self.options.token.is_some(),
+            KeyServiceKind::KeyProtect | KeyServiceKind::Hpcs => self.options.iam.is_some(),
+        }
+    }
+
+    /// The service that a root key is in, if it may be asked.
+    fn service(&self, key: &ServiceKey) -> Result<Service, KeyError> {
+        let endpoint = trust::address(key, self.options.private);
+        if !trust::is_trusted(key.service, &endpoint, &self.options.trusted) {
+            return Err(told(key, ServiceAnswer::HostNotTrusted, String::new()));
+        }
+        let none = || told(key, ServiceAnswer::NoCredentials, String::new());
+        let iam = match key.service {
+            KeyServiceKind::Local => {
+                self.local_identity(&endpoint, self.options.token.as_ref().ok_or_else(none)?)
+            }
+            KeyServiceKind::KeyProtect | KeyServiceKind::Hpcs => {
+                Ok(Arc::clone(self.options.iam.as_ref().ok_or_else(none)?))
+            }
+        };
+        iam.and_then(|iam| Service::new(name(key), &endpoint, self.http.clone(), iam))
+            .map_err(|error| of_failure(key, &error))
+    }
+
+    /// A service of the owner's own gives its tokens out itself.
+    fn local_identity(&self, endpoint: &str, token: &ApiKey) -> Result<Arc<Iam>, IbmError> {
+        let mut known = self.local.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(iam) = known.get(endpoint) {
+            return Ok(Arc::clone(iam));
+        }
+        let credential = IamCredential::ApiKey(token.clone());
+        let iam = Arc::new(Iam::new(self.http.clone(), endpoint, credential)?);
+        known.insert(endpoint.to_owned(), Arc::clone(&iam));
+        Ok(iam)
+    }
+
+    /// Makes a request about a root key, again while that may help and time is left.
+    fn ask(&self, key: &ServiceKey, method: &str, path: &str, body: &[u8]) -> Result<Response, KeyError> {
+        let service = self.service(key)?;
+        let mut headers = vec![
+            ("bluemix-instance", key.instance.as_str()),
+            ("accept", "application/json"),
+            ("content-type", "application/json"),
+        ];
+        headers.extend(key.ring.as_deref().map(|ring| ("x-kms-key-ring", ring)));
+        let path = format!("/api/v2/keys/{}{path}", place::segment(&key.key));
+        let end = Instant::now() + self.options.limit;
+        let mut pause = FIRST_PAUSE;
+        let mut attempt = 1;
+        loop {
+            let error = match service.send(method, &path, &headers, body) {
+                Ok(response) => return Ok(response),
+                Err(error) => error,
+            };
+            // Some spread, lest many that met the same failure return together.
+            let spread = pause.mul_f64(f64::from(Instant::now().elapsed().subsec_nanos() % 64) / 256.0);
+            let wait = error.retry_after().unwrap_or(pause).max(pause) + spread;
+            if !error.is_retryable() || attempt == ATTEMPT_COUNT_MAX || Instant::now() + wait >= end {
+                return Err(of_failure(key, &error));
+            }
+            sleep(wait);
+            pause *= 2;
+            attempt += 1;
+        }
+    }
+}
+
+const fn name(key: &ServiceKey) -> &'static str {
+    match key.service {
+        KeyServiceKind::KeyProtect => "Key Protect",
+        KeyServiceKind::Hpcs => "HPCS",
+        KeyServiceKind::Local => "local key service",
+    }
+}
+
+fn told(key: &ServiceKey, answer: ServiceAnswer, detail: String) -> KeyError {
+    KeyError::Service { service: name(key), host: place::host(&key.endpoint).to_owned(), answer, detail }
+}
+
+/// What a failed request says about a root key.
+fn of_failure(key: &ServiceKey, error: &IbmError) -> KeyError {
+    let answer = match (error, error.status(), error.code()) {
+        (IbmError::Busy { .. }, ..) => ServiceAnswer::Busy,
+        (IbmError::Unreachable { .. } | IbmError::Tls { .. }, ..) => ServiceAnswer::Unreachable,
+        // A key that IAM does not know is refused with 400.
+        (IbmError::Refused { .. }, ..) if error.service() == Some(crate::iam::SERVICE) => ServiceAnswer::Denied,
+        (_, Some(401 | 403), _) => ServiceAnswer::Denied,
+        (_, Some(404), _) => ServiceAnswer::KeyMissing,
+        (_, Some(410), _) => ServiceAnswer::KeyDeleted,
+        (_, Some(409), _) | (_, Some(422), "KEY_INVALID_STATE_ERR") => ServiceAnswer::KeyDisabled,
+        (_, Some(400 | 422), _) => ServiceAnswer::NotThisKey,
+        _ => ServiceAnswer::Other,
+    };
+    // Whoever gives out tokens is not the service that was asked.
+    let detail = if error.service() == Some(name(key)) { error.detail() } else { error.to_string() };
+    told(key, answer, detail)
+}
+
+#[cfg(test)]
+mod tests;

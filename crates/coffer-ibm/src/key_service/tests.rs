@@ -1,0 +1,127 @@
+use coffer_crypto::OsRng;
+use coffer_crypto::Secret;
+use coffer_format::id::VaultId;
+use coffer_format::slot::{Slot, SlotKind, SlotPurpose};
+use coffer_keys::RootKey;
+
+use super::trust::{address, is_trusted};
+use super::*;
+
+const CRN: &str = "crn:v1:bluemix:public:kms:eu-de:a/1:11111111-0000-4000-8000-000000000001:key:2222";
+const HPCS: &str =
+    "crn:v1:bluemix:public:hs-crypto:us-south:a/1:33333333-0000-4000-8000-000000000001:key:4444";
+
+fn key(text: &str) -> ServiceKey {
+    Place::parse(text, None, None).unwrap_or_else(|error| panic!("{error}")).0
+}
+
+#[test]
+fn a_crn_or_a_url_names_a_root_key() {
+    let found = key(CRN);
+    assert_eq!(found.service, KeyServiceKind::KeyProtect);
+    assert_eq!(found.endpoint, "https://eu-de.kms.cloud.ibm.com");
+    assert_eq!(
+        (found.instance.as_str(), found.key.as_str()),
+        ("11111111-0000-4000-8000-000000000001", "2222")
+    );
+    assert_eq!((found.crn.as_deref(), found.region.as_deref()), (Some(CRN), Some("eu-de")));
+    let found = key(HPCS);
+    assert_eq!(found.service, KeyServiceKind::Hpcs);
+    assert_eq!(
+        found.endpoint,
+        "https://33333333-0000-4000-8000-000000000001.api.us-south.hs-crypto.appdomain.cloud"
+    );
+    let found = key("https://kms.example:8443/default/vault-root");
+    assert_eq!(found.service, KeyServiceKind::Local);
+    assert_eq!((found.endpoint.as_str(), found.key.as_str()), ("https://kms.example:8443", "vault-root"));
+    assert_eq!(key("https://us-east.kms.cloud.ibm.com/i/k").service, KeyServiceKind::KeyProtect);
+    let at = Place::parse(CRN, Some("http://127.0.0.1:9/api/v2"), Some("ring")).expect("a place").0;
+    assert_eq!((at.endpoint.as_str(), at.ring.as_deref()), ("http://127.0.0.1:9", Some("ring")));
+    for text in [
+        "",
+        "crn:v1:bluemix:public:kms:eu-de:a/1:1111::",
+        "crn:v1:bluemix:public:kms:eu-de.evil.example/:a/1:1111:key:2",
+        "crn:v1:bluemix:public:cos:eu-de:a/1:1111:key:2",
+        "https://host/only-one",
+        "ftp://host/i/k",
+        "host/i/k",
+    ] {
+        assert!(Place::parse(text, None, None).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn tokens_go_to_hosts_of_ibm_and_to_those_that_are_named() {
+    let (of_ibm, own) = (KeyServiceKind::KeyProtect, KeyServiceKind::Local);
+    let trusted = [TrustedHost::parse("kms.example:8443"), TrustedHost::parse("https://127.0.0.1:9/")];
+    for (kind, endpoint, expected) in [
+        (of_ibm, "https://eu-de.kms.cloud.ibm.com", true),
+        (of_ibm, "https://private.eu-de.kms.cloud.ibm.com:443", true),
+        (KeyServiceKind::Hpcs, "https://i.api.eu-de.hs-crypto.appdomain.cloud", true),
+        (of_ibm, "http://eu-de.kms.cloud.ibm.com", false),
+        (own, "https://eu-de.kms.cloud.ibm.com", false),
+        (of_ibm, "https://kms.cloud.ibm.com.evil.example", false),
+        (of_ibm, "https://evilkms.cloud.ibm.com", false),
+        (of_ibm, "https://eu-de.kms.cloud.ibm.com@evil.example", false),
+        (of_ibm, "https://evil.example/.kms.cloud.ibm.com", false),
+        (of_ibm, "https://evil.example?.kms.cloud.ibm.com", false),
+        (of_ibm, "https://evil.example#.kms.cloud.ibm.com", false),
+        (of_ibm, "https://evil.example\\.kms.cloud.ibm.com", false),
+        (own, "https://KMS.example:8443", true),
+        (own, "https://kms.example", false),
+        (own, "https://kms.example:8444", false),
+        (of_ibm, "http://127.0.0.1:9", true),
+        (of_ibm, "http://127.0.0.1:90", false),
+    ] {
+        assert_eq!(is_trusted(kind, endpoint, &trusted), expected, "{endpoint}");
+    }
+}
+
+#[test]
+fn private_addresses_stand_beside_the_public_ones() {
+    for (place, expected) in [
+        (CRN, "https://private.eu-de.kms.cloud.ibm.com"),
+        (HPCS, "https://33333333-0000-4000-8000-000000000001.api.private.us-south.hs-crypto.appdomain.cloud"),
+        (
+            "https://api.eu-de.hs-crypto.cloud.ibm.com:9730/i/k",
+            "https://api.private.eu-de.hs-crypto.cloud.ibm.com:9730",
+        ),
+        ("https://private.eu-de.kms.cloud.ibm.com/i/k", "https://private.eu-de.kms.cloud.ibm.com"),
+        ("https://kms.example/i/k", "https://kms.example"),
+    ] {
+        let key = key(place);
+        assert_eq!(address(&key, true), expected);
+        assert_eq!(address(&key, false), key.endpoint);
+    }
+}
+
+#[test]
+fn nothing_is_sent_to_a_host_that_is_not_trusted() {
+    // It listens, and is never called.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.set_nonblocking(true).expect("a listener");
+    let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
+    let options = KeyServiceOptions { token: Some(ApiKey::new("t0".into())), ..KeyServiceOptions::default() };
+    let services = Arc::new(KeyServices::new(options).expect("services"));
+    let place = key(&format!("{endpoint}/i/k"));
+    let root = ServiceRoot::at(services, place.clone());
+    let mut slot = Slot::unwrapped(
+        VaultId([1; 32]),
+        0,
+        SlotPurpose::VaultKey,
+        SlotKind::Service(place),
+        String::new(),
+        0,
+    );
+    assert!(root.may_open(&slot));
+    slot.wrapped = b"x".to_vec();
+    let is_refused = |result: Result<(), KeyError>| {
+        matches!(result, Err(KeyError::Service { answer: ServiceAnswer::HostNotTrusted, .. }))
+    };
+    let rng = OsRng;
+    assert!(is_refused(root.unwrap(&slot).map(drop)));
+    assert!(is_refused(root.rewrap(&slot).map(drop)));
+    assert!(is_refused(root.new_kind(&rng).map(drop)));
+    assert!(is_refused(root.wrap(slot, &Secret::new([2; 32]), &rng).map(drop)));
+    assert!(listener.accept().is_err());
+}

@@ -1,0 +1,583 @@
+//! Slots of key services, against the key service of a simulated region: every day, and every loss that IBM documents.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use coffer_crypto::Secret;
+use coffer_ibm::{
+    HttpClient, HttpOptions, Iam, IamCredential, IbmError, KeyServiceOptions, KeyServices, Place, Service, ServiceRoot,
+    TrustedHost,
+};
+use coffer_sandbox::{AadMode, KeyPart, KmsGone, KmsKind, MasterKeySource, Policy, Role, Sandbox, SandboxOptions};
+use coffer_store::ApiKey;
+use coffer_testkit::conformance::RootKeySuite;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::cli::messages::check_message;
+use super::support::scratch;
+
+/// What a run of the command gave.
+struct Ran {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl Ran {
+    #[track_caller]
+    fn expect(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "{}\n{}", self.out, self.err);
+        self
+    }
+
+    #[track_caller]
+    fn says(self, text: &str) -> Self {
+        assert!(self.out.contains(text) || self.err.contains(text), "{text}: {}\n{}", self.out, self.err);
+        self
+    }
+
+    #[track_caller]
+    fn value(&self) -> Value {
+        let line = self.out.lines().last().unwrap_or_else(|| panic!("{}", self.err));
+        let value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        check_message(&value);
+        value
+    }
+}
+
+/// A region with instances of the key service, a vault in a directory, and who types.
+struct Desk {
+    region: Sandbox,
+    dir: TempDir,
+    api_key: String,
+}
+
+impl Desk {
+    fn new() -> Self {
+        let region = Sandbox::start(&SandboxOptions::default()).unwrap();
+        let dir = scratch();
+        fs::create_dir_all(dir.path().join("work/src")).unwrap();
+        fs::write(dir.path().join("work/src/a"), "a small file\n").unwrap();
+        fs::write(dir.path().join("recovery"), "six words that are not guessed").unwrap();
+        let desk = Self { api_key: region.api_key().to_owned(), region, dir };
+        fs::write(desk.path("api-key"), &desk.api_key).unwrap();
+        desk
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// An instance with one root key; of this material, if there is some. Gives its GUID and the key's id.
+    fn instance(&self, kind: KmsKind, material: Option<&[u8]>) -> (String, String) {
+        let guid = self.region.create_kms_instance("vault", kind).unwrap();
+        if kind == KmsKind::Hpcs {
+            self.region.load_kms_master_key(&guid, &master()).unwrap();
+        }
+        let key = self.region.create_kms_root_key(&guid, "vault-root", material).unwrap();
+        (guid, key)
+    }
+
+    fn crn(&self, (guid, key): &(String, String)) -> String {
+        self.region.kms_crn(guid, Some(key)).unwrap()
+    }
+
+    fn host(&self) -> String {
+        self.region.kms_endpoint().split_once("://").unwrap().1.to_owned()
+    }
+
+    fn run(&self, line: &str) -> Ran {
+        let output = Command::new(env!("CARGO_BIN_EXE_coffer-under-test"))
+            .args(line.split_whitespace())
+            .current_dir(self.path("work"))
+            .env_clear()
+            .env("HOME", self.dir.path())
+            .env("TZ", "UTC")
+            .env("COFFER_VAULT", self.path("vault"))
+            .env("COFFER_CACHE_DIR", self.path("cache"))
+            .env("COFFER_IAM_ENDPOINT", self.region.iam_endpoint())
+            .env("COFFER_KEY_SERVICE_API_KEY_FILE", self.path("api-key"))
+            .env("COFFER_KEY_SERVICE_HOSTS", self.host())
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Ran { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
+    }
+
+    /// A vault with a slot for the root key and one for the recovery passphrase, with a snapshot in it.
+    fn init(&self, key: &(String, String)) -> String {
+        let (crn, endpoint) = (self.crn(key), self.region.kms_endpoint());
+        self.run(&format!(
+            "init --add-root-key {crn} --key-endpoint {endpoint} --add-passphrase-file ../recovery"
+        ))
+        .expect(0);
+        self.run("backup src").expect(0);
+        let slots = self.run("keys list --json").expect(0).value();
+        let slots = slots["slots"].as_array().unwrap().clone();
+        let slot = slots.iter().find(|slot| slot["root_key"].is_object()).unwrap();
+        assert_eq!(slot["root_key"]["key"], key.1);
+        assert_eq!(slot["root_key"]["crn"], crn);
+        slot["id"].as_str().unwrap().to_owned()
+    }
+
+    #[track_caller]
+    fn opens(&self) {
+        self.run("snapshots").expect(0).says("1 snapshot(s)");
+    }
+
+    /// Makes a call about a key in the region, as its owner.
+    fn act(&self, (guid, key): &(String, String), method: &str, path: &str) {
+        self.ask(guid, method, &format!("/api/v2/keys/{key}{path}"), "").unwrap();
+    }
+
+    fn ask(&self, guid: &str, method: &str, path: &str, body: &str) -> Result<Value, IbmError> {
+        let http = HttpClient::new(&HttpOptions::default())?;
+        let credential = IamCredential::ApiKey(ApiKey::new(self.api_key.clone()));
+        let iam = Arc::new(Iam::new(http.clone(), self.region.iam_endpoint(), credential)?);
+        let service = Service::new("Key Protect", self.region.kms_endpoint(), http, iam)?;
+        let headers = [("bluemix-instance", guid), ("content-type", "application/json")];
+        let answer = service.send(method, path, &headers, body.as_bytes())?;
+        Ok(serde_json::from_slice(&answer.body).unwrap_or_default())
+    }
+
+    /// How often the key service was asked to do this.
+    fn count(&self, action: &str) -> usize {
+        let mut count = 0;
+        let shown = self.region.verify_kms_audit(None, &mut |entry| {
+            count += usize::from(format!("{entry:?}").contains(action));
+            Ok(())
+        });
+        shown.unwrap();
+        count
+    }
+
+    fn advance(&self, seconds: u64) {
+        self.region.advance(Duration::from_secs(seconds)).unwrap();
+    }
+
+    fn object_count(&self) -> usize {
+        ["packs", "index"].iter().map(|name| files_under(&self.path("vault").join(name))).sum()
+    }
+}
+
+fn master() -> MasterKeySource {
+    let part = |byte| KeyPart::from_secret(Secret::new([byte; 32])).unwrap();
+    MasterKeySource::Parts(vec![part(1), part(6)])
+}
+
+fn files_under(dir: &std::path::Path) -> usize {
+    let entries = fs::read_dir(dir).map(|entries| entries.flatten().collect::<Vec<_>>()).unwrap_or_default();
+    entries.iter().map(|entry| if entry.path().is_dir() { files_under(&entry.path()) } else { 1 }).sum()
+}
+
+/// Every message that commands print about root keys.
+pub(super) fn print_all(messages: &mut Vec<Value>) {
+    let desk = Desk::new();
+    let (first, second) = (desk.instance(KmsKind::KeyProtect, None), desk.instance(KmsKind::KeyProtect, None));
+    desk.init(&first);
+    let endpoint = desk.region.kms_endpoint();
+    let crn = desk.crn(&second);
+    desk.run(&format!("keys add --new-root-key {crn} --key-endpoint {endpoint} --key-ring default")).expect(0);
+    desk.advance(7200);
+    desk.act(&first, "POST", "/actions/rotate");
+    desk.region.switch(|switches| drop(switches.kms_gone.insert(second.0.clone(), KmsGone::NotFound))).unwrap();
+    let mut hear = |line: &str, code: i32| messages.push(desk.run(line).expect(code).value());
+    hear("--json keys rewrap", 3);
+    hear("--json keys test", 20);
+    desk.region.switch(|switches| switches.kms_gone.clear()).unwrap();
+    hear("--json keys test --also-passphrase-file ../recovery", 0);
+    hear("--json keys rotate --dry-run --dedup --revoke-others", 0);
+    hear("--json keys rotate --dedup --yes --revoke-others", 0);
+    hear("--json keys export-kit ../kit", 0);
+}
+
+const DENIED: i32 = 30;
+const UNREACHABLE: i32 = 31;
+const WRONG_KEY: i32 = 12;
+const RECOVERY: &str = "--passphrase-file ../recovery";
+
+/// The root key in an instance, for whoever has the API key.
+fn root_key(desk: &Desk, key: &(String, String)) -> (ServiceRoot, String) {
+    let credential = IamCredential::ApiKey(ApiKey::new(desk.api_key.clone()));
+    let http = HttpClient::new(&HttpOptions::default()).unwrap();
+    let iam = Arc::new(Iam::new(http, desk.region.iam_endpoint(), credential).unwrap());
+    let options = KeyServiceOptions {
+        iam: Some(iam),
+        trusted: vec![TrustedHost::parse(desk.region.kms_endpoint())],
+        ..KeyServiceOptions::default()
+    };
+    let services = Arc::new(KeyServices::new(options).unwrap());
+    let place = Place::parse(&desk.crn(key), Some(desk.region.kms_endpoint()), None).unwrap().0;
+    let shown = format!("{services:?}");
+    let root = ServiceRoot::at(services, place);
+    (root, shown)
+}
+
+#[test]
+fn key_services_keep_the_promises_of_a_root_key() {
+    for kind in [KmsKind::KeyProtect, KmsKind::Hpcs] {
+        let desk = Desk::new();
+        let material = *b"canary-root-key-material-32bytes";
+        let (root, shown) = root_key(&desk, &desk.instance(kind, Some(&material)));
+        let (other, _) = root_key(&desk, &desk.instance(kind, None));
+        let secrets = vec![material.to_vec(), desk.api_key.clone().into_bytes()];
+        let debug = format!("{root:?} {shown}");
+        RootKeySuite { root: &root, other: &other, debug, secrets, has_many_forms: true, tries_max: 200 }.run();
+    }
+}
+
+#[test]
+fn a_vault_opens_by_one_unwrap() {
+    for kind in [KmsKind::KeyProtect, KmsKind::Hpcs] {
+        let desk = Desk::new();
+        let key = desk.instance(kind, None);
+        desk.init(&key);
+        let before = desk.count("unwrap");
+        desk.opens();
+        assert_eq!(desk.count("unwrap"), before + 1);
+        let slots = desk.run("keys test --also-passphrase-file ../recovery --json").expect(0).value();
+        let slots = slots["slots"].as_array().unwrap();
+        assert!(slots.len() == 2 && slots.iter().all(|slot| slot["tested"] == true), "{slots:?}");
+        desk.run("keys list").expect(0).says("tested 20");
+        // The key service is asked before the passphrase, which takes longer, and the passphrase does when it is given.
+        desk.run(&format!("{RECOVERY} snapshots")).expect(0);
+        fs::write(desk.path("work/src/b"), "more").unwrap();
+        desk.run("backup src").expect(0);
+        desk.run("restore latest --target ../out").expect(0);
+        assert_eq!(fs::read(desk.path("out/src/b")).unwrap(), b"more");
+    }
+}
+
+#[test]
+fn a_slot_follows_its_root_key_to_a_new_version_and_no_data_is_written() {
+    let desk = Desk::new();
+    let key = desk.instance(KmsKind::KeyProtect, None);
+    let slot = desk.init(&key);
+    desk.run("keys rewrap").expect(0).says("is under the newest version");
+    desk.advance(7200);
+    desk.act(&key, "POST", "/actions/rotate");
+    desk.opens();
+    let before = desk.object_count();
+    let value = desk.run("keys rewrap --json").expect(0).value();
+    assert_eq!(value["slots"][0]["answer"], "rewrapped");
+    assert_ne!(value["slots"][0]["from"], value["slots"][0]["version"]);
+    assert_eq!(value["slots"][0]["slot"], slot.as_str());
+    assert_ne!(value["new_slots"][0], slot.as_str());
+    assert_eq!(desk.object_count(), before);
+    desk.opens();
+    desk.run("keys rewrap").expect(0).says("is under the newest version");
+    desk.run("verify").expect(0);
+}
+
+#[test]
+fn a_disabled_key_opens_again_when_it_is_enabled() {
+    let desk = Desk::new();
+    let key = desk.instance(KmsKind::KeyProtect, None);
+    desk.init(&key);
+    desk.act(&key, "POST", "/actions/disable");
+    desk.run("snapshots").expect(WRONG_KEY).says("the root key is not active").says("enable the root key");
+    desk.run(&format!("{RECOVERY} snapshots")).expect(0);
+    desk.advance(31);
+    desk.act(&key, "POST", "/actions/enable");
+    desk.opens();
+}
+
+#[test]
+fn a_deleted_key_opens_again_when_it_is_restored() {
+    let desk = Desk::new();
+    let key = desk.instance(KmsKind::KeyProtect, None);
+    desk.init(&key);
+    desk.act(&key, "DELETE", "");
+    desk.run("snapshots").expect(WRONG_KEY).says("the root key is deleted").says("within 30 days");
+    desk.advance(29 * 86_400);
+    desk.act(&key, "POST", "/restore");
+    desk.opens();
+}
+
+#[test]
+fn a_lost_instance_is_replaced_by_a_key_of_the_same_material() {
+    let desk = Desk::new();
+    let material = [0x5a; 32];
+    let home = desk.instance(KmsKind::KeyProtect, Some(&material));
+    let slot = desk.init(&home);
+    let away = desk.instance(KmsKind::KeyProtect, Some(&material));
+    let other = desk.instance(KmsKind::KeyProtect, Some(&[0x77; 32]));
+    desk.region.delete_kms_instance(&home.0).unwrap();
+    desk.run("snapshots").expect(WRONG_KEY).says("there is no such root key or instance").says("keys retarget");
+    let endpoint = desk.region.kms_endpoint();
+    let to = |key| format!("keys retarget {} --to {} --key-endpoint {endpoint}", &slot[..8], desk.crn(key));
+    desk.run(&to(&other)).expect(WRONG_KEY).says("does not open this slot");
+    desk.run(&to(&away)).expect(0);
+    desk.opens();
+    let listed = desk.run("keys list --json").expect(0).value();
+    let slots = listed["slots"].as_array().unwrap().clone();
+    assert!(slots.iter().any(|slot| slot["root_key"]["instance"] == away.0.as_str()));
+    assert!(slots.iter().all(|other| other["id"] != slot.as_str()));
+    desk.run("backup src").expect(0);
+}
+
+#[test]
+fn when_every_service_is_gone_recovery_shares_open() {
+    let desk = Desk::new();
+    let key = desk.instance(KmsKind::KeyProtect, None);
+    desk.init(&key);
+    desk.run("keys add --new-shares 2of3 --shares-dir ../shares").expect(0);
+    desk.region.delete_kms_instance(&key.0).unwrap();
+    let shares: Vec<_> = fs::read_dir(desk.path("shares")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let two = format!("--share {} --share {}", shares[0].display(), shares[2].display());
+    desk.run(&format!("{two} restore latest --target ../out")).expect(0);
+    assert_eq!(fs::read(desk.path("out/src/a")).unwrap(), b"a small file\n");
+    desk.run(&format!("{two} keys revoke {}", slot_of(&desk, &two))).expect(0);
+    desk.run(&format!("{two} keys list")).expect(0);
+}
+
+/// The slot of a key service.
+fn slot_of(desk: &Desk, keys: &str) -> String {
+    let listed = desk.run(&format!("{keys} keys list --json")).expect(0).value();
+    let slots = listed["slots"].as_array().unwrap();
+    let slot = slots.iter().find(|slot| slot["root_key"].is_object()).unwrap();
+    slot["id"].as_str().unwrap()[..8].to_owned()
+}
+
+#[test]
+fn a_ciphertext_opens_with_its_own_context_alone() {
+    let desk = Desk::new();
+    let key = desk.instance(KmsKind::KeyProtect, None);
+    desk.init(&key);
+    let slot = slot_of(&desk, RECOVERY);
+    let path = fs::read_dir(desk.path("vault/slots")).unwrap().map(|entry| entry.unwrap().path());
+    let path = path.into_iter().find(|path| path.file_name().unwrap().to_string_lossy().starts_with(&slot)).unwrap();
+    let slot = coffer_format::slot::Slot::decode(&fs::read(path).unwrap()).unwrap();
+    let ciphertext = String::from_utf8(slot.wrapped.clone()).unwrap();
+    let good = coffer_format::id::hex(&coffer_crypto::hash::hash(&slot.context()));
+    let unwrap = |aad: &str| {
+        let body = format!(r#"{{"ciphertext":"{ciphertext}","aad":[{aad}]}}"#);
+        desk.ask(&key.0, "POST", &format!("/api/v2/keys/{}/actions/unwrap", key.1), &body)
+    };
+    unwrap(&format!("\"{good}\"")).unwrap();
+    for wrong in ["", "\"00\"", &format!("\"{good}\",\"\"")] {
+        assert_eq!(unwrap(wrong).unwrap_err().status(), Some(422), "{wrong}");
+    }
+}
+
+#[test]
+fn hpcs_may_honour_ignore_or_refuse_additional_data() {
+    for mode in [AadMode::Honoured, AadMode::Ignored, AadMode::Rejected] {
+        let desk = Desk::new();
+        desk.region.switch(|switches| switches.kms_aad = mode).unwrap();
+        let key = desk.instance(KmsKind::Hpcs, None);
+        desk.init(&key);
+        desk.opens();
+        desk.run("keys rewrap").expect(0);
+        desk.opens();
+        // Without its master key the instance does nothing.
+        desk.region.unload_kms_master_key(&key.0).unwrap();
+        desk.run("--key-service-timeout 1 snapshots").expect(UNREACHABLE).says("it is not available");
+        desk.region.load_kms_master_key(&key.0, &master()).unwrap();
+        desk.opens();
+    }
+}
+
+#[test]
+fn a_reader_of_the_one_root_key_may_do_all_that_a_vault_needs() {
+    let mut desk = Desk::new();
+    let key = desk.instance(KmsKind::KeyProtect, None);
+    let reads = Policy::role(Role::Reader).in_instance(&key.0).on_key(&key.1);
+    let job = desk.region.create_service_id("vault", &[reads]).unwrap();
+    let owner = std::mem::replace(&mut desk.api_key, desk.region.create_api_key(&job).unwrap());
+    fs::write(desk.path("api-key"), &desk.api_key).unwrap();
+    desk.init(&key);
+    desk.opens();
+    desk.run("keys rewrap").expect(0);
+    desk.run("keys rotate --also-passphrase-file ../recovery").expect(0);
+    desk.run("keys test").expect(0);
+    // Another key of the instance is not its business.
+    let other = desk.region.create_kms_root_key(&key.0, "other", None).unwrap();
+    let crn = desk.region.kms_crn(&key.0, Some(&other)).unwrap();
+    let add = format!("keys add --new-root-key {crn} --key-endpoint {}", desk.region.kms_endpoint());
+    desk.run(&add).expect(DENIED).says("access is denied");
+    desk.api_key = owner;
+}
+
+#[test]
+fn whoever_may_not_unwrap_is_told_so() {
+    let desk = Desk::new();
+    let key = desk.instance(KmsKind::KeyProtect, None);
+    desk.init(&key);
+    desk.region.switch(|switches| switches.is_unwrap_denied = true).unwrap();
+    desk.run("snapshots").expect(DENIED).says("access is denied").says("the role Reader");
+    desk.region.switch(|switches| switches.is_unwrap_denied = false).unwrap();
+    desk.opens();
+    desk.region.delete_api_key(&desk.api_key).unwrap();
+    desk.run("snapshots").expect(DENIED).says("access is denied");
+}
+
+#[test]
+fn a_busy_service_is_asked_again_for_as_long_as_it_may_take() {
+    let desk = Desk::new();
+    let key = desk.instance(KmsKind::KeyProtect, None);
+    desk.init(&key);
+    desk.region.switch(|switches| switches.kms_too_many_count = 2).unwrap();
+    desk.opens();
+    desk.region
+        .switch(|switches| (switches.kms_too_many_count, switches.retry_after_s) = (100, Some(60)))
+        .unwrap();
+    desk.run("--key-service-timeout 2 snapshots").expect(UNREACHABLE).says("it is not available").says("try again later");
+    desk.region.switch(|switches| switches.kms_too_many_count = 0).unwrap();
+    desk.opens();
+    desk.region.switch(|switches| switches.kms_delay_ms = 3000).unwrap();
+    desk.run("--key-service-timeout 1 snapshots").expect(UNREACHABLE).says("it cannot be reached");
+    desk.run(&format!("--key-service-timeout 1 {RECOVERY} snapshots")).expect(0);
+}
+
+#[test]
+fn a_host_that_nobody_has_named_is_sent_no_token() {
+    let desk = Desk::new();
+    let key = desk.instance(KmsKind::KeyProtect, None);
+    desk.init(&key);
+    let before = desk.region.token_count();
+    let ran = Command::new(env!("CARGO_BIN_EXE_coffer-under-test"))
+        .args(["snapshots"])
+        .env_clear()
+        .env("HOME", desk.dir.path())
+        .env("COFFER_VAULT", desk.path("vault"))
+        .env("COFFER_CACHE_DIR", desk.path("cache"))
+        .env("COFFER_IAM_ENDPOINT", desk.region.iam_endpoint())
+        .env("COFFER_KEY_SERVICE_API_KEY_FILE", desk.path("api-key"))
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert_eq!(ran.status.code(), Some(DENIED));
+    let err = String::from_utf8(ran.stderr).unwrap();
+    assert!(err.contains("is not trusted with a token") && err.contains("--key-service-host"), "{err}");
+    assert_eq!(desk.region.token_count(), before);
+}
+
+#[test]
+fn what_each_slot_answered_is_told() {
+    let desk = Desk::new();
+    let (first, second) = (desk.instance(KmsKind::KeyProtect, None), desk.instance(KmsKind::KeyProtect, None));
+    desk.init(&first);
+    let add = format!("keys add --new-root-key {} --key-endpoint {}", desk.crn(&second), desk.region.kms_endpoint());
+    desk.run(&add).expect(0);
+    desk.act(&first, "POST", "/actions/disable");
+    desk.opens();
+    desk.region.switch(|switches| drop(switches.kms_gone.insert(second.0.clone(), KmsGone::NotFound))).unwrap();
+    desk.run("snapshots").expect(WRONG_KEY).says("the root key is not active").says("there is no such root key or instance");
+    desk.run("keys test --passphrase-file ../recovery").expect(20).says("DOES NOT OPEN: Key Protect at");
+}
+
+#[test]
+fn whichever_call_fails_nothing_is_lost() {
+    for skip in 0..8 {
+        let desk = Desk::new();
+        let key = desk.instance(KmsKind::KeyProtect, None);
+        desk.init(&key);
+        desk.advance(7200);
+        desk.act(&key, "POST", "/actions/rotate");
+        let fail = |count| {
+            desk.region
+                .switch(|switches| (switches.kms_failure_skip, switches.kms_failure_count) = (skip, count))
+                .unwrap();
+        };
+        let commands = ["keys rewrap", "backup src", "keys test"];
+        fail(1000);
+        let codes = commands.map(|line| desk.run(&format!("--key-service-timeout 1 {line}")).code);
+        assert!(codes.iter().all(|code| [0, 3, 20, UNREACHABLE].contains(code)), "{codes:?}");
+        fail(0);
+        desk.region.switch(|switches| switches.kms_failure_skip = 0).unwrap();
+        desk.run("snapshots").expect(0);
+        desk.run(&format!("verify --deep {RECOVERY}")).expect(0);
+        desk.run("keys test --also-passphrase-file ../recovery").expect(0);
+    }
+}
+
+#[test]
+fn no_secret_stands_where_it_may_be_read() {
+    let desk = Desk::new();
+    let material = *b"canary-root-key-material-32bytes";
+    let key = desk.instance(KmsKind::KeyProtect, Some(&material));
+    desk.init(&key);
+    desk.run("keys new-file ../key").expect(0);
+    desk.run("keys add --new-key-file ../key").expect(0);
+    let root = coffer_keys::KeyFile::parse(&fs::read(desk.path("key")).unwrap()).unwrap();
+    let store = coffer_store::LocalStore::open(&desk.path("vault")).unwrap();
+    let world = super::support::World::new(1);
+    let vault = coffer_engine::Vault::open(world.access(&store), &root, None).unwrap();
+    let vault_key = *vault.keyring.vault_key().unwrap().expose();
+    let key_line = fs::read_to_string(desk.path("key")).unwrap();
+    let secret = key_line.lines().find(|line| line.starts_with("COFFER-KEY-1-")).unwrap()[13..77].to_owned();
+    let mut said = String::new();
+    for line in [
+        "-vv snapshots",
+        "-vv --json backup src",
+        "keys test --json --also-key-file ../key --also-passphrase-file ../recovery",
+        "keys list",
+        "doctor",
+        "verify --deep",
+        "keys rewrap",
+        "keys export-kit ../kit",
+        "--key-file ../key -vv snapshots",
+        "--passphrase-file ../recovery snapshots",
+        "--key-file ../recovery snapshots",
+        "--passphrase-file ../key snapshots",
+    ] {
+        let ran = desk.run(line);
+        said.push_str(&ran.out);
+        said.push_str(&ran.err);
+    }
+    desk.region.switch(|switches| switches.is_unwrap_denied = true).unwrap();
+    let ran = desk.run("-vv snapshots").expect(DENIED);
+    said.push_str(&ran.err);
+    let mut places = vec![("output".to_owned(), said.into_bytes())];
+    for dir in ["vault", "cache", "kit", "work"] {
+        read_all(&desk.path(dir), &mut places);
+    }
+    let hex = |bytes: &[u8]| coffer_format::id::hex(bytes);
+    let canaries: Vec<(&str, Vec<u8>)> = vec![
+        ("vault key", vault_key.to_vec()),
+        ("vault key in hex", hex(&vault_key).into_bytes()),
+        ("vault key in base64", base64_of(&vault_key).into_bytes()),
+        ("root key", material.to_vec()),
+        ("root key in base64", base64_of(&material).into_bytes()),
+        ("key file", secret.into_bytes()),
+        ("passphrase", b"six words that are not guessed".to_vec()),
+        ("API key", desk.api_key.clone().into_bytes()),
+        ("token", b"eyJ".to_vec()),
+    ];
+    for (name, canary) in &canaries {
+        for (place, bytes) in &places {
+            // What is sealed is random: three bytes of it may be anything.
+            let is_random = *name == "token" && place != "output";
+            let found = !is_random && bytes.windows(canary.len()).any(|window| window == canary.as_slice());
+            assert!(!found, "the {name} stands in {place}");
+        }
+    }
+}
+
+fn read_all(dir: &std::path::Path, into: &mut Vec<(String, Vec<u8>)>) {
+    for entry in fs::read_dir(dir).unwrap().flatten() {
+        if entry.path().is_dir() {
+            read_all(&entry.path(), into);
+        } else {
+            into.push((entry.path().display().to_string(), fs::read(entry.path()).unwrap()));
+        }
+    }
+}
+
+/// Without padding, as a canary: what stands behind it shifts nothing.
+fn base64_of(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let letter = |bits: u32| char::from(LETTERS[(bits & 63) as usize]);
+    let (threes, _) = bytes.as_chunks::<3>();
+    let four = |three: &[u8; 3]| {
+        let bits = u32::from_be_bytes([0, three[0], three[1], three[2]]);
+        [18, 12, 6, 0].map(|shift| letter(bits >> shift))
+    };
+    threes.iter().flat_map(four).collect()
+}
