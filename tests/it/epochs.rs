@@ -210,7 +210,10 @@ fn rewrapping_writes_slots_and_a_record_and_nothing_else() {
     let mut vault = world.open(&store).unwrap();
     let slot = vault.slots().unwrap().into_iter().find(|slot| slot.id == old).unwrap().slot.unwrap();
     let (new, _) = vault.replace_slots(&[(old, service.rewrap(&slot))], &service).unwrap();
-    assert_eq!(["packs", "index", "slots", "log"].map(count), [before[0], before[1], before[2] + 1, before[3] + 1]);
+    assert_eq!(
+        ["packs", "index", "slots", "log"].map(count),
+        [before[0], before[1], before[2] + 1, before[3] + 1]
+    );
     assert!(vault.state().slots.contains(&new[0]) && !vault.state().slots.contains(&old));
     let mut wrong = slot;
     wrong.wrapped = FakeService::seal(1, &[0; 64]);
@@ -358,8 +361,7 @@ fn apply(
             given.extend(at_hand.iter().map(|at| roots.get(*at)));
             let mut vault = world.open(store).unwrap();
             let plan = vault.plan_rotation(&given).unwrap();
-            let before: Vec<_> =
-                expected.values().filter(|(at, _)| at_hand.contains(at)).copied().collect();
+            let before: Vec<_> = expected.values().filter(|(at, _)| at_hand.contains(at)).copied().collect();
             assert_eq!(plan.kept.len(), before.len() + 1);
             vault.rotate(&given, &plan, *dedup, "").unwrap();
             let slots = vault.slots().unwrap();

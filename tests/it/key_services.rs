@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use coffer_crypto::Secret;
 use coffer_ibm::{
-    HttpClient, HttpOptions, Iam, IamCredential, IbmError, KeyServiceOptions, KeyServices, Place, Service, ServiceRoot,
-    TrustedHost,
+    HttpClient, HttpOptions, Iam, IamCredential, IbmError, KeyServiceOptions, KeyServices, Place, Service,
+    ServiceRoot, TrustedHost,
 };
-use coffer_sandbox::{AadMode, KeyPart, KmsGone, KmsKind, MasterKeySource, Policy, Role, Sandbox, SandboxOptions};
+use coffer_sandbox::{
+    AadMode, KeyPart, KmsGone, KmsKind, MasterKeySource, Policy, Role, Sandbox, SandboxOptions, Switches,
+};
 use coffer_store::ApiKey;
 use coffer_testkit::conformance::RootKeySuite;
 use serde_json::Value;
@@ -156,6 +158,14 @@ impl Desk {
         count
     }
 
+    /// From now on an instance answers as if it were gone.
+    fn lose_instance(&self, guid: &str) {
+        let lose = |switches: &mut Switches| {
+            switches.kms_gone.insert(guid.to_owned(), KmsGone::NotFound);
+        };
+        self.region.switch(lose).unwrap();
+    }
+
     fn advance(&self, seconds: u64) {
         self.region.advance(Duration::from_secs(seconds)).unwrap();
     }
@@ -178,14 +188,16 @@ fn files_under(dir: &std::path::Path) -> usize {
 /// Every message that commands print about root keys.
 pub(super) fn print_all(messages: &mut Vec<Value>) {
     let desk = Desk::new();
-    let (first, second) = (desk.instance(KmsKind::KeyProtect, None), desk.instance(KmsKind::KeyProtect, None));
+    let (first, second) =
+        (desk.instance(KmsKind::KeyProtect, None), desk.instance(KmsKind::KeyProtect, None));
     desk.init(&first);
     let endpoint = desk.region.kms_endpoint();
     let crn = desk.crn(&second);
-    desk.run(&format!("keys add --new-root-key {crn} --key-endpoint {endpoint} --key-ring default")).expect(0);
+    desk.run(&format!("keys add --new-root-key {crn} --key-endpoint {endpoint} --key-ring default"))
+        .expect(0);
     desk.advance(7200);
     desk.act(&first, "POST", "/actions/rotate");
-    desk.region.switch(|switches| drop(switches.kms_gone.insert(second.0.clone(), KmsGone::NotFound))).unwrap();
+    desk.lose_instance(&second.0);
     let mut hear = |line: &str, code: i32| messages.push(desk.run(line).expect(code).value());
     hear("--json keys rewrap", 3);
     hear("--json keys test", 20);
@@ -227,7 +239,8 @@ fn key_services_keep_the_promises_of_a_root_key() {
         let (other, _) = root_key(&desk, &desk.instance(kind, None));
         let secrets = vec![material.to_vec(), desk.api_key.clone().into_bytes()];
         let debug = format!("{root:?} {shown}");
-        RootKeySuite { root: &root, other: &other, debug, secrets, has_many_forms: true, tries_max: 200 }.run();
+        RootKeySuite { root: &root, other: &other, debug, secrets, has_many_forms: true, tries_max: 200 }
+            .run();
     }
 }
 
@@ -308,7 +321,10 @@ fn a_lost_instance_is_replaced_by_a_key_of_the_same_material() {
     let away = desk.instance(KmsKind::KeyProtect, Some(&material));
     let other = desk.instance(KmsKind::KeyProtect, Some(&[0x77; 32]));
     desk.region.delete_kms_instance(&home.0).unwrap();
-    desk.run("snapshots").expect(WRONG_KEY).says("there is no such root key or instance").says("keys retarget");
+    desk.run("snapshots")
+        .expect(WRONG_KEY)
+        .says("there is no such root key or instance")
+        .says("keys retarget");
     let endpoint = desk.region.kms_endpoint();
     let to = |key| format!("keys retarget {} --to {} --key-endpoint {endpoint}", &slot[..8], desk.crn(key));
     desk.run(&to(&other)).expect(WRONG_KEY).says("does not open this slot");
@@ -328,7 +344,8 @@ fn when_every_service_is_gone_recovery_shares_open() {
     desk.init(&key);
     desk.run("keys add --new-shares 2of3 --shares-dir ../shares").expect(0);
     desk.region.delete_kms_instance(&key.0).unwrap();
-    let shares: Vec<_> = fs::read_dir(desk.path("shares")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let shares: Vec<_> =
+        fs::read_dir(desk.path("shares")).unwrap().map(|entry| entry.unwrap().path()).collect();
     let two = format!("--share {} --share {}", shares[0].display(), shares[2].display());
     desk.run(&format!("{two} restore latest --target ../out")).expect(0);
     assert_eq!(fs::read(desk.path("out/src/a")).unwrap(), b"a small file\n");
@@ -351,7 +368,8 @@ fn a_ciphertext_opens_with_its_own_context_alone() {
     desk.init(&key);
     let slot = slot_of(&desk, RECOVERY);
     let path = fs::read_dir(desk.path("vault/slots")).unwrap().map(|entry| entry.unwrap().path());
-    let path = path.into_iter().find(|path| path.file_name().unwrap().to_string_lossy().starts_with(&slot)).unwrap();
+    let path =
+        path.into_iter().find(|path| path.file_name().unwrap().to_string_lossy().starts_with(&slot)).unwrap();
     let slot = coffer_format::slot::Slot::decode(&fs::read(path).unwrap()).unwrap();
     let ciphertext = String::from_utf8(slot.wrapped.clone()).unwrap();
     let good = coffer_format::id::hex(&coffer_crypto::hash::hash(&slot.context()));
@@ -427,7 +445,10 @@ fn a_busy_service_is_asked_again_for_as_long_as_it_may_take() {
     desk.region
         .switch(|switches| (switches.kms_too_many_count, switches.retry_after_s) = (100, Some(60)))
         .unwrap();
-    desk.run("--key-service-timeout 2 snapshots").expect(UNREACHABLE).says("it is not available").says("try again later");
+    desk.run("--key-service-timeout 2 snapshots")
+        .expect(UNREACHABLE)
+        .says("it is not available")
+        .says("try again later");
     desk.region.switch(|switches| switches.kms_too_many_count = 0).unwrap();
     desk.opens();
     desk.region.switch(|switches| switches.kms_delay_ms = 3000).unwrap();
@@ -461,14 +482,22 @@ fn a_host_that_nobody_has_named_is_sent_no_token() {
 #[test]
 fn what_each_slot_answered_is_told() {
     let desk = Desk::new();
-    let (first, second) = (desk.instance(KmsKind::KeyProtect, None), desk.instance(KmsKind::KeyProtect, None));
+    let (first, second) =
+        (desk.instance(KmsKind::KeyProtect, None), desk.instance(KmsKind::KeyProtect, None));
     desk.init(&first);
-    let add = format!("keys add --new-root-key {} --key-endpoint {}", desk.crn(&second), desk.region.kms_endpoint());
+    let add = format!(
+        "keys add --new-root-key {} --key-endpoint {}",
+        desk.crn(&second),
+        desk.region.kms_endpoint()
+    );
     desk.run(&add).expect(0);
     desk.act(&first, "POST", "/actions/disable");
     desk.opens();
-    desk.region.switch(|switches| drop(switches.kms_gone.insert(second.0.clone(), KmsGone::NotFound))).unwrap();
-    desk.run("snapshots").expect(WRONG_KEY).says("the root key is not active").says("there is no such root key or instance");
+    desk.lose_instance(&second.0);
+    desk.run("snapshots")
+        .expect(WRONG_KEY)
+        .says("the root key is not active")
+        .says("there is no such root key or instance");
     desk.run("keys test --passphrase-file ../recovery").expect(20).says("DOES NOT OPEN: Key Protect at");
 }
 
@@ -506,7 +535,7 @@ fn no_secret_stands_where_it_may_be_read() {
     desk.run("keys new-file ../key").expect(0);
     desk.run("keys add --new-key-file ../key").expect(0);
     let root = coffer_keys::KeyFile::parse(&fs::read(desk.path("key")).unwrap()).unwrap();
-    let store = coffer_store::LocalStore::open(&desk.path("vault")).unwrap();
+    let store = coffer_store::LocalStore::open(desk.path("vault")).unwrap();
     let world = super::support::World::new(1);
     let vault = coffer_engine::Vault::open(world.access(&store), &root, None).unwrap();
     let vault_key = *vault.keyring.vault_key().unwrap().expose();

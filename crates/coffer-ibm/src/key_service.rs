@@ -168,7 +168,9 @@ fn of_failure(key: &ServiceKey, error: &IbmError) -> KeyError {
         (IbmError::Busy { .. }, ..) => ServiceAnswer::Busy,
         (IbmError::Unreachable { .. } | IbmError::Tls { .. }, ..) => ServiceAnswer::Unreachable,
         // A key that IAM does not know is refused with 400.
-        (IbmError::Refused { .. }, ..) if error.service() == Some(crate::iam::SERVICE) => ServiceAnswer::Denied,
+        (IbmError::Refused { .. }, ..) if error.service() == Some(crate::iam::SERVICE) => {
+            ServiceAnswer::Denied
+        }
         (_, Some(401 | 403), _) => ServiceAnswer::Denied,
         (_, Some(404), _) => ServiceAnswer::KeyMissing,
         (_, Some(410), _) => ServiceAnswer::KeyDeleted,

@@ -53,7 +53,11 @@ fn one_slot_needs_to_be_asked_for() {
     let desk = Desk::new();
     desk.run("init").expect(2).says("--single-slot").says("--add-passphrase-file");
     assert!(!desk.path("vault").exists());
-    desk.run("init --add-key-file ../key").expect(0);
+    // A second one of the same kind is lost for the same reason.
+    desk.run("init --add-key-file ../key").expect(2).says("a second way in is of another kind");
+    assert!(!desk.path("vault").exists());
+    fs::write(desk.path("phrase"), "several words that nobody guesses").unwrap();
+    desk.run("init --add-passphrase-file ../phrase").expect(0);
 }
 
 #[test]

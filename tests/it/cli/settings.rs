@@ -74,7 +74,9 @@ fn several_keys_may_be_given_but_one_passphrase() {
     fs::write(desk.path("phrase"), PASSPHRASE).unwrap();
     desk.bare("-V ../vault --key-file ../key --passphrase-file ../phrase snapshots").expect(0);
     // One that cannot be read, or does not fit, is no reason not to try the other.
-    desk.bare("-V ../vault --key-file ../gone --passphrase-file ../phrase snapshots").expect(12).says("../gone");
+    desk.bare("-V ../vault --key-file ../gone --passphrase-file ../phrase snapshots")
+        .expect(12)
+        .says("../gone");
     desk.run("keys add --new-passphrase-file ../phrase").expect(0);
     let ran = desk.bare("-V ../vault --key-file ../gone --passphrase-file ../phrase snapshots");
     ran.expect(0).says("warning: the key file ../gone cannot be read");

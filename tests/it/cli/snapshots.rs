@@ -117,10 +117,13 @@ fn every_command_is_recorded() {
                 let line = format!("{line} ");
                 *failed == outcome && line.contains(&format!(" {command} "))
             });
-            // One takes the id of a slot, which no file can foresee, some need a bucket, and some run until they are
-            // killed. Their successes are in `messages.rs`.
+            // Some take the id of a slot, which no file can foresee, or need a key service or a token, some need a bucket, and
+            // some run until they are killed. Their successes are in `messages.rs` and beside it.
             let elsewhere = [
                 "keys revoke",
+                "keys rewrap",
+                "keys retarget",
+                "keys new-token-key",
                 "locks extend",
                 "locks hold",
                 "locks release",

@@ -7,7 +7,7 @@ use coffer_store::ObjectStore;
 use coffer_testkit::proxy::{NetworkFault, RequestKind};
 
 use super::cloud::{Cloud, coffer, world};
-use crate::support::{assert_restores, assert_same, backup_options, noise, scratch, tree_of};
+use crate::support::{assert_restores, backup_options, noise, scratch, tree_of};
 
 #[test]
 fn an_unchanged_backup_makes_few_requests_however_many_files_there_are() {

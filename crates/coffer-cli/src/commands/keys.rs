@@ -18,8 +18,8 @@ use crate::command_error::Failure;
 use crate::exit_code::Exit;
 use crate::key_service::PlaceArgs;
 use crate::keys;
-use crate::pkcs11::{NewPkcs11Args, NewTokenKeyArgs, new_token_key};
 use crate::output::{time, time_utc};
+use crate::pkcs11::{NewPkcs11Args, NewTokenKeyArgs, new_token_key};
 use crate::shares::{self, ShareCounts};
 use crate::wiring::World;
 
@@ -88,12 +88,12 @@ pub(crate) enum KeysCommand {
     Rewrap,
     /// Move the slot of a key service to another root key: where the service it names is lost, to one of the same material.
     #[command(after_help = "Examples:\n  \
-        coffer --ibm-api-key-file key.json keys retarget 2a8d8284 --to crn:v1:bluemix:public:kms:us-south:a/1:INSTANCE:key:KEY")]
+        coffer --ibm-api-key-file key.json keys retarget 2a8d --to https://kms.example/INSTANCE/KEY")]
     Retarget(service::RetargetArgs),
     /// Give the vault a new key: who has only the old one opens nothing that is written from now on.
     #[command(after_help = "Examples:\n  \
         coffer --key-file a.key keys rotate --also-passphrase-file recovery.txt\n  \
-        coffer --key-file a.key keys rotate --revoke-others --reason \"a laptop was stolen\"")]
+        coffer --key-file a.key keys rotate --revoke-others --reason theft")]
     Rotate(rotate::RotateArgs),
     /// Write what a stranger needs, years later, to open the vault: slots, header, fingerprint, format and instructions.
     #[command(after_help = "Examples:\n  coffer keys export-kit /media/usb/coffer-kit")]
@@ -255,7 +255,9 @@ fn kind_text(status: &SlotStatus) -> String {
         Some(SlotKind::Shares { set_id, threshold, digests }) => {
             format!("recovery shares, {threshold} of {}, set {}", digests.len(), hex(set_id))
         }
-        Some(kind @ SlotKind::Service(key)) => format!("{}, key {} at {}", kind.name(), key.key, key.endpoint),
+        Some(kind @ SlotKind::Service(key)) => {
+            format!("{}, key {} at {}", kind.name(), key.key, key.endpoint)
+        }
         Some(SlotKind::Token(key)) => format!("PKCS#11 token {}, key {}", key.token_label, key.label),
     }
 }
@@ -344,8 +346,7 @@ fn test(world: &World, also: &AlsoArgs, record: bool) -> Result<Exit> {
     let mut roots = world.all_root_keys()?;
     roots.extend(also.read()?);
     let roots: Vec<&dyn RootKey> = roots.iter().map(AsRef::as_ref).collect();
-    let mut vault =
-        if record { world.open_vault_to_write(&store)? } else { world.open_vault(&store)? };
+    let mut vault = if record { world.open_vault_to_write(&store)? } else { world.open_vault(&store)? };
     let slots = vault.test_slots(&roots)?;
     if let Some(cache) = world.cache() {
         let good = slots.iter().filter(|status| status.tested == Some(true)).map(|status| status.id);
@@ -378,8 +379,7 @@ fn add(world: &World, args: &NewSlotArgs) -> Result<Exit> {
             Box::new(keys::ask_new_passphrase("New passphrase")?)
         }
         _ => {
-            let hint =
-                "give --new-key-file FILE, --new-passphrase-file FILE, --new-root-key CRN, --new-pkcs11-key LABEL, or --new-shares 3of5 --shares-dir DIR";
+            let hint = "give --new-key-file FILE, --new-passphrase-file FILE, --new-root-key CRN, --new-pkcs11-key LABEL, or --new-shares 3of5 --shares-dir DIR";
             return Err(Failure::usage("what the new slot is for is not given").hint(hint).into());
         }
     };
@@ -409,8 +409,7 @@ fn add_shares(
     Ok(Exit::Done)
 }
 
-const REVOKED: &str =
-    "whoever has an old copy of this slot and its secret can still open the vault; disable the root key where there is one, and `coffer keys \
+const REVOKED: &str = "whoever has an old copy of this slot and its secret can still open the vault; disable the root key where there is one, and `coffer keys \
      rotate` gives the vault a new key, with which what comes from then on stays closed to them";
 
 fn revoke(world: &World, prefix: &str) -> Result<Exit> {

@@ -211,7 +211,11 @@ pub(crate) fn slot() -> Cases {
     }
     for key in 4..=7 {
         let empty = kind3(&with(&place, key, Some(text(""))));
-        c.bad(&format!("service slot with an empty parameter {key}"), empty, "an empty value is written by leaving it out");
+        c.bad(
+            &format!("service slot with an empty parameter {key}"),
+            empty,
+            "an empty value is written by leaving it out",
+        );
     }
     let long = with(&place, 1, Some(text(&"x".repeat(1025))));
     c.bad("service slot with a text of 1025 bytes", kind3(&long), "a text string is over its limit");

@@ -15,7 +15,15 @@ fn key_file_conforms() {
     let text = String::from_utf8(root.to_text().expose().to_vec()).unwrap();
     let line = text.lines().last().unwrap().strip_prefix("COFFER-KEY-1-").unwrap();
     let secrets = vec![line.as_bytes()[..64].to_vec()];
-    RootKeySuite { root: &root, other: &other, debug: format!("{root:?}"), secrets, has_many_forms: false, tries_max: 1000 }.run();
+    RootKeySuite {
+        root: &root,
+        other: &other,
+        debug: format!("{root:?}"),
+        secrets,
+        has_many_forms: false,
+        tries_max: 1000,
+    }
+    .run();
 }
 
 #[test]
@@ -24,7 +32,15 @@ fn passphrase_conforms() {
         |text: &str| Passphrase::new(SecretBytes::from(text.to_owned()), Argon2Params::FLOOR).unwrap();
     let (root, other) = (passphrase("correct horse"), passphrase("correct horse "));
     let secrets = vec![b"correct horse".to_vec()];
-    RootKeySuite { root: &root, other: &other, debug: format!("{root:?}"), secrets, has_many_forms: false, tries_max: 12 }.run();
+    RootKeySuite {
+        root: &root,
+        other: &other,
+        debug: format!("{root:?}"),
+        secrets,
+        has_many_forms: false,
+        tries_max: 12,
+    }
+    .run();
 }
 
 fn shares(seed: u64) -> RecoveryShares {
@@ -35,7 +51,15 @@ fn shares(seed: u64) -> RecoveryShares {
 fn recovery_shares_conform() {
     let (root, other) = (shares(1), shares(2));
     let secrets = root.shares().iter().map(|share| share.to_line().expose().to_vec()).collect();
-    RootKeySuite { root: &root, other: &other, debug: format!("{root:?}"), secrets, has_many_forms: false, tries_max: 1000 }.run();
+    RootKeySuite {
+        root: &root,
+        other: &other,
+        debug: format!("{root:?}"),
+        secrets,
+        has_many_forms: false,
+        tries_max: 1000,
+    }
+    .run();
 }
 
 /// Enough shares open what all of them sealed.

@@ -74,7 +74,15 @@ fn conforms(tokens: &SoftHsm, mechanism: Option<TokenMechanism>, expected: Token
     assert_eq!(token_key(&slot).mac.is_some(), expected == TokenMechanism::AesCbcHmac);
     let suite = |other| {
         let secrets = vec![PIN.as_bytes().to_vec()];
-        RootKeySuite { root: &root, other, debug: format!("{root:?}"), secrets, has_many_forms: false, tries_max: 1000 }.run();
+        RootKeySuite {
+            root: &root,
+            other,
+            debug: format!("{root:?}"),
+            secrets,
+            has_many_forms: false,
+            tries_max: 1000,
+        }
+        .run();
     };
     suite(&other);
     // A key of the same name in another token: it is tried, and does not open.

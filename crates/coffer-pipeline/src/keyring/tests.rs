@@ -199,3 +199,21 @@ fn an_older_secret_opens_in_its_place_alone() {
     epochs[1].details.as_mut().unwrap().previous_reader_secret = sound;
     check_reads(&open(&epochs, 1, owner(2)).unwrap(), 2);
 }
+
+#[test]
+fn a_writer_has_its_own_domain_and_nothing_that_reads() {
+    let reader = VaultKey::from_secret(Secret::new([1; 32])).reader();
+    let mut own = DomainId::owner(0);
+    own.0[15] = 7;
+    let signing = SigningKey::from_seed(&Secret::new([2; 32]));
+    let keyring = Keyring::of_writer(signing, reader.domain_keys(&own.0));
+    assert_eq!(keyring.writer_domain(), Some(own));
+    let keys = keyring.domain_keys(&own).unwrap();
+    assert_eq!(keys.psk(), reader.domain_keys(&own.0).psk());
+    assert_eq!(keys.data_id(b"x"), reader.domain_keys(&own.0).data_id(b"x"));
+    for other in [DomainId::owner(0), DomainId::owner(1)] {
+        assert!(matches!(keyring.domain_keys(&other), Err(PipelineError::OtherDomain)));
+    }
+    assert!(keyring.signing().is_some() && keyring.vault_key().is_none());
+    assert!(keyring.sealing(0).is_none() && keyring.sealing_pairs().is_empty());
+}

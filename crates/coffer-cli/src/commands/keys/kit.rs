@@ -28,8 +28,10 @@ pub(super) fn export(world: &World, dir: &Path) -> Result<Exit> {
     let vault = world.open_vault(&store)?;
     let slots = vault.slots()?;
     if let Some(lost) = slots.iter().find(|status| status.slot.is_none()) {
-        let message =
-            format!("key slot {} is missing or damaged: a kit without it would not be whole", lost.id.short());
+        let message = format!(
+            "key slot {} is missing or damaged: a kit without it would not be whole",
+            lost.id.short()
+        );
         return Err(Failure::new(Exit::Corrupt, message)
             .hint("make a new slot with `coffer keys add` and revoke this one, or heal it from another store")
             .into());
@@ -47,7 +49,8 @@ pub(super) fn export(world: &World, dir: &Path) -> Result<Exit> {
         let bytes = status.slot.as_ref()?.encode();
         (Slot::id(&bytes) == status.id).then(|| (format!("slots/{}", status.id), bytes))
     }));
-    let sums: String = files.iter().map(|(name, bytes)| format!("{}  {name}\n", hex(&sha256(bytes)))).collect();
+    let sums: String =
+        files.iter().map(|(name, bytes)| format!("{}  {name}\n", hex(&sha256(bytes)))).collect();
     files.push(("SHA256SUMS".to_owned(), sums.into_bytes()));
     write_all(dir, &files).with_context(|| format!("write the kit to {}", dir.display()))?;
     let names: Vec<_> = files.iter().map(|(name, _)| name.as_str()).collect();

@@ -46,7 +46,8 @@ pub(super) fn run(world: &World, args: &RotateArgs) -> Result<Exit> {
     let plan = vault.plan_rotation(&roots)?;
     if !args.revoke_others && !plan.lost.is_empty() {
         let hint = "give the keys of all slots (--also-key-file, --also-passphrase-file, --also-share …), or say --revoke-others";
-        let message = format!("the keys of {} are not at hand: they would open the vault no more", lost(&plan));
+        let message =
+            format!("the keys of {} are not at hand: they would open the vault no more", lost(&plan));
         return Err(Failure::new(Exit::Failed, message).hint(hint).into());
     }
     let again = if args.dedup { Some(stats(&vault)?) } else { None };
@@ -58,7 +59,8 @@ pub(super) fn run(world: &World, args: &RotateArgs) -> Result<Exit> {
             bytes(stats.pack_bytes)
         ));
         if !args.yes && !args.dry_run {
-            let hint = "say --yes to do it, or leave out --dedup: the new key protects what comes after without it";
+            let hint =
+                "say --yes to do it, or leave out --dedup: the new key protects what comes after without it";
             return Err(Failure::usage("--dedup makes everything be uploaded again").hint(hint).into());
         }
     }
@@ -81,7 +83,8 @@ pub(super) fn run(world: &World, args: &RotateArgs) -> Result<Exit> {
         "message_type": "keys_rotated", "dry_run": false, "epoch": done.epoch, "kept": ids(&kept),
         "slots": ids(&done.slots), "revoked": ids(&revoked), "upload_again": upload, "head": done.head.to_string(),
     });
-    let mut text = format!("epoch {} begins, with a new vault key and {} slot(s)", done.epoch, done.slots.len());
+    let mut text =
+        format!("epoch {} begins, with a new vault key and {} slot(s)", done.epoch, done.slots.len());
     if !revoked.is_empty() {
         text.push_str(&format!("\nrevoked {}", lost(&plan)));
     }
@@ -97,4 +100,3 @@ fn lost(plan: &RotationPlan) -> String {
     };
     plan.lost.iter().map(name).collect::<Vec<_>>().join(", ")
 }
-

@@ -116,7 +116,8 @@ pub(super) fn retarget(world: &World, args: &RetargetArgs) -> Result<Exit> {
     let status = vault.slots()?.into_iter().find(|status| status.id == old);
     let slot = status.and_then(|status| status.slot);
     if !slot.as_ref().is_some_and(|slot| matches!(slot.kind, SlotKind::Service(_))) {
-        let hint = "`coffer keys add` makes a slot for another kind of key, `coffer keys revoke` takes one away";
+        let hint =
+            "`coffer keys add` makes a slot for another kind of key, `coffer keys revoke` takes one away";
         let message = format!("key slot {} is not one of a key service", old.short());
         return Err(Failure::usage(message).hint(hint).into());
     }
