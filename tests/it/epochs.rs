@@ -10,12 +10,14 @@ use coffer_engine::{EngineError, Vault};
 use coffer_format::id::SlotId;
 use coffer_format::record::Record;
 use coffer_format::slot::{KeyServiceKind, ServiceKey, Slot, SlotKind, SlotPurpose};
-use coffer_keys::{KeyError, KeyFile, RecoveryShares, RootKey, Share, open_slot};
+use coffer_keys::{KeyError, KeyFile, RecoveryShares, RootKey, Share, make_slot, open_slot};
 use coffer_pipeline::keyring::{Keyring, UnwrappedKey};
 use coffer_pipeline::record::open_body;
 use coffer_store::{MemoryStore, ObjectKey, ObjectStore};
+use coffer_testkit::RecordingStore;
 use proptest::prelude::*;
 
+use super::rounds::logs::add_snapshots;
 use super::support::{World, assert_clean, assert_restores, clone_of, scratch, tree_of};
 
 /// A key service with one root key that has versions, all of which unwrap.
@@ -219,6 +221,27 @@ fn rewrapping_writes_slots_and_a_record_and_nothing_else() {
     wrong.wrapped = FakeService::seal(1, &[0; 64]);
     assert!(vault.replace_slots(&[(new[0], wrong)], &service).is_err());
     assert_eq!(Vault::open(world.access(&store), &service, None).unwrap().opened_by, new[0]);
+}
+
+/// Whoever has the key of an epoch that is over could sign a checkpoint with it. Where the store has a slot of a newer epoch, the records tell.
+#[test]
+fn no_checkpoint_is_believed_where_a_newer_epoch_may_have_begun() {
+    let (world, store, place) = (World::new(97), MemoryStore::new(), scratch());
+    let source = place.path().join("src");
+    fs::create_dir(&source).unwrap();
+    let vault_id = world.init(&store).unwrap();
+    add_snapshots(&world, &store, &source, 80, 40);
+    let reads = || {
+        let counted = RecordingStore::new(&store);
+        world.open(&counted).unwrap();
+        counted.snapshot().read_count
+    };
+    assert!(reads() < 70, "it begins at the checkpoint");
+    let (key, purpose) = (Secret::new([7; 32]), SlotPurpose::VaultKey);
+    let someone = KeyFile::generate(&world.rng).unwrap();
+    let (id, bytes, _) = make_slot(&someone, vault_id, 1, purpose, "", 0, &key, &world.rng).unwrap();
+    store.put_if_absent(&ObjectKey::new(format!("slots/{id}")).unwrap(), &bytes).unwrap();
+    assert!(reads() > 80, "every record is read");
 }
 
 #[test]

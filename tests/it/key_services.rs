@@ -92,8 +92,9 @@ impl Desk {
         self.region.kms_endpoint().split_once("://").unwrap().1.to_owned()
     }
 
-    fn run(&self, line: &str) -> Ran {
-        let output = Command::new(env!("CARGO_BIN_EXE_coffer-under-test"))
+    fn command(&self, line: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_coffer-under-test"));
+        command
             .args(line.split_whitespace())
             .current_dir(self.path("work"))
             .env_clear()
@@ -104,9 +105,12 @@ impl Desk {
             .env("COFFER_IAM_ENDPOINT", self.region.iam_endpoint())
             .env("COFFER_KEY_SERVICE_API_KEY_FILE", self.path("api-key"))
             .env("COFFER_KEY_SERVICE_HOSTS", self.host())
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, line: &str) -> Ran {
+        let output = self.command(line).output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         Ran { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
     }
@@ -420,6 +424,51 @@ fn a_reader_of_the_one_root_key_may_do_all_that_a_vault_needs() {
     let add = format!("keys add --new-root-key {crn} --key-endpoint {}", desk.region.kms_endpoint());
     desk.run(&add).expect(DENIED).says("access is denied");
     desk.api_key = owner;
+}
+
+#[test]
+fn a_rotation_loses_no_slot_because_a_service_is_busy() {
+    let desk = Desk::new();
+    let key = desk.instance(KmsKind::KeyProtect, None);
+    let slot = desk.init(&key);
+    desk.region.switch(|switches| switches.kms_too_many_count = 100).unwrap();
+    let rotate = format!("--key-service-timeout 1 {RECOVERY} keys rotate --revoke-others");
+    desk.run(&rotate).expect(UNREACHABLE).says("it is not available");
+    desk.region.switch(|switches| switches.kms_too_many_count = 0).unwrap();
+    assert!(desk.run("keys list --json").expect(0).out.contains(&slot));
+    // One whose root key is gone for good is told with its reason, and lost only if that is said.
+    desk.act(&key, "DELETE", "");
+    let rotate = format!("{RECOVERY} keys rotate");
+    desk.run(&rotate).expect(1).says("the root key is deleted");
+    desk.run(&format!("{rotate} --revoke-others")).expect(0).says("revoked key slot");
+    desk.run(&format!("{RECOVERY} snapshots")).expect(0).says("1 snapshot(s)");
+}
+
+#[test]
+fn a_service_may_ask_for_any_pause() {
+    let desk = Desk::new();
+    let key = desk.instance(KmsKind::KeyProtect, None);
+    desk.init(&key);
+    desk.region
+        .switch(|switches| (switches.kms_too_many_count, switches.retry_after_s) = (1, Some(u64::MAX)))
+        .unwrap();
+    desk.run("snapshots").expect(UNREACHABLE).says("it is not available");
+}
+
+#[test]
+fn no_proxy_stands_between_a_machine_and_itself() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let desk = Desk::new();
+    let key = desk.instance(KmsKind::KeyProtect, None);
+    desk.init(&key);
+    let proxy = format!("http://{}", listener.local_addr().unwrap());
+    let mut command = desk.command("snapshots");
+    for name in ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "https_proxy", "http_proxy", "all_proxy"] {
+        command.env(name, &proxy);
+    }
+    assert!(command.output().unwrap().status.success());
+    assert!(listener.accept().is_err());
 }
 
 #[test]

@@ -11,7 +11,7 @@ use coffer_testkit::{SlowCounts, SlowStore};
 use super::support::noise;
 
 mod backups;
-mod logs;
+pub(crate) mod logs;
 mod restores;
 mod services;
 mod writers;

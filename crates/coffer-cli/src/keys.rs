@@ -217,3 +217,12 @@ pub(crate) fn create_private(path: &Path) -> std::io::Result<std::fs::File> {
     }
     options.open(path)
 }
+
+/// Writes a private file so that it is there after a power cut: what is committed next may rely on it.
+pub(crate) fn write_private(mut file: std::fs::File, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    use std::io::Write;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::File::open(parent)?.sync_all()
+}

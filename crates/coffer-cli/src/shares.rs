@@ -1,7 +1,6 @@
 //! Recovery shares as files: read, and written for the people who will keep them.
 
 use std::fmt::Write as _;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -76,9 +75,9 @@ pub(crate) fn make(counts: ShareCounts, dir: &Path) -> Result<(RecoveryShares, V
     for share in set.shares() {
         let path = path_of(share);
         let text = text_of(share)?;
-        let mut file = keys::create_private(&path)
+        let file = keys::create_private(&path)
             .map_err(|error| Failure::new(Exit::Failed, format!("make share {}: {error}", path.display())))?;
-        let written = file.write_all(text.expose()).and_then(|()| file.sync_all());
+        let written = keys::write_private(file, &path, text.expose());
         written.with_context(|| format!("write share {}", path.display()))?;
         paths.push(path);
     }

@@ -27,7 +27,7 @@ use coffer_pipeline::pack_reader::{FrameReader, chunk_id};
 use coffer_pipeline::pack_writer::{PackSealer, PackWriter};
 use coffer_pipeline::record::{open_body, signature_is_good};
 use coffer_pipeline::segment::SegmentWriter;
-use coffer_store::{ListItem, ObjectStore};
+use coffer_store::{ListItem, ObjectStore, StoreError};
 
 use crate::access::{Access, key_of, put_new};
 use crate::cache::KeptState;
@@ -77,9 +77,15 @@ impl EarlyKey {
     }
 }
 
-/// The slots in the store that may be tried, whether or not they are current. No service is asked: only the log says which of its slots
-/// to believe.
-fn cheap_slots(store: &dyn ObjectStore) -> Vec<(SlotId, Slot)> {
+/// Slots in the store that may be tried, whether or not they are current, and the newest epoch that any slot of the vault in the store is of. No
+/// service is asked: only the log says which of its slots to believe.
+#[derive(Default)]
+struct Found {
+    cheap: Vec<(SlotId, Slot)>,
+    newest_epoch: u32,
+}
+
+fn slots_in(store: &dyn ObjectStore, vault: VaultId) -> Found {
     let mut ids = Vec::new();
     let listed = store.list(SLOTS_PREFIX, None, &mut |item: ListItem| {
         if let Some(ObjectName::Slot(id)) = ObjectName::parse(&item.name) {
@@ -88,9 +94,13 @@ fn cheap_slots(store: &dyn ObjectStore) -> Vec<(SlotId, Slot)> {
         if ids.len() > SLOT_TRY_COUNT_MAX { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     if listed.is_err() || ids.len() > SLOT_TRY_COUNT_MAX {
-        return Vec::new();
+        return Found::default();
     }
-    read_slots(store, ids).into_iter().filter(|(_, slot)| is_cheap(&slot.kind)).collect()
+    let mut slots = read_slots(store, ids);
+    slots.retain(|(_, slot)| slot.vault == vault);
+    let newest_epoch = slots.iter().map(|(_, slot)| slot.epoch).max().unwrap_or_default();
+    slots.retain(|(_, slot)| is_cheap(&slot.kind));
+    Found { cheap: slots, newest_epoch }
 }
 
 /// Whether trying a slot asks a service or a token that the slot names. Anybody who can write to the store may have put it there, to learn
@@ -99,24 +109,38 @@ pub(crate) const fn asks_others(slot: &Slot) -> bool {
     !slot.kind.is_local()
 }
 
-/// Those of these slots that are there and intact.
+/// Those of these slots that are there and intact. One that cannot be read does not keep the others from being tried.
 pub(crate) fn read_slots(store: &dyn ObjectStore, ids: Vec<SlotId>) -> Vec<(SlotId, Slot)> {
-    let read = parallel::map(parallel::in_flight(store), ids, |id| {
-        let mut bytes = Vec::new();
-        let key = key_of(ObjectName::Slot(id)).ok()?;
-        store.read(&key, SLOT_LEN_MAX, &mut bytes).ok()?;
-        // Where something was laid over it, a store that keeps versions still has it.
-        if Slot::id(&bytes) != id && store.distrust(&key) {
-            store.read(&key, SLOT_LEN_MAX, &mut bytes).ok()?;
-        }
-        let slot = Slot::decode(&bytes).ok().filter(|_| Slot::id(&bytes) == id);
-        slot.map(|slot| (id, slot))
-    });
+    let read = parallel::map(parallel::in_flight(store), ids, |id| Some((id, read_slot(store, id).ok()??)));
     read.into_iter().flatten().collect()
 }
 
+/// A slot; `None` if it is lost or damaged.
+///
+/// # Errors
+/// When the store fails.
+pub(crate) fn read_slot(store: &dyn ObjectStore, id: SlotId) -> Result<Option<Slot>, EngineError> {
+    let mut bytes = Vec::new();
+    let key = key_of(ObjectName::Slot(id))?;
+    let mut read = store.read(&key, SLOT_LEN_MAX, &mut bytes);
+    let is_other = match &read {
+        Ok(()) => Slot::id(&bytes) != id,
+        Err(error) => matches!(error, StoreError::TooLong { .. }),
+    };
+    // Where something was laid over it, a store that keeps versions still has it.
+    if is_other && store.distrust(&key) {
+        read = store.read(&key, SLOT_LEN_MAX, &mut bytes);
+    }
+    match read {
+        Ok(()) => Ok(Slot::decode(&bytes).ok().filter(|_| Slot::id(&bytes) == id)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(StoreError::TooLong { .. } | StoreError::NotAnObject { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Whether a slot that the log has not confirmed is worth trying: anybody who can write to the store may have put it there.
-const fn is_cheap(kind: &SlotKind) -> bool {
+pub(crate) const fn is_cheap(kind: &SlotKind) -> bool {
     match kind {
         SlotKind::KeyFile { .. } => true,
         SlotKind::Passphrase { memory_kib, passes, .. } => *memory_kib <= 1 << 20 && *passes <= 4,
@@ -157,19 +181,24 @@ pub(crate) fn short_cut(
     };
     let mut bytes = Vec::new();
     let mut slots = None;
-    if parallel::is_far(store) && early.is_none() && candidates().next().is_some() {
+    if parallel::is_far(store) && candidates().next().is_some() {
         // What is looked at here is kept for the search below.
         let search = || candidates().any(|number| checkpoint_in(number, ahead, &mut bytes).is_some());
-        let (read, _) = parallel::both(store, || cheap_slots(store), search);
+        let (read, _) = parallel::both(store, || slots_in(store, vault), search);
         slots = Some(read);
     }
     for number in candidates() {
         let Some(record) = checkpoint_in(number, ahead, &mut bytes) else { continue };
+        let found = slots.get_or_insert_with(|| slots_in(store, vault));
         if early.is_none() {
-            let slots = slots.take().unwrap_or_else(|| cheap_slots(store));
-            *early = Some(EarlyKey::open(slots, vault, root)?);
+            *early = Some(EarlyKey::open(std::mem::take(&mut found.cheap), vault, root)?);
         }
         let opened = early.as_ref()?;
+        // Whoever has the key of an epoch that is over may have written this checkpoint, to bring that epoch back: the records tell. A slot
+        // that somebody planted costs no more than to read them.
+        if found.newest_epoch > opened.epoch {
+            return None;
+        }
         if opened.is_too_old(access, vault) {
             return None;
         }

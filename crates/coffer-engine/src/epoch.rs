@@ -15,16 +15,28 @@ use coffer_pipeline::epoch::begin_epoch;
 use coffer_pipeline::keyring::{Keyring, UnwrappedKey};
 
 use crate::access::key_of;
+use crate::checkpoint::read_slot;
 use crate::error::EngineError;
-use crate::vault::{Vault, current_slots};
+use crate::vault::Vault;
 
 /// What a new vault key would do to the slots.
 #[derive(Debug)]
 pub struct RotationPlan {
     /// Slots that are made anew, each with the number of the root key that does it.
     pub kept: Vec<(SlotId, Slot, usize)>,
-    /// Slots that open the vault no more, as no root key that is at hand opens them; `None` if the object is lost or damaged.
-    pub lost: Vec<(SlotId, Option<Slot>)>,
+    /// Slots that open the vault no more, as no root key that is at hand opens them.
+    pub lost: Vec<LostSlot>,
+}
+
+/// A slot that cannot be made anew.
+#[derive(Debug)]
+pub struct LostSlot {
+    /// The slot.
+    pub id: SlotId,
+    /// What it says; `None` if its object is lost or damaged.
+    pub slot: Option<Slot>,
+    /// What a root key that it may be for answered.
+    pub answer: Option<String>,
 }
 
 /// A vault key that took the place of another.
@@ -42,23 +54,29 @@ impl Vault<'_> {
     /// Tries which of the current slots can be made anew with these root keys.
     ///
     /// # Errors
-    /// When the store fails.
+    /// When the store fails, and when a service or a token does for now: whether its slot can be kept is not known then, and it must not be
+    /// lost for that.
     pub fn plan_rotation(&self, roots: &[&dyn RootKey]) -> Result<RotationPlan, EngineError> {
-        let readable = current_slots(&self.access, &self.log)?;
         let mut plan = RotationPlan { kept: Vec::new(), lost: Vec::new() };
         for id in &self.log.state.slots {
-            let slot = readable.iter().find(|(known, _)| known == id).map(|(_, slot)| slot.clone());
-            let opens = |slot: &Slot, root: &&dyn RootKey| {
-                root.may_open(slot) && open_slot(slot, self.id(), *root).is_ok()
-            };
-            let found = slot.as_ref().filter(|slot| slot.epoch == self.log.state.epoch());
-            let found = found.and_then(|slot| {
-                let root = roots.iter().position(|root| opens(slot, root))?;
-                Some((*id, slot.clone(), root))
-            });
+            let slot = read_slot(self.access.store, *id)?;
+            let mut answer = None;
+            let mut found = None;
+            if let Some(slot) = slot.as_ref().filter(|slot| slot.epoch == self.log.state.epoch()) {
+                for (at, root) in roots.iter().enumerate().filter(|(_, root)| root.may_open(slot)) {
+                    match open_slot(slot, self.id(), *root) {
+                        Ok(_) => {
+                            found = Some((*id, slot.clone(), at));
+                            break;
+                        }
+                        Err(error) if error.may_pass() => return Err(error.into()),
+                        Err(error) => answer = Some(error.to_string()),
+                    }
+                }
+            }
             match found {
                 Some(kept) => plan.kept.push(kept),
-                None => plan.lost.push((*id, slot)),
+                None => plan.lost.push(LostSlot { id: *id, slot, answer }),
             }
         }
         Ok(plan)

@@ -1,7 +1,7 @@
 //! Key slots of a vault: listed, added, replaced, revoked, tested.
 
-use coffer_crypto::Secret;
 use coffer_crypto::hash::hash;
+use coffer_crypto::{ReaderSecret, Secret, VaultKey};
 use coffer_format::cbor::Encoder;
 use coffer_format::id::{Head, SlotId};
 use coffer_format::limits::SLOT_COUNT_MAX;
@@ -53,22 +53,30 @@ impl Vault<'_> {
         let mut slots = self.slots()?;
         for status in &mut slots {
             let Some(slot) = &status.slot else { continue };
-            let Some(root) = roots.iter().find(|root| root.may_open(slot)) else { continue };
-            let is_good = |key: Secret<32>| match (slot.purpose, self.keyring.vault_key()) {
-                // A slot of an epoch that is over holds another key.
-                _ if slot.epoch != self.log.state.epoch() => true,
-                (SlotPurpose::VaultKey, Some(known)) => *known.expose() == *key.expose(),
-                (SlotPurpose::ReaderSecret, Some(known)) => *known.reader().expose() == *key.expose(),
-                (_, None) => true,
-            };
-            match open_slot(slot, self.id(), *root) {
-                Ok(key) => status.tested = Some(is_good(key)),
-                Err(error) => {
-                    (status.tested, status.answer) = (Some(false), Some(error.to_string()));
+            for root in roots.iter().filter(|root| root.may_open(slot)) {
+                match open_slot(slot, self.id(), *root) {
+                    Ok(key) => {
+                        (status.tested, status.answer) = (Some(self.is_key_of(slot, key)), None);
+                        break;
+                    }
+                    Err(error) => (status.tested, status.answer) = (Some(false), Some(error.to_string())),
                 }
             }
         }
         Ok(slots)
+    }
+
+    /// Whether a key is the one that a slot is for: what follows from it is what the log says of the epoch.
+    fn is_key_of(&self, slot: &Slot, key: Secret<32>) -> bool {
+        let Some(epoch) = self.log.state.epochs.get(slot.epoch as usize) else { return false };
+        let seals = |reader: &ReaderSecret| reader.sealing().public().to_bytes() == *epoch.sealing_key;
+        match slot.purpose {
+            SlotPurpose::VaultKey => {
+                let key = VaultKey::from_secret(key);
+                seals(&key.reader()) && *key.signing().verifying_key().as_bytes() == epoch.owner_key
+            }
+            SlotPurpose::ReaderSecret => seals(&ReaderSecret::from_secret(key)),
+        }
     }
 
     /// The bytes of the header, as the log proves them.
@@ -142,8 +150,10 @@ impl Vault<'_> {
         root: &dyn RootKey,
         label: &str,
     ) -> Result<(SlotId, Head), EngineError> {
-        let purpose = current_slots(&self.access, &self.log)?.into_iter().find(|(id, _)| *id == old);
-        let purpose = purpose.map_or(SlotPurpose::VaultKey, |(_, slot)| slot.purpose);
+        let known = current_slots(&self.access, &self.log)?.into_iter().find(|(id, _)| *id == old);
+        let unread =
+            || EngineError::invalid(format!("key slot {} is not current, or cannot be read", old.short()));
+        let purpose = known.ok_or_else(unread)?.1.purpose;
         let id = self.put_new_slot(root, label, purpose)?;
         let head = self.commit_slots(&mut |slots| {
             remove(slots, old)?;

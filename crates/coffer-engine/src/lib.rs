@@ -56,7 +56,7 @@ pub use diff::{
     diff_directory,
 };
 pub use dump::{DumpReport, cat, dump, entry_at};
-pub use epoch::{Rotation, RotationPlan};
+pub use epoch::{LostSlot, Rotation, RotationPlan};
 pub use error::EngineError;
 pub use estimate::{Estimate, estimate_backup, estimate_restore};
 pub use find::{FindOptions, Finder};

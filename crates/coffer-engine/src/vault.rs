@@ -17,7 +17,7 @@ use coffer_pipeline::record::{BodySealer, open_body, seal_record};
 use coffer_store::ListItem;
 
 use crate::access::Access;
-use crate::checkpoint::{EarlyKey, asks_others, kept_state, read_slots, short_cut};
+use crate::checkpoint::{EarlyKey, is_cheap, kept_state, read_slots, short_cut};
 use crate::error::EngineError;
 use crate::log::{Beginning, Log, header_copy};
 use crate::needs::is_archived;
@@ -142,14 +142,17 @@ impl<'a> Vault<'a> {
         {
             return Ok(Self::with(access, log, keyring, slot));
         }
-        let slots = current_slots(&access, &log)?;
-        let (opened_by, slot, key) = try_slots(&slots, log.vault, root)?;
-        let key = match slot.purpose {
-            SlotPurpose::VaultKey => UnwrappedKey::VaultKey(coffer_crypto::VaultKey::from_secret(key)),
-            SlotPurpose::ReaderSecret => UnwrappedKey::Reader(coffer_crypto::ReaderSecret::from_secret(key)),
+        let failure = match open_one(&log, &current_slots(&access, &log)?, root) {
+            Ok((opened_by, keyring)) => return Ok(Self::with(access, log, keyring, opened_by)),
+            Err(failure) => failure,
         };
-        let keyring = Keyring::open(log.vault, &log.state.epochs, slot.epoch, key)?;
-        Ok(Self::with(access, log, keyring, opened_by))
+        // Where the log is damaged its list of slots may be lost. The key decides whether another one is the vault's.
+        for slot in unlisted_slots(&access, &log)? {
+            if let Ok((opened_by, keyring)) = open_one(&log, &[slot], root) {
+                return Ok(Self::with(access, log, keyring, opened_by));
+            }
+        }
+        Err(failure)
     }
 
     pub(crate) fn with(access: Access<'a>, log: Log, keyring: Keyring, opened_by: SlotId) -> Self {
@@ -342,24 +345,41 @@ impl<'a> Vault<'a> {
 /// Slots beyond the list of the log that are tried where the log is damaged.
 const UNLISTED_SLOT_COUNT_MAX: usize = 16;
 
-/// The current slots, as far as they can be read. On a log with damage all slots in the store are tried: the list may be lost, and the
-/// key decides whether one is the vault's.
+/// Opens the first of these slots that `root` opens, and the older epochs from there.
+fn open_one(
+    log: &Log,
+    slots: &[(SlotId, Slot)],
+    root: &dyn RootKey,
+) -> Result<(SlotId, Keyring), EngineError> {
+    let (opened_by, slot, key) = try_slots(slots, log.vault, root)?;
+    let key = match slot.purpose {
+        SlotPurpose::VaultKey => UnwrappedKey::VaultKey(coffer_crypto::VaultKey::from_secret(key)),
+        SlotPurpose::ReaderSecret => UnwrappedKey::Reader(coffer_crypto::ReaderSecret::from_secret(key)),
+    };
+    Ok((opened_by, Keyring::open(log.vault, &log.state.epochs, slot.epoch, key)?))
+}
+
+/// The current slots, as far as they can be read.
 pub(crate) fn current_slots(access: &Access<'_>, log: &Log) -> Result<Vec<(SlotId, Slot)>, EngineError> {
-    let mut ids = log.state.slots.clone();
-    let known = ids.len();
-    if ids.is_empty() || !log.state.damaged.is_empty() || !log.ineffective.is_empty() {
+    Ok(read_slots(access.store, log.state.slots.clone()))
+}
+
+/// Slots in the store that the log does not name, if it is damaged. Anybody who can write to the store may have put them there: no service is
+/// asked because of one, and none may cost much.
+fn unlisted_slots(access: &Access<'_>, log: &Log) -> Result<Vec<(SlotId, Slot)>, EngineError> {
+    let mut ids = Vec::new();
+    if log.state.slots.is_empty() || !log.state.damaged.is_empty() || !log.ineffective.is_empty() {
         access.store.list(SLOTS_PREFIX, None, &mut |item: ListItem| {
             if let Some(ObjectName::Slot(id)) = ObjectName::parse(&item.name)
                 && !log.state.slots.contains(&id)
             {
                 ids.push(id);
             }
-            let enough = ids.len() >= known + UNLISTED_SLOT_COUNT_MAX;
+            let enough = ids.len() >= UNLISTED_SLOT_COUNT_MAX;
             if enough { std::ops::ControlFlow::Break(()) } else { std::ops::ControlFlow::Continue(()) }
         })?;
     }
     let mut slots = read_slots(access.store, ids);
-    // No service is asked because of a slot that the log does not name.
-    slots.retain(|(id, slot)| log.state.slots.contains(id) || !asks_others(slot));
+    slots.retain(|(_, slot)| is_cheap(&slot.kind));
     Ok(slots)
 }

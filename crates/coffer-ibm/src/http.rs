@@ -24,6 +24,9 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest body of an answer, in bytes.
 const BODY_LEN_MAX: u64 = 16 << 20;
 
+/// Longest wait that a service may ask for, in seconds.
+const RETRY_AFTER_MAX_S: u64 = 86_400;
+
 /// Longest text of a service that is repeated, in characters.
 const MESSAGE_CHARS_MAX: usize = 300;
 
@@ -42,6 +45,8 @@ pub struct HttpOptions {
 #[derive(Clone)]
 pub struct HttpClient {
     agent: Agent,
+    /// For this machine: no proxy stands in between, which would read what goes over plain http.
+    near: Agent,
 }
 
 /// What is asked of a service.
@@ -99,18 +104,21 @@ impl HttpClient {
             .root_certs(RootCerts::new_with_certs(&roots))
             .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
             .build();
-        let mut config = Agent::config_builder()
-            .tls_config(tls)
-            .user_agent(concat!("coffer/", env!("CARGO_PKG_VERSION")))
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .timeout_connect(Some(CONNECT_TIMEOUT.min(options.call_timeout.unwrap_or(CALL_TIMEOUT))))
-            .timeout_global(Some(options.call_timeout.unwrap_or(CALL_TIMEOUT)));
-        if options.no_proxy {
-            config = config.proxy(None);
-        }
-        Ok(Self { agent: config.build().into() })
+        let agent = |no_proxy: bool| -> Agent {
+            let mut config = Agent::config_builder()
+                .tls_config(tls.clone())
+                .user_agent(concat!("coffer/", env!("CARGO_PKG_VERSION")))
+                .http_status_as_error(false)
+                .max_redirects(0)
+                .max_redirects_will_error(false)
+                .timeout_connect(Some(CONNECT_TIMEOUT.min(options.call_timeout.unwrap_or(CALL_TIMEOUT))))
+                .timeout_global(Some(options.call_timeout.unwrap_or(CALL_TIMEOUT)));
+            if no_proxy {
+                config = config.proxy(None);
+            }
+            config.build().into()
+        };
+        Ok(Self { agent: agent(options.no_proxy), near: agent(true) })
     }
 
     /// Makes one request. An answer other than success is an error.
@@ -130,11 +138,12 @@ impl HttpClient {
             builder = builder.header(*name, value);
         }
         let malformed = |reason: String| IbmError::Malformed { service: service.clone(), reason };
+        let agent = if is_loopback(&host) { &self.near } else { &self.agent };
         let answer = if request.body.is_empty() && request.method != "POST" {
-            self.agent.run(builder.body(()).map_err(|error| malformed(error.to_string()))?)
+            agent.run(builder.body(()).map_err(|error| malformed(error.to_string()))?)
         } else {
             let body = request.body.as_slice();
-            self.agent.run(builder.body(body).map_err(|error| malformed(error.to_string()))?)
+            agent.run(builder.body(body).map_err(|error| malformed(error.to_string()))?)
         };
         let mut answer = answer.map_err(|error| failed(&service, &host, error))?;
         let limited = answer.body_mut().with_config().limit(BODY_LEN_MAX);
@@ -158,15 +167,17 @@ pub(crate) fn check_url(url: &str) -> Result<String, IbmError> {
     if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
         return Err(invalid("credentials have no place in it"));
     }
-    let bare = host.trim_matches(['[', ']']);
-    let is_loopback =
-        bare == "localhost" || bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
     match uri.scheme_str() {
         Some("https") => Ok(host.to_owned()),
-        Some("http") if is_loopback => Ok(host.to_owned()),
+        Some("http") if is_loopback(host) => Ok(host.to_owned()),
         Some("http") => Err(invalid("it would send credentials over plain http; write https://")),
         _ => Err(invalid("it starts with https://")),
     }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let bare = host.trim_matches(['[', ']']);
+    bare == "localhost" || bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 fn certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>, IbmError> {
@@ -254,7 +265,10 @@ fn refusal(service: String, status: u16, headers: &http::HeaderMap, body: &[u8])
             code,
             message,
             correlation_id,
-            retry_after: header(&["retry-after"]).parse().ok().map(Duration::from_secs),
+            retry_after: header(&["retry-after"])
+                .parse()
+                .ok()
+                .map(|s: u64| Duration::from_secs(s.min(RETRY_AFTER_MAX_S))),
         },
         _ => IbmError::Refused { service, status, code, message, correlation_id },
     }

@@ -1,7 +1,8 @@
 //! Key services: Key Protect, HPCS, and services with their interface.
 //!
 //! What a slot says about where its root key is comes out of a store. So [`KeyServices`] sends a token to hosts of IBM's key services and to
-//! those that its user names, and to nobody else; and the identity of the user at IBM goes to no service of another kind.
+//! those that its user names, and to nobody else. The identity of the user at IBM goes where a slot says that Key Protect or HPCS is: to IBM's hosts, and to
+//! a host that its user names, who vouches for it whatever the slot calls it.
 //!
 //! A request that fails for now is made again, until the time limit for one slot is over.
 
@@ -119,8 +120,19 @@ impl KeyServices {
         Ok(iam)
     }
 
+    /// By when one operation is to be done: no attempt begins later.
+    fn end(&self) -> Instant {
+        Instant::now() + self.options.limit
+    }
+
     /// Makes a request about a root key, again while that may help and time is left.
-    fn ask(&self, key: &ServiceKey, method: &str, path: &str, body: &[u8]) -> Result<Response, KeyError> {
+    fn ask(
+        &self,
+        key: &ServiceKey,
+        (method, path): (&str, &str),
+        body: &[u8],
+        end: Instant,
+    ) -> Result<Response, KeyError> {
         let service = self.service(key)?;
         let mut headers = vec![
             ("bluemix-instance", key.instance.as_str()),
@@ -129,7 +141,6 @@ impl KeyServices {
         ];
         headers.extend(key.ring.as_deref().map(|ring| ("x-kms-key-ring", ring)));
         let path = format!("/api/v2/keys/{}{path}", place::segment(&key.key));
-        let end = Instant::now() + self.options.limit;
         let mut pause = FIRST_PAUSE;
         let mut attempt = 1;
         loop {
@@ -140,7 +151,10 @@ impl KeyServices {
             // Some spread, lest many that met the same failure return together.
             let spread = pause.mul_f64(f64::from(Instant::now().elapsed().subsec_nanos() % 64) / 256.0);
             let wait = error.retry_after().unwrap_or(pause).max(pause) + spread;
-            if !error.is_retryable() || attempt == ATTEMPT_COUNT_MAX || Instant::now() + wait >= end {
+            if !error.is_retryable()
+                || attempt == ATTEMPT_COUNT_MAX
+                || wait >= end.saturating_duration_since(Instant::now())
+            {
                 return Err(of_failure(key, &error));
             }
             sleep(wait);

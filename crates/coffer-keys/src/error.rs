@@ -155,6 +155,20 @@ fn describe_missing(given_count: usize, needed: u8, false_numbers: &[u8]) -> Str
     text
 }
 
+impl KeyError {
+    /// Whether the same slot may open with the same root key at another time.
+    #[must_use]
+    pub const fn may_pass(&self) -> bool {
+        match self {
+            Self::Service { answer, .. } => {
+                matches!(answer, ServiceAnswer::Busy | ServiceAnswer::Unreachable | ServiceAnswer::Other)
+            }
+            Self::Token(_) | Self::Crypto(_) => true,
+            _ => false,
+        }
+    }
+}
+
 /// What a slot that was tried answered.
 #[derive(Debug)]
 pub struct Answer {

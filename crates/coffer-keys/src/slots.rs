@@ -71,7 +71,7 @@ pub fn open_slot(slot: &Slot, vault: VaultId, root: &dyn RootKey) -> Result<Secr
 /// Only slots that `root` may open are tried: those of the newest epoch first, a vault key before a reader secret; then key files, recovery
 /// shares, tokens, key services and passphrases in this order, and the cheapest of those that are alike. A slot whose cost is outside the limits does not keep the others from being
 /// tried. The work is bounded by the number of slots times the highest cost the format allows, so the caller passes
-/// the current slots of the log and no others.
+/// the current slots of the log, or others of which it has bounded the cost.
 ///
 /// # Errors
 /// [`KeyError::NoSlot`].

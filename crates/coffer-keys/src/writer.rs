@@ -128,7 +128,7 @@ impl WriterCredential {
         content.extend_from_slice(&check);
         let comments = format!(
             "# coffer writer credential of {} for vault {}\n\
-             # Whoever has this file can add snapshots to the vault. It reads nothing there, its own snapshots included.\n\
+             # Whoever has this file can add snapshots to the vault. It opens no snapshot, its own included.\n\
              # `coffer keys revoke-writer` takes it back; `coffer keys grant-writer` makes another one.\n",
             self.name, self.vault
         );

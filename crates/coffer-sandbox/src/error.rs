@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::kms::AuditHead;
+
 /// Why a sandbox did not start, or did not take a setting.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -78,6 +80,8 @@ pub enum SandboxError {
         number: u64,
         /// What is wrong.
         what: String,
+        /// The newest entry up to which each follows the one before it.
+        whole: AuditHead,
     },
     /// A file of the key service says what it must not.
     #[error("read {}: {what}", path.display())]

@@ -8,16 +8,18 @@
 //! | module | what it does |
 //! | --- | --- |
 //! | `front`, `alone`, `tokens` | callers: of the region, on its own, with tokens from a file |
+//! | `strangers` | calls whose callers are not known, counted |
 //! | `route`, `desk`, `answer` | which endpoint, what each gets to see, shapes of answers and refusals |
 //! | `keys`, `create`, `list`, `show` | keys as records |
 //! | `actions`, `material`, `import` | what keys do; ciphertexts; how material comes in |
 //! | `policies`, `rings`, `kmip` | the rest of the API |
-//! | `instance`, `model`, `store`, `audit` | what is kept, and how |
+//! | `instance`, `model`, `store`, `audit`, `files` | what is kept, and how |
 //! | `master`, `crypto` | the master key, and the primitives |
 //! | `roles` | who may do what |
 //!
 //! Invariants: nothing is acknowledged before it is in the database; no row is readable without the master key; key material is in memory
-//! in the clear only while an action uses it; the audit log has an entry for every call that reached an instance.
+//! in the clear only while an action uses it; the audit log has an entry for every call that reached an instance, and one a minute at most
+//! for all whose callers were not known.
 //!
 //! What it refuses to do: it gives root-key material to nobody, and answers nothing but 503 without its master key.
 
@@ -29,6 +31,7 @@ mod create;
 mod crypto;
 mod dates;
 mod desk;
+mod files;
 pub(crate) mod front;
 mod import;
 mod instance;
@@ -44,6 +47,9 @@ pub(crate) mod roles;
 mod route;
 mod show;
 mod store;
+mod strangers;
+#[cfg(test)]
+mod tests;
 mod tokens;
 
 use std::collections::BTreeMap;
@@ -62,6 +68,7 @@ pub use model::Kind as KmsKind;
 pub(crate) use model::Registration;
 use model::State;
 use store::{Record, Store};
+use strangers::Strangers;
 pub use tokens::{NewToken, add_token};
 
 use crate::clock::Millis;
@@ -75,6 +82,29 @@ pub(crate) const ACCOUNT: &str = "00000000000000000000000000000001";
 struct Slot {
     record: Record,
     open: Option<Instance>,
+    strangers: Strangers,
+}
+
+impl Slot {
+    fn new(record: Record, open: Option<Instance>) -> Self {
+        Self { record, open, strangers: Strangers::default() }
+    }
+
+    /// Writes an entry of the audit log about callers that are not known, if there are any.
+    fn write_strangers(&mut self, store: &Store, now_ms: Millis) -> Result<(), SandboxError> {
+        let Some(entry) = self.strangers.entry(&self.record.guid, now_ms) else { return Ok(()) };
+        match &mut self.open {
+            Some(open) => open.commit(store, entry)?,
+            None => store.commit(&self.record.guid, Vec::new(), entry, None)?,
+        }
+        self.strangers.written(now_ms);
+        Ok(())
+    }
+
+    /// The same, if the last such entry is old enough.
+    fn settle_strangers(&mut self, store: &Store, now_ms: Millis) -> Result<(), SandboxError> {
+        if self.strangers.may_be_written(now_ms) { self.write_strangers(store, now_ms) } else { Ok(()) }
+    }
 }
 
 struct Inner {
@@ -82,9 +112,19 @@ struct Inner {
     slots: BTreeMap<String, Slot>,
 }
 
+impl Inner {
+    /// Whether a call needs a new RSA key, and is to have one.
+    fn needs_rsa(&mut self, call: &Call<'_>) -> bool {
+        let open = self.slots.get_mut(call.guid).and_then(|slot| slot.open.as_mut());
+        open.is_some_and(|open| route::needs_rsa(call, open))
+    }
+}
+
 /// The service, with all its instances.
 pub(crate) struct Kms {
     inner: Mutex<Inner>,
+    /// Held while an RSA key is made.
+    rsa: Mutex<()>,
     region: String,
 }
 
@@ -104,9 +144,10 @@ impl Kms {
                 Some(master) => Some(Instance::open(&store, &record, &master?)?),
                 None => None,
             };
-            slots.insert(record.guid.clone(), Slot { record, open });
+            slots.insert(record.guid.clone(), Slot::new(record, open));
         }
-        Ok(Self { inner: Mutex::new(Inner { store, slots }), region: region.to_owned() })
+        let inner = Mutex::new(Inner { store, slots });
+        Ok(Self { inner, rsa: Mutex::new(()), region: region.to_owned() })
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -142,7 +183,7 @@ impl Kms {
         }
         inner.store.put_instance(&record)?;
         let guid = record.guid.clone();
-        inner.slots.insert(guid.clone(), Slot { record, open });
+        inner.slots.insert(guid.clone(), Slot::new(record, open));
         Ok(guid)
     }
 
@@ -160,6 +201,31 @@ impl Kms {
 
     /// Loads the master key of an instance: the first one is the one that it has from then on. Returns its verification pattern.
     pub(crate) fn load(&self, guid: &str, source: &MasterKeySource) -> Result<String, SandboxError> {
+        self.load_with(guid, source, Instance::open)
+    }
+
+    /// The same, but a damaged audit log is put aside and a new one started; returns what is wrong with it, too.
+    pub(crate) fn load_past_damage(
+        &self,
+        guid: &str,
+        source: &MasterKeySource,
+        now_ms: Millis,
+    ) -> Result<(String, Option<String>), SandboxError> {
+        let mut damage = None;
+        let pattern = self.load_with(guid, source, |store, record, master| {
+            let (open, found) = Instance::open_past_damage(store, record, master, now_ms)?;
+            damage = found;
+            Ok(open)
+        })?;
+        Ok((pattern, damage))
+    }
+
+    fn load_with(
+        &self,
+        guid: &str,
+        source: &MasterKeySource,
+        open: impl FnOnce(&Store, &Record, &MasterKey) -> Result<Instance, SandboxError>,
+    ) -> Result<String, SandboxError> {
         let mut inner = self.lock();
         let Inner { store, slots } = &mut *inner;
         let slot = slots.get_mut(guid).ok_or_else(|| SandboxError::NoInstance { guid: guid.to_owned() })?;
@@ -174,7 +240,7 @@ impl Kms {
             }
         };
         if slot.open.is_none() {
-            slot.open = Some(Instance::open(store, &slot.record, &master)?);
+            slot.open = Some(open(store, &slot.record, &master)?);
         }
         Ok(master.pattern())
     }
@@ -224,36 +290,53 @@ impl Kms {
         let mut inner = self.lock();
         let Inner { store, slots } = &mut *inner;
         for slot in slots.values_mut() {
+            slot.settle_strangers(store, now_ms)?;
             let Some(open) = &mut slot.open else { continue };
             settle(store, open, now_ms)?;
         }
         Ok(())
     }
 
-    /// Refuses a call whose caller is not known, and records that.
+    /// Writes what is not in the audit log yet, before the service ends.
+    pub(crate) fn end(&self, now_ms: Millis) -> Result<(), SandboxError> {
+        let mut inner = self.lock();
+        let Inner { store, slots } = &mut *inner;
+        slots.values_mut().try_for_each(|slot| slot.write_strangers(store, now_ms))
+    }
+
+    /// Refuses a call whose caller is not known, and records that, though not each of many in an entry of its own.
     pub(crate) fn refuse(&self, guid: &str, correlation: &str, now_ms: Millis) -> Refusal {
         let mut inner = self.lock();
         let Inner { store, slots } = &mut *inner;
         let Some(slot) = slots.get_mut(guid) else { return Refusal::unauthorized() };
-        let mut entry = desk::entry(guid, "-", "kms.request", now_ms);
-        correlation.clone_into(&mut entry.correlation);
-        entry.status = 401;
-        let recorded = match &mut slot.open {
-            Some(open) => open.commit(store, entry),
-            None => store.commit(guid, Vec::new(), entry, None),
-        };
-        recorded.map_or_else(Refusal::internal, |()| Refusal::unauthorized())
+        slot.strangers.add(correlation);
+        let settled = slot.settle_strangers(store, now_ms);
+        settled.map_or_else(Refusal::internal, |()| Refusal::unauthorized())
+    }
+
+    /// Makes an RSA key. Only one is made at a time, whoever asks.
+    fn new_rsa(&self) -> Result<(SecretBytes, Vec<u8>), crypto::Failed> {
+        let _one = self.rsa.lock().unwrap_or_else(PoisonError::into_inner);
+        crypto::new_rsa()
     }
 
     /// Answers a call.
     pub(crate) fn handle(&self, call: &Call<'_>) -> Reply {
-        // A key of an import token takes long to make: nobody else waits for it.
-        let rsa = route::needs_rsa(call).then(crypto::new_rsa);
         let mut inner = self.lock();
+        let mut rsa = None;
+        if inner.needs_rsa(call) {
+            // It takes long to make: nobody else waits for it, and what was checked is checked again after it.
+            drop(inner);
+            rsa = Some(self.new_rsa());
+            inner = self.lock();
+        }
         let Inner { store, slots } = &mut *inner;
         let Some(slot) = slots.get_mut(call.guid) else {
             return Refusal::short(404, "The instance does not exist").answer("");
         };
+        if let Err(error) = slot.settle_strangers(store, call.now_ms) {
+            return Refusal::internal(error).answer("");
+        }
         let mut entry = desk::entry(call.guid, call.identity, "kms.request", call.now_ms);
         entry.correlation.clone_from(&call.correlation);
         let Some(open) = &mut slot.open else {

@@ -209,3 +209,17 @@ fn recovery_shares_are_added_tested_and_told_apart() {
     desk.run(&format!("keys revoke {revoked}")).expect(0);
     desk.bare(&format!("-V ../vault --share {} --share {} snapshots", pair[0], pair[1])).expect(12);
 }
+
+#[test]
+fn each_of_two_passphrases_is_tested_on_its_own_slot() {
+    let desk = Desk::with_vault();
+    fs::write(desk.path("one"), "the first of two passphrases").unwrap();
+    fs::write(desk.path("two"), "the second of two passphrases").unwrap();
+    for name in ["one", "two"] {
+        desk.run(&format!("keys add --new-passphrase-file ../{name}")).expect(0);
+    }
+    let bare = "-V ../vault --passphrase-file ../one";
+    let ran = desk.bare(&format!("{bare} keys test --also-passphrase-file ../two")).expect(0);
+    assert_eq!(ran.out.matches("gives the vault's key").count(), 2, "{}", ran.out);
+    desk.bare(&format!("{bare} keys test")).expect(20).says("DOES NOT OPEN");
+}

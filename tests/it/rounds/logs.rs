@@ -10,7 +10,7 @@ use super::super::support::{Quiet, World, backup_options, clone_of, scratch};
 use super::{IN_FLIGHT, far, grow, tell};
 
 /// Adds so many snapshots, and checkpoints where they are due.
-pub(super) fn add_snapshots(world: &World, store: &MemoryStore, source: &Path, count: usize, interval: u64) {
+pub(crate) fn add_snapshots(world: &World, store: &MemoryStore, source: &Path, count: usize, interval: u64) {
     let mut vault = world.open(store).unwrap();
     for _ in 0..count {
         let options = BackupOptions { checkpoint_interval: interval, ..backup_options(source) };

@@ -1,6 +1,6 @@
 //! `coffer keys`
 
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -215,7 +215,7 @@ pub(super) fn run(world: &World, command: &KeysCommand) -> Result<Exit> {
 
 fn new_file(world: &World, path: &Path) -> Result<Exit> {
     let key = KeyFile::generate(&OsRng)?;
-    let mut file = keys::create_private(path).map_err(|error| {
+    let file = keys::create_private(path).map_err(|error| {
         let message = format!("make key file {}: {error}", path.display());
         let failure = Failure::new(Exit::Failed, message);
         match error.kind() {
@@ -226,7 +226,7 @@ fn new_file(world: &World, path: &Path) -> Result<Exit> {
             _ => failure,
         }
     })?;
-    let written = file.write_all(key.to_text().expose()).and_then(|()| file.sync_all());
+    let written = keys::write_private(file, path, key.to_text().expose());
     written.with_context(|| format!("write key file {}", path.display()))?;
     let value =
         json!({"message_type": "key_file", "file": path.display().to_string(), "key_id": hex(&key.key_id())});

@@ -1,5 +1,6 @@
 //! `coffer kms`
 
+use std::fs::File;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -8,12 +9,13 @@ use anyhow::{Context, Result};
 use clap::{Args, Subcommand, ValueEnum};
 use coffer_crypto::{OsRng, Secret, SecretBytes};
 use coffer_format::id::VaultId;
+use coffer_format::path::display_path;
 use coffer_format::slot::{Slot, SlotPurpose};
 use coffer_keys::pkcs11::{Pkcs11Key, TokenSettings};
 use coffer_keys::{make_slot, open_slot};
 use coffer_sandbox::{
-    AuditHead, KeyPart, KeyToken, KmsOptions, KmsServer, MasterKeySource, NewToken, Role, SandboxError,
-    add_token,
+    AuditEntry, AuditHead, KeyPart, KeyToken, KmsOptions, KmsServer, MasterKeySource, NewToken, Role,
+    SandboxError, add_token,
 };
 use serde_json::json;
 
@@ -87,6 +89,9 @@ pub(crate) struct ServeArgs {
     /// File that holds the PIN of the token.
     #[arg(long, value_name = "FILE", requires = "master_pkcs11")]
     master_pkcs11_pin_file: Option<PathBuf>,
+    /// Start although the audit log is damaged: it is put aside, and the first entry of a new one says what is wrong with it.
+    #[arg(long)]
+    accept_damaged_audit: bool,
 }
 
 #[derive(Debug, Args)]
@@ -170,7 +175,8 @@ fn failure(error: SandboxError) -> anyhow::Error {
         ),
         SandboxError::Audit { .. } => (
             Exit::Corrupt,
-            "somebody or something changed the log; keep the directory as it is, and compare it with a copy",
+            "somebody or something changed the log; keep a copy of the directory as it is, and compare it with older ones; \
+            to start nevertheless, with a new log, give \"kms serve --accept-damaged-audit\"",
         ),
         SandboxError::NotLoopback { .. } => {
             (Exit::Usage, "give --tls-cert and --tls-key, or listen on 127.0.0.1")
@@ -257,6 +263,11 @@ fn serve(args: &ServeArgs, output: Output) -> Result<Exit> {
     options.listen = args.listen;
     options.tls = args.tls_cert.clone().zip(args.tls_key.clone());
     options.master_key = master_key(args)?;
+    options.accepts_damaged_audit = args.accept_damaged_audit;
+    if args.accept_damaged_audit && options.master_key.is_none() {
+        let message = "check the audit log: --accept-damaged-audit needs the master key";
+        return Err(Failure::new(Exit::Usage, message).hint("give the master key too").into());
+    }
     let server = KmsServer::start(&options).map_err(failure)?;
     let value = json!({
         "message_type": "kms", "endpoint": server.endpoint(), "instance_id": server.instance_id(),
@@ -276,10 +287,21 @@ fn serve(args: &ServeArgs, output: Output) -> Result<Exit> {
     if server.pattern().is_none() {
         output.warn("there is no master key: every call is answered 503");
     }
+    if let Some(damage) = server.audit_damage() {
+        output.warn(&format!("the audit log was {}", display_path(damage.as_bytes())));
+    } else if args.accept_damaged_audit {
+        output.warn("the audit log is whole: start without --accept-damaged-audit from now on");
+    }
     loop {
         // The service has threads of its own; a signal ends the process.
         std::thread::park();
     }
+}
+
+/// Forces to the disk that a new file is in its directory.
+fn sync_directory(file: &Path) -> std::io::Result<()> {
+    let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty());
+    if cfg!(unix) { File::open(parent.unwrap_or(Path::new(".")))?.sync_all() } else { Ok(()) }
 }
 
 fn new_part(path: &Path, output: Output) -> Result<Exit> {
@@ -289,6 +311,7 @@ fn new_part(path: &Path, output: Output) -> Result<Exit> {
         Failure::new(Exit::Failed, message).hint("a key part is never overwritten; choose another name")
     })?;
     let written = file.write_all(part.to_text().expose()).and_then(|()| file.sync_all());
+    let written = written.and_then(|()| sync_directory(path));
     written.with_context(|| format!("write the key part {}", path.display()))?;
     let pattern = part.pattern();
     let value = json!({"message_type": "kms_part", "file": path.display().to_string(), "pattern": pattern});
@@ -312,24 +335,59 @@ fn new_token(args: &NewTokenArgs, output: Output) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
+/// An entry for people. Whoever wrote the log, what it says moves no cursor and begins no line.
+fn line_of(entry: &AuditEntry) -> String {
+    let key = entry.key.as_deref().unwrap_or("-");
+    let mut line =
+        format!("{} {} {} {} {key} {}", entry.number, entry.time, entry.identity, entry.action, entry.status);
+    if entry.count != 1 {
+        line += &format!(" ({} calls)", entry.count);
+    }
+    for more in [&entry.code, &entry.note].into_iter().flatten() {
+        line += " ";
+        line += more;
+    }
+    display_path(line.as_bytes())
+}
+
 fn audit(args: &AuditArgs, output: Output) -> Result<Exit> {
     let head = KmsServer::verify_audit(&args.dir, args.head.as_ref(), &mut |entry| {
         let value = json!({
             "message_type": "kms_audit_entry", "number": entry.number, "time": entry.time, "instance": entry.instance,
             "identity": entry.identity, "action": entry.action, "key": entry.key, "status": entry.status,
-            "code": entry.code, "correlation": entry.correlation,
+            "code": entry.code, "correlation": entry.correlation, "count": entry.count, "note": entry.note,
         });
-        let key = entry.key.as_deref().unwrap_or("-");
-        let code = entry.code.as_deref().unwrap_or_default();
-        let line = format!(
-            "{} {} {} {} {key} {} {code}",
-            entry.number, entry.time, entry.identity, entry.action, entry.status
-        );
-        let printed = output.result(&value, line.trim_end());
+        let printed = output.result(&value, &line_of(entry));
         printed.map_err(|source| SandboxError::File { path: PathBuf::from("standard output"), source })
     })
     .map_err(failure)?;
     let value = json!({"message_type": "kms_audit", "entries": head.number, "hash": head.hash});
     output.result(&value, &format!("the log is whole: {}:{}", head.number, head.hash))?;
     Ok(Exit::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn an_entry_is_one_line_whatever_it_says() {
+        let entry = |identity: &str, more: Value| {
+            let mut entry = json!({
+                "number": 7, "time": "2026-01-02T03:04:05Z", "instance": "guid", "identity": identity,
+                "action": "kms.request", "key": null, "status": 401, "code": null, "correlation": "c",
+            });
+            entry.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            line_of(&serde_json::from_value(entry).unwrap())
+        };
+        let start = "7 2026-01-02T03:04:05Z";
+        assert_eq!(entry("-", json!({})), format!("{start} - kms.request - 401"));
+        assert_eq!(entry("-", json!({"count": 9})), format!("{start} - kms.request - 401 (9 calls)"));
+        assert_eq!(
+            entry("a\n8", json!({"key": "\u{1b}[2J", "code": "\u{9b}C", "note": "n\r"})),
+            format!("{start} a\\x0a8 kms.request \\x1b[2J 401 \\xc2\\x9bC n\\x0d")
+        );
+    }
 }

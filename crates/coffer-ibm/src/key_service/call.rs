@@ -93,13 +93,14 @@ fn parse<'a, T: Deserialize<'a>>(key: &ServiceKey, body: &'a [u8]) -> Result<T, 
 impl KeyServices {
     /// Wraps `plain` for a root key, bound to `aad` where the service has such a thing.
     pub(super) fn wrap(&self, key: &ServiceKey, plain: &[u8], aad: &str) -> Result<String, KeyError> {
+        let end = self.end();
         let text = Zeroizing::new(STANDARD.encode(plain));
         let bound = Zeroizing::new(format!(r#"{{"plaintext":"{}","aad":["{aad}"]}}"#, *text));
-        let asked = self.ask(key, "POST", "/actions/wrap", bound.as_bytes());
+        let asked = self.ask(key, ("POST", "/actions/wrap"), bound.as_bytes(), end);
         let answer = match asked {
             Err(error) if may_refuse_aad(key, &error) => {
                 let bare = Zeroizing::new(format!(r#"{{"plaintext":"{}"}}"#, *text));
-                self.ask(key, "POST", "/actions/wrap", bare.as_bytes())?
+                self.ask(key, ("POST", "/actions/wrap"), bare.as_bytes(), end)?
             }
             answer => answer?,
         };
@@ -141,13 +142,14 @@ impl KeyServices {
         ciphertext: &str,
         aad: &str,
     ) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+        let end = self.end();
         let quoted = serde_json::Value::from(ciphertext).to_string();
         let bound = format!(r#"{{"ciphertext":{quoted},"aad":["{aad}"]}}"#);
-        match self.ask(key, "POST", action, bound.as_bytes()) {
+        match self.ask(key, ("POST", action), bound.as_bytes(), end) {
             Err(error) if may_refuse_aad(key, &error) => {
                 let bare = format!(r#"{{"ciphertext":{quoted}}}"#);
                 // What counts is the answer for the way it is usually wrapped.
-                Ok(self.ask(key, "POST", action, bare.as_bytes()).map_err(|_| error)?.body)
+                Ok(self.ask(key, ("POST", action), bare.as_bytes(), end).map_err(|_| error)?.body)
             }
             answer => Ok(answer?.body),
         }
@@ -158,7 +160,7 @@ impl KeyServices {
     /// # Errors
     /// [`KeyError::Service`].
     pub fn facts(&self, key: &ServiceKey) -> Result<KeyFacts, KeyError> {
-        let answer = self.ask(key, "GET", "/metadata", b"")?;
+        let answer = self.ask(key, ("GET", "/metadata"), b"", self.end())?;
         let found = parse::<Collection>(key, &answer.body)?.resources.into_iter().next();
         let found = found.ok_or_else(|| told(key, ServiceAnswer::KeyMissing, String::new()))?;
         Ok(KeyFacts {

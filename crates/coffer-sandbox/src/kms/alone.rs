@@ -26,6 +26,7 @@ use tokio_rustls::TlsAcceptor;
 use super::answer::{Refusal, Reply};
 use super::audit::{AuditEntry, AuditHead};
 use super::desk::Call;
+use super::files;
 use super::front::{Heard, written};
 use super::master::MasterKeySource;
 use super::tokens::{self, Holder};
@@ -53,6 +54,8 @@ pub struct KmsOptions {
     pub tokens: PathBuf,
     /// Where its master key comes from. Without one every call is answered 503.
     pub master_key: Option<MasterKeySource>,
+    /// If the audit log is damaged, it is put aside and a new one started; else the service does not start.
+    pub accepts_damaged_audit: bool,
 }
 
 impl KmsOptions {
@@ -65,6 +68,7 @@ impl KmsOptions {
             tls: None,
             tokens: tokens.to_path_buf(),
             master_key: None,
+            accepts_damaged_audit: false,
         }
     }
 }
@@ -85,6 +89,7 @@ pub struct KmsServer {
     runtime: Option<Runtime>,
     endpoint: String,
     pattern: Option<String>,
+    audit_damage: Option<String>,
 }
 
 impl KmsServer {
@@ -92,7 +97,7 @@ impl KmsServer {
     ///
     /// # Errors
     /// The directory, the tokens or the certificate are not usable, the master key is not the one of the directory, the audit log is not
-    /// as it was written, the port is taken, or there is no certificate and the address is not on loopback.
+    /// as it was written and that is not accepted, the port is taken, or there is no certificate and the address is not on loopback.
     pub fn start(options: &KmsOptions) -> Result<Self, SandboxError> {
         if options.tls.is_none() && !options.listen.ip().is_loopback() {
             return Err(SandboxError::NotLoopback { address: options.listen.to_string() });
@@ -100,14 +105,24 @@ impl KmsServer {
         let acceptor = options.tls.as_ref().map(|(chain, key)| acceptor(chain, key)).transpose()?;
         tokens::check(&options.tokens)?;
         let at = |source| SandboxError::File { path: options.directory.clone(), source };
-        make_private(&options.directory).map_err(at)?;
+        if !options.directory.exists() {
+            make_private(&options.directory).map_err(at)?;
+            files::sync(files::parent(&options.directory)).map_err(at)?;
+        }
         let kms = Kms::open(&options.directory, REGION, true)?;
         let clock = Clock::default();
         let guid = match kms.instances().into_iter().next() {
             Some((guid, _)) => guid,
             None => kms.make_instance("local", KmsKind::KeyProtect, false, clock.now_ms())?,
         };
-        let pattern = options.master_key.as_ref().map(|source| kms.load(&guid, source)).transpose()?;
+        let (pattern, audit_damage) = match &options.master_key {
+            Some(source) if options.accepts_damaged_audit => {
+                let (pattern, damage) = kms.load_past_damage(&guid, source, clock.now_ms())?;
+                (Some(pattern), damage)
+            }
+            Some(source) => (Some(kms.load(&guid, source)?), None),
+            None => (None, None),
+        };
         let alone = Arc::new(Alone { kms, clock, tokens: options.tokens.clone(), guid });
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -119,7 +134,8 @@ impl KmsServer {
         let service = Service::KmsAlone(Arc::clone(&alone));
         let bound = runtime.block_on(listener::open_anywhere(options.listen, service, acceptor))?;
         runtime.spawn(sweep_often(Arc::downgrade(&alone)));
-        Ok(Self { alone, runtime: Some(runtime), endpoint: format!("{scheme}://{bound}"), pattern })
+        let endpoint = format!("{scheme}://{bound}");
+        Ok(Self { alone, runtime: Some(runtime), endpoint, pattern, audit_damage })
     }
 
     /// Where it answers.
@@ -138,6 +154,12 @@ impl KmsServer {
     #[must_use]
     pub fn pattern(&self) -> Option<&str> {
         self.pattern.as_deref()
+    }
+
+    /// What was wrong with the audit log, which was put aside at this start.
+    #[must_use]
+    pub fn audit_damage(&self) -> Option<&str> {
+        self.audit_damage.as_deref()
     }
 
     /// Checks the audit log of a directory whose service does not run, shows each entry, and gives the newest. With `noted`, the entry of
@@ -165,6 +187,8 @@ impl Drop for KmsServer {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_timeout(Duration::from_secs(5));
         }
+        // Nobody is left to hear of a failure.
+        drop(self.alone.kms.end(self.alone.clock.now_ms()));
     }
 }
 

@@ -36,8 +36,23 @@ pub struct AuditEntry {
     pub status: u16,
     /// The reason of a refusal.
     pub code: Option<String>,
-    /// The correlation id of the call.
+    /// The correlation id of the call; of the newest, if it stands for more than one.
     pub correlation: String,
+    /// How many calls it stands for: more than one only where the callers were not known.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub count: u64,
+    /// What else is to be said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+const fn one() -> u64 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+const fn is_one(count: &u64) -> bool {
+    *count == 1
 }
 
 /// The newest entry: its number and hash.
@@ -63,6 +78,12 @@ impl AuditHead {
 
     fn new(number: u64, hash: &[u8]) -> Self {
         Self { number, hash: hex(hash) }
+    }
+}
+
+impl std::fmt::Display for AuditHead {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.number, self.hash)
     }
 }
 
@@ -95,30 +116,35 @@ pub(super) fn verify(
     noted: Option<&AuditHead>,
     show: &mut dyn FnMut(&AuditEntry) -> Result<(), SandboxError>,
 ) -> Result<AuditHead, SandboxError> {
-    let broken = |number: u64, what: &str| SandboxError::Audit { number, what: what.to_owned() };
-    let records = |error: redb::StorageError| SandboxError::Records { what: error.to_string() };
+    let broken = |number: u64, before: &[u8], what: &str| SandboxError::Audit {
+        number,
+        what: what.to_owned(),
+        whole: AuditHead::new(number.saturating_sub(1), before),
+    };
     let mut before = vec![0; HASH_LEN];
     let mut number = 0;
     let mut is_noted_there = noted.is_none_or(|noted| noted.number == 0);
+    let records = |error: redb::StorageError| SandboxError::Records { what: error.to_string() };
     for row in table.iter().map_err(records)? {
         let (found, row) = row.map_err(records)?;
         number += 1;
+        let broken = |what: &str| broken(number, &before, what);
         if found.value() != number {
-            return Err(broken(number, "the entry is missing"));
+            return Err(broken("the entry is missing"));
         }
         let (sum, text) =
-            row.value().split_at_checked(HASH_LEN).ok_or_else(|| broken(number, "the entry is too short"))?;
+            row.value().split_at_checked(HASH_LEN).ok_or_else(|| broken("the entry is too short"))?;
         if hash(&before, text) != sum {
-            return Err(broken(number, "the entry does not have its hash"));
+            return Err(broken("the entry does not have its hash"));
         }
         let entry: AuditEntry =
-            serde_json::from_slice(text).map_err(|_| broken(number, "the entry cannot be read"))?;
+            serde_json::from_slice(text).map_err(|_| broken("the entry cannot be read"))?;
         if entry.number != number {
-            return Err(broken(number, "the entry has another number"));
+            return Err(broken("the entry has another number"));
         }
         if let Some(noted) = noted.filter(|noted| noted.number == number) {
             if *noted != AuditHead::new(number, sum) {
-                return Err(broken(number, "the entry has another hash than the one that was noted"));
+                return Err(broken("the entry has another hash than the one that was noted"));
             }
             is_noted_there = true;
         }
@@ -126,7 +152,7 @@ pub(super) fn verify(
         show(&entry)?;
     }
     if !is_noted_there {
-        return Err(broken(number + 1, "the log ends before the entry that was noted"));
+        return Err(broken(number + 1, &before, "the log ends before the entry that was noted"));
     }
     Ok(AuditHead::new(number, &before))
 }

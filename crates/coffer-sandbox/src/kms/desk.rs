@@ -55,6 +55,8 @@ pub(super) fn entry(guid: &str, identity: &str, action: &str, now_ms: Millis) ->
         status: 200,
         code: None,
         correlation: String::new(),
+        count: 1,
+        note: None,
     }
 }
 

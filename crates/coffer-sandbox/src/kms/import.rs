@@ -47,10 +47,16 @@ fn about(token: &ImportToken) -> Value {
     })
 }
 
-pub(super) fn create(desk: &mut Desk<'_>) -> Result<Reply, Refusal> {
+/// How many seconds a token is to live, and how often it may be retrieved.
+pub(super) fn wishes(desk: &Desk<'_>) -> Result<(u64, u64), Refusal> {
     let body = desk.body()?;
     let lifetime_s = number(&body, "expiration", 600, 300, 86_400)?;
     let retrievals = number(&body, "maxAllowedRetrievals", 1, 1, 500)?;
+    Ok((lifetime_s, retrievals))
+}
+
+pub(super) fn create(desk: &mut Desk<'_>) -> Result<Reply, Refusal> {
+    let (lifetime_s, retrievals) = wishes(desk)?;
     let failed = || Refusal::internal("no RSA key could be made");
     let (private, public) = desk.rsa.take().ok_or_else(failed)?.map_err(|Failed| failed())?;
     let token = ImportToken {

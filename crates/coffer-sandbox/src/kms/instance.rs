@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::audit::{AuditEntry, AuditHead};
 use super::crypto::{self, Failed};
+use super::desk;
 use super::master::MasterKey;
 use super::model::{Adapter, ImportToken, Key, KeyVersion, Kind, Ring, Sealed, Settings, State};
 use super::store::{Change, Record, Store};
@@ -65,6 +66,39 @@ fn damaged(what: impl std::fmt::Display) -> SandboxError {
 impl Instance {
     /// Opens the rows of an instance, and checks that the audit log still holds what was last sealed of it.
     pub(super) fn open(store: &Store, record: &Record, master: &MasterKey) -> Result<Self, SandboxError> {
+        let instance = Self::read(store, record, master)?;
+        instance.check_audit(store)?;
+        Ok(instance)
+    }
+
+    /// The same, but a damaged audit log is put aside. The first entry of a new one says what is wrong with it, which is also given.
+    pub(super) fn open_past_damage(
+        store: &Store,
+        record: &Record,
+        master: &MasterKey,
+        now_ms: Millis,
+    ) -> Result<(Self, Option<String>), SandboxError> {
+        let instance = Self::read(store, record, master)?;
+        let (number, what, whole) = match instance.check_audit(store) {
+            Ok(()) => return Ok((instance, None)),
+            Err(SandboxError::Audit { number, what, whole }) => (number, what, whole),
+            Err(other) => return Err(other),
+        };
+        let sealed = store.row(&record.guid, AUDIT_HEAD, "")?;
+        let sealed = sealed.and_then(|sealed| instance.unsealed::<AuditHead>(AUDIT_HEAD, "", &sealed).ok());
+        let sealed = sealed.map_or_else(|| "none that can be read".to_owned(), |head| head.to_string());
+        let aside = store.aside()?;
+        let note = format!(
+            "damaged at entry {number}: {what}; last good entry {whole}; last sealed entry {sealed}; put aside as {aside}"
+        );
+        let mut entry = desk::entry(&record.guid, "key service", "kms.audit.restart", now_ms);
+        entry.code = Some("AUDIT_LOG_DAMAGED".to_owned());
+        entry.note = Some(note.clone());
+        store.restart_audit(&aside, &record.guid, entry, &|head| instance.sealed(AUDIT_HEAD, "", head))?;
+        Ok((instance, Some(note)))
+    }
+
+    fn read(store: &Store, record: &Record, master: &MasterKey) -> Result<Self, SandboxError> {
         let mut instance = Self {
             guid: record.guid.clone(),
             kind: record.kind,
@@ -80,11 +114,24 @@ impl Instance {
                 instance.take(row, &id, &sealed)?;
             }
         }
-        if let Some(sealed) = store.row(&record.guid, AUDIT_HEAD, "")? {
-            let head: AuditHead = instance.unsealed(AUDIT_HEAD, "", &sealed)?;
-            store.verify_audit(Some(&head), &mut |_| Ok(()))?;
-        }
         Ok(instance)
+    }
+
+    /// Checks that the audit log still holds what was last sealed of it.
+    fn check_audit(&self, store: &Store) -> Result<(), SandboxError> {
+        let what = match store.row(&self.guid, AUDIT_HEAD, "")? {
+            Some(sealed) => match self.unsealed(AUDIT_HEAD, "", &sealed) {
+                Ok(head) => return store.verify_audit(Some(&head), &mut |_| Ok(())).map(drop),
+                Err(_) => "the sealed number and hash of the newest entry do not open",
+            },
+            // What is here was written together with it.
+            None if !self.keys.is_empty() || !self.rings.is_empty() || !self.adapters.is_empty() => {
+                "the sealed number and hash of the newest entry are missing"
+            }
+            None => return Ok(()),
+        };
+        let whole = store.verify_audit(None, &mut |_| Ok(()))?;
+        Err(SandboxError::Audit { number: whole.number, what: what.to_owned(), whole })
     }
 
     fn unsealed<T: DeserializeOwned>(&self, kind: &str, id: &str, sealed: &[u8]) -> Result<T, SandboxError> {

@@ -33,9 +33,28 @@ pub(super) struct Done {
     pub(super) outcome: Result<Reply, Refusal>,
 }
 
-/// Whether a call needs a new RSA key, which takes long to make.
-pub(super) fn needs_rsa(call: &Call<'_>) -> bool {
-    call.method == Method::POST && call.path.trim_matches('/') == "import_token"
+/// The parts of the path.
+fn parts(call: &Call<'_>) -> Vec<String> {
+    let parts = call.path.trim_matches('/').split('/');
+    parts.map(|part| percent_decode_str(part).decode_utf8_lossy().into_owned()).collect()
+}
+
+/// The key in the path as the audit log names it: what has not the form of an id or an alias may be any text of the caller.
+fn recorded(key: &str) -> &str {
+    if rings::is_uuid(key) || rings::is_name(key) { key } else { "-" }
+}
+
+/// Whether a call needs a new RSA key, which takes long to make: it asks for an import token, as it must be asked for, and its caller may
+/// have one.
+pub(super) fn needs_rsa(call: &Call<'_>, instance: &mut Instance) -> bool {
+    let parts = parts(call);
+    let words: Vec<&str> = parts.iter().map(String::as_str).collect();
+    if call.method != Method::POST || words != ["import_token"] {
+        return false;
+    }
+    let Some((endpoint, _, _)) = find(call.method, &words, None) else { return false };
+    let mut desk = Desk { call, instance, crn: "", key_id: String::new(), names: Vec::new(), rsa: None };
+    enter(&mut desk, &endpoint, false).and_then(|()| import::wishes(&desk)).is_ok()
 }
 
 /// Carries out a call.
@@ -45,12 +64,7 @@ pub(super) fn serve(
     crn: &str,
     rsa: Option<Result<(coffer_crypto::SecretBytes, Vec<u8>), Failed>>,
 ) -> Done {
-    let parts: Vec<String> = call
-        .path
-        .trim_matches('/')
-        .split('/')
-        .map(|part| percent_decode_str(part).decode_utf8_lossy().into_owned())
-        .collect();
+    let parts = parts(call);
     let words: Vec<&str> = parts.iter().map(String::as_str).collect();
     let deprecated = form_urlencoded::parse(call.query.as_bytes())
         .find(|(name, _)| name == "action")
@@ -68,7 +82,7 @@ pub(super) fn serve(
         rsa,
     };
     let outcome = enter(&mut desk, &endpoint, key.is_some()).and_then(|()| (endpoint.run)(&mut desk));
-    let key = (!desk.key_id.is_empty()).then(|| desk.key_id.clone());
+    let key = (!desk.key_id.is_empty()).then(|| recorded(&desk.key_id).to_owned());
     Done { action: endpoint.action, what: endpoint.what, key, outcome }
 }
 

@@ -7,10 +7,11 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::path::Path;
 
 use redb::backends::FileBackend;
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableHandle};
 use serde::{Deserialize, Serialize};
 
 use super::audit::{self, AUDIT, AuditEntry, AuditHead};
+use super::files;
 use super::master::Kept;
 use super::model::Kind;
 use crate::clock::Millis;
@@ -21,6 +22,8 @@ use crate::records::Unsynced;
 const INSTANCES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("instances");
 /// Sealed rows by instance, kind and id.
 const ROWS: TableDefinition<'_, (&str, &str, &str), &[u8]> = TableDefinition::new("rows");
+/// Names of audit logs that were damaged and put aside, before their number.
+const ASIDE: &str = "audit-damaged-";
 
 /// What may be known of an instance without its master key.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -46,6 +49,26 @@ pub(super) type SealHead<'a> = &'a dyn Fn(&AuditHead) -> Change;
 pub(super) struct Store {
     database: Database,
     _lock: File,
+}
+
+/// Adds to a transaction: an entry of the audit log, rows, and the sealed head of the log.
+fn put(
+    transaction: &redb::WriteTransaction,
+    guid: &str,
+    changes: Vec<Change>,
+    entry: AuditEntry,
+    seal_head: Option<SealHead<'_>>,
+) -> Result<(), redb::Error> {
+    let head = audit::append(&mut transaction.open_table(AUDIT)?, entry)?;
+    let mut rows = transaction.open_table(ROWS)?;
+    for change in changes.into_iter().chain(seal_head.map(|seal| seal(&head))) {
+        let place = (guid, change.kind, &*change.id);
+        match change.sealed {
+            Some(sealed) => drop(rows.insert(place, &*sealed)?),
+            None => drop(rows.remove(place)?),
+        }
+    }
+    Ok(())
 }
 
 fn failed(error: impl Into<redb::Error>) -> SandboxError {
@@ -90,6 +113,10 @@ impl Store {
             Ok(transaction.commit()?)
         };
         made().map_err(failed)?;
+        if is_forced {
+            // Else the file itself may be gone after a power cut, with all that was forced into it.
+            files::sync(directory).map_err(at(directory.to_path_buf()))?;
+        }
         Ok(Self { database, _lock: lock })
     }
 
@@ -165,17 +192,34 @@ impl Store {
     ) -> Result<(), SandboxError> {
         let write = || -> Result<(), redb::Error> {
             let transaction = self.database.begin_write()?;
-            {
-                let head = audit::append(&mut transaction.open_table(AUDIT)?, entry)?;
-                let mut rows = transaction.open_table(ROWS)?;
-                for change in changes.into_iter().chain(seal_head.map(|seal| seal(&head))) {
-                    let place = (guid, change.kind, &*change.id);
-                    match change.sealed {
-                        Some(sealed) => drop(rows.insert(place, &*sealed)?),
-                        None => drop(rows.remove(place)?),
-                    }
-                }
-            }
+            put(&transaction, guid, changes, entry, seal_head)?;
+            Ok(transaction.commit()?)
+        };
+        write().map_err(failed)
+    }
+
+    /// A name for the audit log when it is put aside, which no log has that was put aside before.
+    pub(super) fn aside(&self) -> Result<String, SandboxError> {
+        let read = || -> Result<String, redb::Error> {
+            let transaction = self.database.begin_read()?;
+            let count = transaction.list_tables()?.filter(|table| table.name().starts_with(ASIDE)).count();
+            Ok(format!("{ASIDE}{}", count + 1))
+        };
+        read().map_err(failed)
+    }
+
+    /// Puts the audit log aside under this name as it is, and starts a new one with this entry, all or nothing.
+    pub(super) fn restart_audit(
+        &self,
+        aside: &str,
+        guid: &str,
+        entry: AuditEntry,
+        seal_head: SealHead<'_>,
+    ) -> Result<(), SandboxError> {
+        let write = || -> Result<(), redb::Error> {
+            let transaction = self.database.begin_write()?;
+            transaction.rename_table(AUDIT, TableDefinition::<u64, &[u8]>::new(aside))?;
+            put(&transaction, guid, Vec::new(), entry, Some(seal_head))?;
             Ok(transaction.commit()?)
         };
         write().map_err(failed)
@@ -208,6 +252,8 @@ mod tests {
             status: 200,
             code: None,
             correlation: "c".to_owned(),
+            count: 1,
+            note: None,
         }
     }
 

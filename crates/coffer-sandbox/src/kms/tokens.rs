@@ -6,14 +6,14 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use coffer_crypto::SecretBytes;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::crypto::{equal, hex, random, random_secret, sha256};
-use super::roles;
+use super::{files, roles};
 use crate::error::SandboxError;
 use crate::iam::Role;
 
@@ -89,12 +89,28 @@ pub(super) fn holder(path: &Path, token: &str) -> Result<Option<Holder>, Sandbox
     Ok(found.map(Holder))
 }
 
-/// Adds a token to a file, which is made if it is not there; gives the token, which is written nowhere.
+/// Keeps other processes from changing a file of tokens until it is dropped. The file of the lock stays where it is: who removed it could
+/// take it from somebody.
+fn lock(path: &Path) -> Result<fs::File, SandboxError> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".lock");
+    let beside = PathBuf::from(beside);
+    let mut options = fs::OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let locked = options.open(&beside).and_then(|file| file.lock().map(|()| file));
+    locked.map_err(|source| SandboxError::File { path: beside, source })
+}
+
+/// Adds a token to a file, which is made if it is not there; gives the token, which is written nowhere. Others who add a token wait
+/// meanwhile.
 ///
 /// # Errors
 /// The file cannot be read or written, or has a token of this name.
 pub fn add_token(path: &Path, new: &NewToken) -> Result<SecretBytes, SandboxError> {
     let at = |source| SandboxError::File { path: path.to_path_buf(), source };
+    let _lock = lock(path)?;
     let mut file = if path.exists() { read(path)? } else { File::default() };
     let bad = |what: String| SandboxError::BadFile { path: path.to_path_buf(), what };
     if new.name.is_empty() || new.roles.is_empty() {
@@ -128,5 +144,6 @@ pub fn add_token(path: &Path, new: &NewToken) -> Result<SecretBytes, SandboxErro
         drop(fs::remove_file(&beside));
         return Err(at(source));
     }
+    files::sync(files::parent(path)).map_err(at)?;
     Ok(SecretBytes::new(token))
 }

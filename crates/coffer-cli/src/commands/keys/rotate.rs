@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::Args;
-use coffer_engine::{RotationPlan, stats};
+use coffer_engine::{LostSlot, RotationPlan, stats};
 use coffer_keys::RootKey;
 use serde_json::json;
 
@@ -19,8 +19,8 @@ pub(crate) struct RotateArgs {
     /// Revoke the slots whose keys are not given. Without it, they keep the vault's key from being changed.
     #[arg(long)]
     revoke_others: bool,
-    /// Give up deduplication with what was written before, so that the old key says nothing of what comes after: the next
-    /// backup uploads everything again.
+    /// Give up deduplication with what was written before, so that the old key says nothing of what comes after, but for writers,
+    /// who keep their domains: the next backup uploads everything again.
     #[arg(long)]
     dedup: bool,
     /// Do what --dedup says without asking.
@@ -65,7 +65,7 @@ pub(super) fn run(world: &World, args: &RotateArgs) -> Result<Exit> {
         }
     }
     let ids = |ids: &[coffer_format::id::SlotId]| ids.iter().map(ToString::to_string).collect::<Vec<_>>();
-    let revoked: Vec<_> = plan.lost.iter().map(|(id, _)| *id).collect();
+    let revoked: Vec<_> = plan.lost.iter().map(|lost| lost.id).collect();
     let upload = again.map(|stats| stats.new_bytes);
     if args.dry_run {
         let kept: Vec<_> = plan.kept.iter().map(|(id, ..)| *id).collect();
@@ -94,9 +94,10 @@ pub(super) fn run(world: &World, args: &RotateArgs) -> Result<Exit> {
 }
 
 fn lost(plan: &RotationPlan) -> String {
-    let name = |(id, slot): &(coffer_format::id::SlotId, Option<coffer_format::slot::Slot>)| {
-        let kind = slot.as_ref().map_or("missing or damaged", |slot| slot.kind.name());
-        format!("key slot {} ({kind})", id.short())
+    let name = |lost: &LostSlot| {
+        let kind = lost.slot.as_ref().map_or("missing or damaged", |slot| slot.kind.name());
+        let answer = lost.answer.as_ref().map(|answer| format!(": {answer}")).unwrap_or_default();
+        format!("key slot {} ({kind}{answer})", lost.id.short())
     };
     plan.lost.iter().map(name).collect::<Vec<_>>().join(", ")
 }

@@ -1,6 +1,6 @@
 //! `coffer keys grant-writer`, `revoke-writer` and `writers`
 
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -67,7 +67,7 @@ pub(super) fn grant(world: &World, args: &GrantWriterArgs) -> Result<Exit> {
 }
 
 fn write_credential(path: &Path, credential: &WriterCredential) -> Result<()> {
-    let mut file = keys::create_private(path).map_err(|error| {
+    let file = keys::create_private(path).map_err(|error| {
         let message = format!("make the credential {}: {error}", path.display());
         let failure = Failure::new(Exit::Failed, message);
         match error.kind() {
@@ -76,7 +76,7 @@ fn write_credential(path: &Path, credential: &WriterCredential) -> Result<()> {
             _ => failure,
         }
     })?;
-    let written = file.write_all(credential.to_text().expose()).and_then(|()| file.sync_all());
+    let written = keys::write_private(file, path, credential.to_text().expose());
     if written.is_err() {
         drop(std::fs::remove_file(path));
     }

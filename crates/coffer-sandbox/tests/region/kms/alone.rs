@@ -9,7 +9,7 @@ use coffer_crypto::{Secret, SecretBytes};
 use coffer_sandbox::{
     KeyPart, KeyToken, KmsOptions, KmsServer, MasterKeySource, NewToken, Role, SandboxError, add_token,
 };
-use redb::ReadableDatabase as _;
+use redb::{ReadableDatabase as _, ReadableTable as _};
 use rustls::pki_types::ServerName;
 use serde_json::{Value, json};
 
@@ -308,5 +308,149 @@ fn an_audit_log_that_was_written_anew_is_found_with_the_master_key() {
     assert_ne!(forged.hash, head.hash, "it is whole for itself");
     assert!(matches!(verify(Some(&head)), Err(SandboxError::Audit { number: 2, .. })));
     assert!(matches!(place.start(Some(place.source())), Err(SandboxError::Audit { number: 2, .. })));
+    assert_eq!(verify(None).unwrap(), forged, "who refuses to start changes nothing");
     assert!(KmsServer::verify_audit(&place.directory.path().join("nowhere"), None, &mut |_| Ok(())).is_err());
+}
+
+/// Does something to a table of a service that does not run.
+fn in_table<K: redb::Key + 'static, T>(
+    place: &Place,
+    table: redb::TableDefinition<'_, K, &'static [u8]>,
+    change: impl FnOnce(&mut redb::Table<'_, K, &'static [u8]>) -> T,
+) -> T {
+    let database = redb::Database::open(place.state().join("kms.redb")).unwrap();
+    let transaction = database.begin_write().unwrap();
+    let result = change(&mut transaction.open_table(table).unwrap());
+    transaction.commit().unwrap();
+    result
+}
+
+fn accepting(place: &Place) -> KmsServer {
+    let mut options = KmsOptions::new(&place.state(), &place.tokens());
+    options.master_key = Some(place.source());
+    options.accepts_damaged_audit = true;
+    KmsServer::start(&options).unwrap()
+}
+
+fn entries(place: &Place) -> Vec<coffer_sandbox::AuditEntry> {
+    let mut found = Vec::new();
+    let mut show = |entry: &coffer_sandbox::AuditEntry| {
+        found.push(entry.clone());
+        Ok(())
+    };
+    KmsServer::verify_audit(&place.state(), None, &mut show).unwrap();
+    found
+}
+
+#[test]
+fn a_damaged_audit_log_is_put_aside_if_its_owner_says_so() {
+    let place = Place::new();
+    let token = place.token("all", &[Role::Manager]);
+    let (key, first, last) = {
+        let server = place.served();
+        let head = || {
+            let body = body(&ask(&server, &token, "GET", "/audit", &Value::Null).expect(200));
+            format!("{}:{}", body["entries"], body["hash"].as_str().unwrap())
+        };
+        let key = new_key(&server, &token);
+        let first = head();
+        new_key(&server, &token);
+        new_key(&server, &token);
+        (key, first, head())
+    };
+    let damaged = in_table(&place, AUDIT, |table| {
+        let mut row = table.get(2).unwrap().unwrap().value().to_vec();
+        row[40] ^= 1;
+        table.insert(2, &*row).unwrap();
+        row
+    });
+    assert!(matches!(place.start(Some(place.source())), Err(SandboxError::Audit { number: 2, .. })));
+
+    let server = accepting(&place);
+    let damage = server.audit_damage().unwrap().to_owned();
+    assert_eq!(
+        damage,
+        format!(
+            "damaged at entry 2: the entry does not have its hash; last good entry {first}; last sealed entry {last}; \
+            put aside as audit-damaged-1"
+        )
+    );
+    ask(&server, &token, "GET", &format!("/api/v2/keys/{key}"), &Value::Null).expect(200);
+    drop(server);
+    let found = entries(&place);
+    let shown: Vec<_> =
+        found.iter().map(|entry| (entry.number, &*entry.action, entry.note.as_deref())).collect();
+    assert_eq!(shown, [(1, "kms.audit.restart", Some(&*damage)), (2, "kms.secrets.read", None)]);
+    let aside = redb::TableDefinition::<u64, &[u8]>::new("audit-damaged-1");
+    let kept = in_table(&place, aside, |table| table.get(2).unwrap().unwrap().value().to_vec());
+    assert_eq!(kept, damaged, "the old log is as it was");
+
+    // From then on it starts as always; and the option changes nothing in a log that is whole.
+    drop(place.served());
+    assert_eq!(accepting(&place).audit_damage(), None);
+    assert_eq!(entries(&place).len(), 2);
+    forge(&place.state());
+    let again = accepting(&place);
+    assert!(again.audit_damage().unwrap().ends_with("audit-damaged-2"), "{:?}", again.audit_damage());
+}
+
+#[test]
+fn the_sealed_head_of_the_audit_log_is_needed_too() {
+    const ROWS: redb::TableDefinition<'_, (&str, &str, &str), &[u8]> = redb::TableDefinition::new("rows");
+    for is_removed in [true, false] {
+        let place = Place::new();
+        let token = place.token("all", &[Role::Manager]);
+        let guid = {
+            let server = place.served();
+            new_key(&server, &token);
+            server.instance_id().to_owned()
+        };
+        in_table(&place, ROWS, |table| {
+            let head = (&*guid, "audit-head", "");
+            let mut sealed = table.remove(head).unwrap().unwrap().value().to_vec();
+            sealed[50] ^= 1;
+            if !is_removed {
+                table.insert(head, &*sealed).unwrap();
+            }
+        });
+        let refused = place.start(Some(place.source()));
+        assert!(matches!(refused, Err(SandboxError::Audit { number: 1, .. })), "{refused:?}");
+        let server = accepting(&place);
+        assert!(
+            server.audit_damage().unwrap().contains("last sealed entry none"),
+            "{:?}",
+            server.audit_damage()
+        );
+        drop(server);
+        drop(place.served());
+    }
+}
+
+#[test]
+fn calls_of_strangers_are_counted_until_the_service_ends() {
+    let place = Place::new();
+    place.token("all", &[Role::Manager]);
+    let server = place.served();
+    for _ in 0..20 {
+        refused_shortly(ask(&server, "ckt_0", "GET", "/api/v2/keys", &Value::Null), 401);
+    }
+    drop(server);
+    let found = entries(&place);
+    assert!(found.len() <= 3, "{found:?}");
+    assert!(found.iter().all(|entry| entry.identity == "-" && entry.status == 401));
+    assert_eq!(found.iter().map(|entry| entry.count).sum::<u64>(), 20);
+}
+
+#[test]
+fn tokens_that_are_added_at_once_are_all_there() {
+    let place = Place::new();
+    let tokens: Vec<String> = std::thread::scope(|scope| {
+        let add = |number: u32| place.token(&format!("n{number}"), &[Role::Reader]);
+        let threads: Vec<_> = (0..16).map(|number| scope.spawn(move || add(number))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    let server = place.served();
+    for token in &tokens {
+        ask(&server, token, "GET", "/api/v2/keys", &Value::Null).expect(200);
+    }
 }
