@@ -1,6 +1,5 @@
 //! Reading the log to its head, and committing to it.
 
-use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -11,7 +10,7 @@ use coffer_format::limits::{HEADER_LEN_MAX, RECORD_LEN_MAX};
 use coffer_format::log::{LogState, Outcome, StoredRecord, VoidReason};
 use coffer_format::object::{LOG_PREFIX, ObjectName};
 use coffer_format::record::{Details, Record, RecordKind, chain_value, chain_value_oversize};
-use coffer_pipeline::record::signature_is_good;
+use coffer_pipeline::record::{LastSignature, signature_is_good};
 use coffer_store::{ListItem, ObjectStore, PutOutcome, StoreError, VersionRule};
 
 use crate::access::{Access, key_of};
@@ -259,7 +258,7 @@ impl Log {
         let mut read = ahead.read(number, buffer)?;
         // Where something was laid over a record, another store, or one that keeps versions, still has it: what no enrolled signer
         // signed for this number.
-        let check = Checked::default();
+        let check = LastSignature::default();
         let is_foreign = match &read {
             Ok(()) => {
                 !self.state.is_evidence(number, buffer, &|key, bytes, sig| check.is_good(key, bytes, sig))
@@ -267,7 +266,6 @@ impl Log {
             Err(error) => matches!(error, StoreError::TooLong { .. }),
         };
         if is_foreign && ahead.store().distrust(&key_of(ObjectName::Record(number))?) {
-            check.forget();
             read = ahead.store().read(&key_of(ObjectName::Record(number))?, RECORD_LEN_MAX, buffer);
         }
         let outcome = match read {
@@ -434,36 +432,6 @@ fn step_back(access: &Access<'_>, begin_ns: u64, lost_count: usize) {
         return;
     }
     std::thread::sleep(Duration::from_nanos(u64::from_le_bytes(random) % longest_ns));
-}
-
-/// A check of signatures that is not made twice for one record.
-#[derive(Default)]
-struct Checked(Cell<Option<Signed>>);
-
-/// What a check of a signature gave.
-#[derive(Clone, Copy)]
-struct Signed {
-    key: [u8; 32],
-    signature: [u8; 64],
-    is_good: bool,
-}
-
-impl Checked {
-    fn is_good(&self, key: &[u8; 32], bytes: &[u8], signature: &[u8; 64]) -> bool {
-        if let Some(known) = self.0.get()
-            && (known.key, known.signature) == (*key, *signature)
-        {
-            return known.is_good;
-        }
-        let is_good = signature_is_good(key, bytes, signature);
-        self.0.set(Some(Signed { key: *key, signature: *signature, is_good }));
-        is_good
-    }
-
-    /// Other bytes may come under the same signature.
-    fn forget(&self) {
-        self.0.set(None);
-    }
 }
 
 /// An error with its causes, in one line.

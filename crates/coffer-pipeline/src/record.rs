@@ -1,5 +1,8 @@
 //! Log records: bodies sealed to the vault, public parts signed.
 
+use std::cell::Cell;
+
+use coffer_crypto::hash;
 use coffer_crypto::rng::{self, Rng};
 use coffer_crypto::{
     DomainKeys, ObjectKind, Purpose, SealContext, SealKey, SealedAs, SealingKeyPair, SealingPublicKey,
@@ -86,6 +89,26 @@ pub fn open_body(
 #[must_use]
 pub fn signature_is_good(signer: &[u8; 32], public_part: &[u8], signature: &[u8; 64]) -> bool {
     VerifyingKey::from_bytes(signer).is_ok_and(|key| key.verify_record(public_part, signature).is_ok())
+}
+
+/// A check of signatures that is not made twice for one record: a signature costs more than all else about a small one.
+#[derive(Debug, Default)]
+pub struct LastSignature(Cell<Option<([u8; 32], bool)>>);
+
+impl LastSignature {
+    /// As [`signature_is_good`]; if the last check was of the same, its answer.
+    #[must_use]
+    pub fn is_good(&self, signer: &[u8; 32], public_part: &[u8], signature: &[u8; 64]) -> bool {
+        let about = hash::Hasher::new().update(signer).update(signature).update(public_part).finalize();
+        match self.0.get() {
+            Some((known, is_good)) if known == about => is_good,
+            _ => {
+                let is_good = signature_is_good(signer, public_part, signature);
+                self.0.set(Some((about, is_good)));
+                is_good
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use coffer_format::limits::{HEADER_LEN_MAX, LOG_NUMBER_MAX, RECORD_LEN_MAX};
 use coffer_format::log::{LiveSegment, LogState, Outcome, StoredRecord, VoidReason};
 use coffer_format::object::ObjectName;
 use coffer_format::record::{Details, Record, RecordKind};
-use coffer_pipeline::record::signature_is_good;
+use coffer_pipeline::record::{LastSignature, signature_is_good};
 
 use crate::error::VerifyError;
 use crate::listing::Listing;
@@ -242,10 +242,14 @@ impl Replay<'_> {
         fetched: Fetched<Vec<u8>>,
         findings: &mut Findings,
     ) -> Result<bool, VerifyError> {
-        match self.believable(number, fetched)? {
+        let last = LastSignature::default();
+        match self.believable(number, fetched, &last)? {
             Ok(bytes) => {
                 let lie = checkpoint_lies(&self.log, &bytes);
-                let outcome = self.log.apply(StoredRecord::Whole(&bytes), &signature_is_good);
+                let check = |signer: &[u8; 32], public: &[u8], signature: &[u8; 64]| {
+                    last.is_good(signer, public, signature)
+                };
+                let outcome = self.log.apply(StoredRecord::Whole(&bytes), &check);
                 self.note(number, outcome, &bytes);
                 if lie && outcome == Outcome::Effective {
                     let what = "the state that this checkpoint states is not what the records before it give";
@@ -283,9 +287,16 @@ impl Replay<'_> {
     }
 
     /// What was fetched, or, if nobody enrolled signed it for this number, what the store has beside it.
-    fn believable(&self, number: u64, fetched: Fetched<Vec<u8>>) -> Result<Fetched<Vec<u8>>, VerifyError> {
+    fn believable(
+        &self,
+        number: u64,
+        fetched: Fetched<Vec<u8>>,
+        last: &LastSignature,
+    ) -> Result<Fetched<Vec<u8>>, VerifyError> {
         let Ok(bytes) = &fetched else { return Ok(fetched) };
-        if self.log.is_evidence(number, bytes, &signature_is_good)
+        if self
+            .log
+            .is_evidence(number, bytes, &|signer, public, signature| last.is_good(signer, public, signature))
             || !self.source.distrust(ObjectName::Record(number))
         {
             return Ok(fetched);

@@ -1,7 +1,5 @@
 //! `coffer kms`
 
-use std::fs::File;
-use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -298,20 +296,13 @@ fn serve(args: &ServeArgs, output: Output) -> Result<Exit> {
     }
 }
 
-/// Forces to the disk that a new file is in its directory.
-fn sync_directory(file: &Path) -> std::io::Result<()> {
-    let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty());
-    if cfg!(unix) { File::open(parent.unwrap_or(Path::new(".")))?.sync_all() } else { Ok(()) }
-}
-
 fn new_part(path: &Path, output: Output) -> Result<Exit> {
     let part = KeyPart::generate();
-    let mut file = keys::create_private(path).map_err(|error| {
+    let file = keys::create_private(path).map_err(|error| {
         let message = format!("make the key part {}: {error}", path.display());
         Failure::new(Exit::Failed, message).hint("a key part is never overwritten; choose another name")
     })?;
-    let written = file.write_all(part.to_text().expose()).and_then(|()| file.sync_all());
-    let written = written.and_then(|()| sync_directory(path));
+    let written = keys::write_private(file, path, part.to_text().expose());
     written.with_context(|| format!("write the key part {}", path.display()))?;
     let pattern = part.pattern();
     let value = json!({"message_type": "kms_part", "file": path.display().to_string(), "pattern": pattern});

@@ -126,9 +126,12 @@ pub(super) fn verify(
     let mut is_noted_there = noted.is_none_or(|noted| noted.number == 0);
     let records = |error: redb::StorageError| SandboxError::Records { what: error.to_string() };
     for row in table.iter().map_err(records)? {
-        let (found, row) = row.map_err(records)?;
         number += 1;
         let broken = |what: &str| broken(number, &before, what);
+        let (found, row) = row.map_err(|error| match error {
+            redb::StorageError::Corrupted(_) => broken("the entry cannot be read"),
+            other => records(other),
+        })?;
         if found.value() != number {
             return Err(broken("the entry is missing"));
         }

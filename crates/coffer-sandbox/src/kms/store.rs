@@ -48,6 +48,7 @@ pub(super) type SealHead<'a> = &'a dyn Fn(&AuditHead) -> Change;
 #[derive(Debug)]
 pub(super) struct Store {
     database: Database,
+    is_forced: bool,
     _lock: File,
 }
 
@@ -106,7 +107,8 @@ impl Store {
         }
         .map_err(failed)?;
         let made = || -> Result<(), redb::Error> {
-            let transaction = database.begin_write()?;
+            let mut transaction = database.begin_write()?;
+            transaction.set_quick_repair(is_forced);
             transaction.open_table(INSTANCES)?;
             transaction.open_table(ROWS)?;
             transaction.open_table(AUDIT)?;
@@ -117,7 +119,15 @@ impl Store {
             // Else the file itself may be gone after a power cut, with all that was forced into it.
             files::sync(directory).map_err(at(directory.to_path_buf()))?;
         }
-        Ok(Self { database, _lock: lock })
+        Ok(Self { database, is_forced, _lock: lock })
+    }
+
+    /// Begins to write. If the process is killed later, the database opens again without reading all of itself: so a damaged byte of the
+    /// audit log is found by the check of the log, which says where, and not by the database, which would not open at all.
+    fn begin(&self) -> Result<redb::WriteTransaction, redb::Error> {
+        let mut transaction = self.database.begin_write()?;
+        transaction.set_quick_repair(self.is_forced);
+        Ok(transaction)
     }
 
     pub(super) fn instances(&self) -> Result<Vec<Record>, SandboxError> {
@@ -136,7 +146,7 @@ impl Store {
     pub(super) fn put_instance(&self, record: &Record) -> Result<(), SandboxError> {
         let write = || -> Result<(), redb::Error> {
             let text = serde_json::to_vec(record).map_err(|error| redb::Error::Io(error.into()))?;
-            let transaction = self.database.begin_write()?;
+            let transaction = self.begin()?;
             transaction.open_table(INSTANCES)?.insert(&*record.guid, &*text)?;
             Ok(transaction.commit()?)
         };
@@ -146,7 +156,7 @@ impl Store {
     /// Removes an instance with all that it holds.
     pub(super) fn remove_instance(&self, guid: &str) -> Result<(), SandboxError> {
         let write = || -> Result<(), redb::Error> {
-            let transaction = self.database.begin_write()?;
+            let transaction = self.begin()?;
             transaction.open_table(INSTANCES)?.remove(guid)?;
             transaction.open_table(ROWS)?.retain(|(owner, _, _), _| owner != guid)?;
             Ok(transaction.commit()?)
@@ -191,7 +201,7 @@ impl Store {
         seal_head: Option<SealHead<'_>>,
     ) -> Result<(), SandboxError> {
         let write = || -> Result<(), redb::Error> {
-            let transaction = self.database.begin_write()?;
+            let transaction = self.begin()?;
             put(&transaction, guid, changes, entry, seal_head)?;
             Ok(transaction.commit()?)
         };
@@ -208,7 +218,7 @@ impl Store {
         read().map_err(failed)
     }
 
-    /// Puts the audit log aside under this name as it is, and starts a new one with this entry, all or nothing.
+    /// Puts the entries of the audit log aside under this name as they are, and starts a new one with this entry, all or nothing.
     pub(super) fn restart_audit(
         &self,
         aside: &str,
@@ -217,8 +227,17 @@ impl Store {
         seal_head: SealHead<'_>,
     ) -> Result<(), SandboxError> {
         let write = || -> Result<(), redb::Error> {
-            let transaction = self.database.begin_write()?;
-            transaction.rename_table(AUDIT, TableDefinition::<u64, &[u8]>::new(aside))?;
+            let transaction = self.begin()?;
+            {
+                // Copied and not renamed: pages with damaged bytes are not kept, for the database would not open with them some day.
+                let mut kept = transaction.open_table(TableDefinition::<u64, &[u8]>::new(aside))?;
+                for row in transaction.open_table(AUDIT)?.iter()? {
+                    // What cannot be read any more cannot be kept.
+                    let Ok((number, row)) = row else { break };
+                    kept.insert(number.value(), row.value())?;
+                }
+            }
+            transaction.delete_table(AUDIT)?;
             put(&transaction, guid, Vec::new(), entry, Some(seal_head))?;
             Ok(transaction.commit()?)
         };

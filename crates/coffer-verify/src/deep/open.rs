@@ -134,8 +134,10 @@ fn check_pack(
         Ok(_) => task.source.read(name, PACK_LEN_MAX, &mut worker.bytes)?,
         Err(fault) => Err(fault),
     };
-    if read.is_ok() && hash::hash(&worker.bytes) != pack.id.0 && task.source.distrust(name) {
+    let mut is_whole = read.is_ok() && hash::hash(&worker.bytes) == pack.id.0;
+    if read.is_ok() && !is_whole && task.source.distrust(name) {
         read = task.source.read(name, PACK_LEN_MAX, &mut worker.bytes)?;
+        is_whole = read.is_ok() && hash::hash(&worker.bytes) == pack.id.0;
     }
     if let Err(fault) = read {
         if opened.fault.is_none() {
@@ -145,7 +147,7 @@ fn check_pack(
         return Ok(opened);
     }
     opened.hashed = true;
-    if hash::hash(&worker.bytes) != pack.id.0 {
+    if !is_whole {
         opened.fault(HASH_FAULT);
     }
     let mut opening = Opening { task, pack, bytes: &worker.bytes, opened: &mut opened };

@@ -394,6 +394,57 @@ fn a_damaged_audit_log_is_put_aside_if_its_owner_says_so() {
     assert!(again.audit_damage().unwrap().ends_with("audit-damaged-2"), "{:?}", again.audit_damage());
 }
 
+/// The state of a service that runs, as it would be if the process was killed now.
+fn killed(from: &Path, to: &Path) {
+    std::fs::create_dir(to).unwrap();
+    for name in ["kms.redb", "kms.lock"] {
+        std::fs::copy(from.join(name), to.join(name)).unwrap();
+    }
+}
+
+/// Bytes go bad in the file, and the process was killed: the database has not been closed, and its own sums do not fit.
+#[test]
+fn a_byte_of_the_audit_log_that_went_bad_on_the_disk_keeps_nobody_out() {
+    let place = Place::new();
+    let token = place.token("all", &[Role::Manager]);
+    let path = |name: &str| place.directory.path().join(name);
+    let start = |name: &str, accepts: bool| {
+        let mut options = KmsOptions::new(&path(name), &place.tokens());
+        options.master_key = Some(place.source());
+        options.accepts_damaged_audit = accepts;
+        KmsServer::start(&options)
+    };
+    let server = place.served();
+    let keys: Vec<String> = (0..40).map(|_| new_key(&server, &token)).collect();
+    killed(&place.state(), &path("killed"));
+    drop(server);
+    let file = path("killed").join("kms.redb");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let wanted = b"\"number\":5,\"time\":\"2";
+    let places: Vec<usize> =
+        (0..bytes.len() - wanted.len()).filter(|at| bytes[*at..].starts_with(wanted)).collect();
+    assert!(!places.is_empty());
+    for at in places {
+        bytes[at + wanted.len()] ^= 1;
+    }
+    std::fs::write(&file, bytes).unwrap();
+    killed(&path("killed"), &path("refused"));
+    let refused = start("refused", false);
+    assert!(matches!(refused, Err(SandboxError::Audit { number: 5, .. })), "{refused:?}");
+
+    let server = start("killed", true).unwrap();
+    assert!(server.audit_damage().unwrap().starts_with("damaged at entry 5"));
+    killed(&path("killed"), &path("again"));
+    drop(server);
+    let server = start("again", false).unwrap();
+    for key in keys {
+        ask(&server, &token, "GET", &format!("/api/v2/keys/{key}"), &Value::Null).expect(200);
+    }
+    drop(server);
+    let mut database = redb::Database::open(path("again").join("kms.redb")).unwrap();
+    assert!(database.check_integrity().unwrap(), "no damaged byte is left");
+}
+
 #[test]
 fn the_sealed_head_of_the_audit_log_is_needed_too() {
     const ROWS: redb::TableDefinition<'_, (&str, &str, &str), &[u8]> = redb::TableDefinition::new("rows");
