@@ -427,6 +427,26 @@ fn a_reader_of_the_one_root_key_may_do_all_that_a_vault_needs() {
 }
 
 #[test]
+fn a_root_key_may_be_named_by_an_alias() {
+    let desk = Desk::new();
+    let key = desk.instance(KmsKind::KeyProtect, None);
+    desk.act(&key, "POST", "/aliases/vault-root");
+    let crn = desk.crn(&key).replace(&key.1, "vault-root");
+    let endpoint = desk.region.kms_endpoint();
+    let init =
+        format!("init --add-root-key {crn} --key-endpoint {endpoint} --add-passphrase-file ../recovery");
+    desk.run(&init).expect(0);
+    // The slot has the id: an alias may be given to another key.
+    let listed = desk.run("keys list --json").expect(0).value();
+    let slots = listed["slots"].as_array().unwrap();
+    assert!(slots.iter().any(|slot| slot["root_key"]["key"] == key.1.as_str()), "{listed}");
+    desk.act(&key, "DELETE", "/aliases/vault-root");
+    desk.run("snapshots").expect(0);
+    desk.run("keys rotate --also-passphrase-file ../recovery").expect(0);
+    desk.run("keys test").expect(0);
+}
+
+#[test]
 fn a_rotation_loses_no_slot_because_a_service_is_busy() {
     let desk = Desk::new();
     let key = desk.instance(KmsKind::KeyProtect, None);

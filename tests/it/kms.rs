@@ -5,8 +5,11 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
+use coffer_ibm::{KeyServiceOptions, KeyServices, Place, ServiceRoot, TrustedHost};
+use coffer_store::ApiKey;
+use coffer_testkit::conformance::RootKeySuite;
 use coffer_testkit::softhsm::{CONFIGURATION_VARIABLE, SoftHsm};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -301,4 +304,66 @@ fn a_token_can_keep_the_master_key() {
     assert_eq!(wrong.status.code(), Some(12), "{wrong:?}");
     let text = String::from_utf8(wrong.stderr).unwrap();
     assert!(text.contains("the PIN is wrong") && !text.contains("0000-wrong"), "{text}");
+}
+
+/// What opens slots by the key service of one's own.
+fn services(safe: &Safe, served: &Served) -> Arc<KeyServices> {
+    let options = KeyServiceOptions {
+        token: Some(ApiKey::new(safe.token.clone())),
+        trusted: vec![TrustedHost::parse(&served.endpoint)],
+        ..KeyServiceOptions::default()
+    };
+    Arc::new(KeyServices::new(options).unwrap())
+}
+
+#[test]
+fn a_key_service_of_ones_own_keeps_the_promises_of_a_root_key() {
+    let safe = Safe::new();
+    let served = safe.serve(PARTS);
+    let root = || {
+        let key = new_key(&safe, &served).unwrap();
+        let place = format!("{}/{}/{key}", served.endpoint, served.instance);
+        ServiceRoot::at(services(&safe, &served), Place::parse(&place, None, None).unwrap().0)
+    };
+    let (root, other) = (root(), root());
+    let secrets = vec![safe.token.clone().into_bytes()];
+    let debug = format!("{root:?} {:?}", services(&safe, &served));
+    RootKeySuite { root: &root, other: &other, debug, secrets, has_many_forms: true, tries_max: 60 }.run();
+}
+
+#[test]
+fn a_vault_hangs_on_a_key_service_of_ones_own() {
+    let safe = Safe::new();
+    let path = |name: &str| safe.place.path().join(name);
+    fs::create_dir(path("src")).unwrap();
+    fs::write(path("src/a"), "a small file").unwrap();
+    fs::write(path("phrase"), "several words that nobody guesses").unwrap();
+    fs::write(path("token"), &safe.token).unwrap();
+    let served = safe.serve(PARTS);
+    let key = new_key(&safe, &served).unwrap();
+    let with = |served: &Served, line: &str| {
+        let host = served.endpoint.strip_prefix("http://").unwrap();
+        let flags =
+            format!("-V vault --cache-dir cache --key-service-token-file token --key-service-host {host}");
+        format!("{flags} --key-service-timeout 2 {line}")
+    };
+    let place = format!("{}/{}/{key}", served.endpoint, served.instance);
+    let init = format!("init --add-root-key {place} --add-passphrase-file phrase");
+    check_message(&safe.json(&with(&served, &init)));
+    assert!(safe.run(&with(&served, "backup src")).status.success());
+    let listed = safe.json(&with(&served, "keys test --also-passphrase-file phrase"));
+    let slots = listed["slots"].as_array().unwrap();
+    assert!(slots.len() == 2 && slots.iter().all(|slot| slot["tested"] == true), "{listed}");
+    let slot = slots.iter().find(|slot| slot["kind"] == "local key service").unwrap()["id"].as_str().unwrap();
+
+    // Its process is killed: nothing opens but by the passphrase. When it is back, elsewhere, the slot is moved there.
+    let before = with(&served, "snapshots");
+    drop(served);
+    assert!(safe.refusal(&before, 31).contains("it cannot be reached"));
+    let again = safe.serve(PARTS);
+    let place = format!("{}/{}/{key}", again.endpoint, again.instance);
+    let moved = with(&again, &format!("keys retarget {} --to {place}", &slot[..8]));
+    check_message(&safe.json(&moved));
+    assert!(safe.run(&with(&again, "restore latest --target out")).status.success());
+    assert_eq!(fs::read(path("out/src/a")).unwrap(), b"a small file");
 }

@@ -1,7 +1,7 @@
 //! Root keys of key services, as whoever makes and opens slots sees them.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use coffer_crypto::{Rng, Secret, commitment_matches, hash};
 use coffer_format::id::hex;
@@ -18,6 +18,8 @@ const PLAIN_LEN: usize = 64;
 pub struct ServiceRoot {
     services: Arc<KeyServices>,
     place: Option<ServiceKey>,
+    /// The id of the key, once the service has told it: it may be named by an alias.
+    id: OnceLock<String>,
     /// Whether the place takes that of any service slot, as a root key of the same material does.
     stands_in: bool,
 }
@@ -45,20 +47,20 @@ impl ServiceRoot {
     /// Opens every slot of a key service that there are credentials for. It makes none.
     #[must_use]
     pub const fn any(services: Arc<KeyServices>) -> Self {
-        Self { services, place: None, stands_in: false }
+        Self { services, place: None, id: OnceLock::new(), stands_in: false }
     }
 
     /// Makes slots for one root key, and opens those that name it.
     #[must_use]
     pub const fn at(services: Arc<KeyServices>, place: ServiceKey) -> Self {
-        Self { services, place: Some(place), stands_in: false }
+        Self { services, place: Some(place), id: OnceLock::new(), stands_in: false }
     }
 
     /// Opens any slot of a key service with one root key, wherever the slot says it is: one that was imported from the same
     /// material, where the service that the slot names is lost.
     #[must_use]
     pub const fn in_place_of_others(services: Arc<KeyServices>, place: ServiceKey) -> Self {
-        Self { services, place: Some(place), stands_in: true }
+        Self { services, place: Some(place), id: OnceLock::new(), stands_in: true }
     }
 
     /// Has the service wrap a slot anew under the newest version of its root key, without showing what is in it.
@@ -73,19 +75,20 @@ impl ServiceRoot {
         Ok(Rewrapped { slot, from, to })
     }
 
+    /// Whether a slot names the key at the place.
+    fn is_same(&self, key: &ServiceKey, place: &ServiceKey) -> bool {
+        (key.service, &key.endpoint, &key.instance) == (place.service, &place.endpoint, &place.instance)
+            && (key.key == place.key || self.id.get() == Some(&key.key))
+    }
+
     fn key_for<'a>(&'a self, slot: &'a Slot) -> Result<&'a ServiceKey, KeyError> {
         match (&slot.kind, &self.place) {
             (SlotKind::Service(_), Some(place)) if self.stands_in => Ok(place),
             (SlotKind::Service(key), None) => Ok(key),
-            (SlotKind::Service(key), Some(place)) if is_same(key, place) => Ok(key),
+            (SlotKind::Service(key), Some(place)) if self.is_same(key, place) => Ok(key),
             _ => Err(KeyError::Kind { slot: slot.kind.name(), root: self.kind_name() }),
         }
     }
-}
-
-/// Whether two descriptions are of one key.
-fn is_same(a: &ServiceKey, b: &ServiceKey) -> bool {
-    (a.service, &a.endpoint, &a.instance, &a.key) == (b.service, &b.endpoint, &b.instance, &b.key)
 }
 
 fn aad(context: &[u8]) -> String {
@@ -126,8 +129,8 @@ impl RootKey for ServiceRoot {
                 if !facts.is_active {
                     return Err(told(place, ServiceAnswer::KeyDisabled, String::new()));
                 }
-                key.key = facts.id;
-                key.crn = key.crn.or(facts.crn);
+                key.key.clone_from(self.id.get_or_init(|| facts.id));
+                key.crn = facts.crn.or(key.crn);
                 key.version = facts.version;
             }
             // Whoever may wrap need not be allowed to look.
