@@ -399,7 +399,7 @@ fn hpcs_may_honour_ignore_or_refuse_additional_data() {
         desk.opens();
         // Without its master key the instance does nothing.
         desk.region.unload_kms_master_key(&key.0).unwrap();
-        desk.run("--key-service-timeout 1 snapshots").expect(UNREACHABLE).says("it is not available");
+        desk.run("--key-service-timeout 3 snapshots").expect(UNREACHABLE).says("it is not available");
         desk.region.load_kms_master_key(&key.0, &master()).unwrap();
         desk.opens();
     }

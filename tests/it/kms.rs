@@ -345,7 +345,7 @@ fn a_vault_hangs_on_a_key_service_of_ones_own() {
         let host = served.endpoint.strip_prefix("http://").unwrap();
         let flags =
             format!("-V vault --cache-dir cache --key-service-token-file token --key-service-host {host}");
-        format!("{flags} --key-service-timeout 2 {line}")
+        format!("{flags} --key-service-timeout 6 {line}")
     };
     let place = format!("{}/{}/{key}", served.endpoint, served.instance);
     let init = format!("init --add-root-key {place} --add-passphrase-file phrase");
