@@ -231,7 +231,9 @@ pub(crate) fn check(
         Ok((fault, hashed))
     };
     let jobs = table.packs.iter().zip(chosen);
-    let checked = parallel::map(source.threads(options.threads), jobs, || Ok(Vec::new()), check)?;
+    let threads = source.threads(options.threads);
+    let weight = |(pack, chosen): &(&Pack, &bool)| if **chosen { pack.len } else { 0 };
+    let checked = parallel::map_heaviest_first(threads, jobs, weight, || Ok(Vec::new()), check)?;
     let mut segment_faults: Vec<Faults> = vec![Faults::default(); table.segments.len()];
     for (pack, (fault, hashed)) in table.packs.iter().zip(checked) {
         counts.hashed_packs += u64::from(hashed > 0);

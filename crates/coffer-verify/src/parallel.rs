@@ -1,5 +1,6 @@
 //! Worker threads over a queue of jobs.
 
+use std::cmp::Reverse;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
@@ -17,7 +18,30 @@ pub(crate) fn map<J: Send, S, R: Send>(
     init: impl Fn() -> Result<S, VerifyError> + Sync,
     work: impl Fn(&mut S, J) -> Result<R, VerifyError> + Sync,
 ) -> Result<Vec<R>, VerifyError> {
-    let queue = Mutex::new(Some(jobs.enumerate()));
+    map_numbered(threads, jobs.enumerate(), init, work)
+}
+
+/// Like [`map`], but begins with the jobs of most weight, so that no thread is left alone with a long one at the end.
+pub(crate) fn map_heaviest_first<J: Send, S, R: Send>(
+    threads: usize,
+    jobs: impl Iterator<Item = J>,
+    weight: impl Fn(&J) -> u64,
+    init: impl Fn() -> Result<S, VerifyError> + Sync,
+    work: impl Fn(&mut S, J) -> Result<R, VerifyError> + Sync,
+) -> Result<Vec<R>, VerifyError> {
+    let mut jobs: Vec<_> = jobs.enumerate().collect();
+    jobs.sort_by_key(|(_, job)| Reverse(weight(job)));
+    map_numbered(threads, jobs.into_iter(), init, work)
+}
+
+/// Does numbered jobs in the order given, and returns the results in the order of their numbers.
+fn map_numbered<J: Send, S, R: Send>(
+    threads: usize,
+    jobs: impl Iterator<Item = (usize, J)> + Send,
+    init: impl Fn() -> Result<S, VerifyError> + Sync,
+    work: impl Fn(&mut S, J) -> Result<R, VerifyError> + Sync,
+) -> Result<Vec<R>, VerifyError> {
+    let queue = Mutex::new(Some(jobs));
     let done = Mutex::new((Vec::new(), None));
     let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).as_mut().and_then(Iterator::next);
     let stop = |error| {
@@ -63,6 +87,18 @@ mod tests {
             let squares = map(threads, 0..100_u64, || Ok(()), |(), job| Ok(job * job)).unwrap();
             assert_eq!(squares, (0..100).map(|job| job * job).collect::<Vec<_>>());
         }
+    }
+
+    #[test]
+    fn the_heaviest_job_is_begun_first_and_results_keep_their_places() {
+        let begun = Mutex::new(Vec::new());
+        let note = |(): &mut (), job: u64| {
+            begun.lock().unwrap().push(job);
+            Ok(job * job)
+        };
+        let squares = map_heaviest_first(1, [3, 9, 0, 5].into_iter(), |job| *job, || Ok(()), note).unwrap();
+        assert_eq!(squares, [9, 81, 0, 25]);
+        assert_eq!(*begun.lock().unwrap(), [9, 5, 3, 0]);
     }
 
     #[test]

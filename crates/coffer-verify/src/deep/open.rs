@@ -80,14 +80,16 @@ pub(crate) fn open_packs(
         let frames = FrameReader::new().map_err(|source| VerifyError::Decoder { source })?;
         Ok(Worker { bytes: Vec::new(), frames })
     };
-    let opened = parallel::map(task.threads, jobs.into_iter(), init, |worker, job| {
-        let (chosen, len) = (job.chosen, job.pack.len);
-        let opened = check_pack(task, domains, worker, job)?;
-        if chosen {
-            task.progress.advance(Stage::Packs, len);
-        }
-        Ok(opened)
-    })?;
+    let weight = |job: &Job<'_>| if job.chosen { job.pack.len } else { 0 };
+    let opened =
+        parallel::map_heaviest_first(task.threads, jobs.into_iter(), weight, init, |worker, job| {
+            let (chosen, len) = (job.chosen, job.pack.len);
+            let opened = check_pack(task, domains, worker, job)?;
+            if chosen {
+                task.progress.advance(Stage::Packs, len);
+            }
+            Ok(opened)
+        })?;
 
     for ((number, pack), opened) in (0..).zip(&table.packs).zip(opened) {
         counts.hashed_packs += u64::from(opened.hashed);
