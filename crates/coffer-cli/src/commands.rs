@@ -33,7 +33,8 @@ use crate::command_error::{CommandError, Failure};
 use crate::config::Config;
 use crate::exit_code::Exit;
 use crate::output::Output;
-use crate::wiring::{World, catch_interrupts};
+use crate::process::catch_interrupts;
+use crate::wiring::World;
 
 pub(crate) fn run(cli: Cli, config: &Config) -> Result<Exit> {
     // What works on no vault.

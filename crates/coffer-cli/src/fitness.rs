@@ -11,7 +11,8 @@ use coffer_store::{ObjectStore, ProbeReport, Support, probe};
 use crate::bucket::{support_of, told};
 use crate::command_error::Failure;
 use crate::exit_code::Exit;
-use crate::wiring::{Store, World};
+use crate::stores::Store;
+use crate::wiring::World;
 
 /// What a vault in this mode needs of one of its stores. A directory creates each name once, and needs no versions for it.
 pub(crate) fn needed(store: &dyn ObjectStore, mode: StoreMode) -> Support {

@@ -9,10 +9,10 @@ use anyhow::{Context, Result};
 use coffer_crypto::{Argon2Params, SecretBytes};
 use coffer_keys::{KeyFile, Passphrase, RootKey};
 
-use crate::cli::Global;
 use crate::command_error::Failure;
 use crate::config::Config;
 use crate::exit_code::Exit;
+use crate::global::Global;
 use crate::shares;
 
 /// A key file has at most this length.

@@ -15,6 +15,7 @@ mod commands;
 mod config;
 mod exit_code;
 mod fitness;
+mod global;
 mod key_service;
 mod keys;
 mod output;
@@ -22,12 +23,14 @@ mod pattern_file;
 pub mod permissions;
 mod pkcs11;
 mod prices;
+mod process;
 mod profile;
 mod progress;
 mod select_args;
 mod shares;
 mod similar;
 mod storage;
+mod stores;
 mod style;
 mod wiring;
 mod writer;
@@ -59,7 +62,7 @@ pub fn main_impl() -> ExitCode {
         }
         Err(Stop::Failure(error)) => return end(CommandError::from(error), json),
     };
-    wiring::harden_process();
+    process::harden_process();
     match commands::run(cli, &config) {
         Ok(exit) => exit.into(),
         Err(error) => end(CommandError::from(error), json),

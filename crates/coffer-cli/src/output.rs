@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use coffer_store::RequestCounts;
 use serde_json::{Value, json};
 
-use crate::cli::Global;
+use crate::global::Global;
 use crate::progress;
 use crate::style::Word;
 

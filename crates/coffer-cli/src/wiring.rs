@@ -1,43 +1,33 @@
 //! Puts together what a command works on: the store, the key, the local memory.
 
-use std::io::ErrorKind;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context, Result};
-use coffer_collect::Identity;
-use coffer_crypto::{OsRng, rng};
+use anyhow::Result;
+use coffer_crypto::OsRng;
 use coffer_engine::{
-    Access, Cache, Clock, EngineError, Log, ReplicaOptions, Replicas, Settings, Standing, UnreachableStore,
-    Vault,
+    Access, Cache, Clock, EngineError, Log, ReplicaOptions, Replicas, Settings, Standing, Vault,
 };
 use coffer_format::id::VaultId;
 use coffer_format::slot::ServiceKey;
 use coffer_ibm::{KeyServices, ServiceRoot};
 use coffer_keys::{AnyOf, KeyError, RootKey};
-use coffer_store::{
-    CountingStore, LocalStore, Location, ObjectKey, ObjectStore, RequestCounter, RequestCounts, RetryPolicy,
-    RetryStore, S3Location, StoreError,
-};
+use coffer_store::{Location, ObjectStore, RequestCounter, RequestCounts};
 
-use crate::bucket::Bucket;
-use crate::cli::Global;
 use crate::clock::SystemClock;
-use crate::command_error::{CommandError, Failure};
+use crate::command_error::Failure;
 use crate::config::Config;
+use crate::global::Global;
 use crate::key_service::KeyServiceSettings;
 use crate::keys;
 use crate::output::{self, Output, requests_json, requests_text};
 use crate::pkcs11::Pkcs11Args;
-use crate::progress;
+use crate::process::INTERRUPT;
 use crate::storage::Storage;
+use crate::stores::{Part, Store};
 use crate::writer;
 
 const PROMPT: &str = "Passphrase of the vault: ";
-
-static INTERRUPT: AtomicBool = AtomicBool::new(false);
 
 /// Everything a command works on.
 pub(crate) struct World {
@@ -176,7 +166,7 @@ impl World {
             .locations
             .iter()
             .enumerate()
-            .map(|(at, location)| open_part(location, at > 0, &self.storage, self.expected_at(location)))
+            .map(|(at, location)| Part::open(location, at > 0, &self.storage, self.expected_at(location)))
             .collect();
         if opened.len() == 1 || opened.iter().all(Result::is_err) {
             // Alone, or with others that are no better: what is wrong with the first one is what is wrong.
@@ -195,8 +185,8 @@ impl World {
     /// Opens the stores of an existing vault, and makes directories for those behind the first that are not there.
     pub(crate) fn open_store_and_new_ones(&self) -> Result<Store> {
         let first = self.first_location()?;
-        let first = open_part(first, false, &self.storage, self.expected_at(first))?;
-        let others = self.locations[1..].iter().map(|location| create_part(location, &self.storage));
+        let first = Part::open(first, false, &self.storage, self.expected_at(first))?;
+        let others = self.locations[1..].iter().map(|location| Part::create(location, &self.storage));
         let parts = std::iter::once(Ok(first)).chain(others).collect::<Result<_>>()?;
         let store = self.assemble(parts, ReplicaOptions::for_copying())?;
         self.say_what_is_apart(&store);
@@ -217,7 +207,7 @@ impl World {
         let parts = self
             .locations
             .iter()
-            .map(|location| create_part(location, &self.storage))
+            .map(|location| Part::create(location, &self.storage))
             .collect::<Result<_>>()?;
         let store = self.assemble(parts, ReplicaOptions::default())?;
         self.say_what_is_apart(&store);
@@ -225,12 +215,11 @@ impl World {
     }
 
     fn assemble(&self, parts: Vec<Part>, options: ReplicaOptions) -> Result<Store> {
-        let counters = parts.iter().filter_map(|part| part.counter.clone());
-        self.counters.lock().unwrap_or_else(PoisonError::into_inner).extend(counters);
-        let stores = parts.iter().map(|part| Arc::clone(&part.store)).collect();
-        let replicas = Arc::new(Replicas::open(stores, options)?);
-        self.opened.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&replicas));
-        Ok(Store { replicas, parts })
+        let store = Store::new(parts, options)?;
+        let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
+        counters.extend(store.counters().cloned());
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&store.replicas));
+        Ok(store)
     }
 
     fn say_what_is_apart(&self, store: &Store) {
@@ -467,273 +456,8 @@ pub(crate) fn lock_new_objects(store: &Store, vault: &Vault<'_>) -> Result<()> {
     Ok(())
 }
 
-/// One store of a vault.
-struct Part {
-    store: Arc<dyn ObjectStore>,
-    counter: Option<RequestCounter>,
-    /// What is in between, if it is a bucket.
-    bucket: Option<Bucket>,
-    /// The store itself and its directory, if it is one.
-    local: Option<Arc<LocalStore>>,
-    directory: Option<PathBuf>,
-}
-
-impl Part {
-    fn local(store: LocalStore, directory: PathBuf) -> Result<Self> {
-        let local = Arc::new(store);
-        let counted = CountingStore::new(local.clone());
-        let counter = Some(counted.counter());
-        let seed = u64::from_le_bytes(rng::array(&OsRng)?);
-        let store = Arc::new(RetryStore::new(counted, RetryPolicy::default(), seed));
-        Ok(Self { store, counter, bucket: None, local: Some(local), directory: Some(directory) })
-    }
-
-    fn bucket(location: &S3Location, storage: &Storage, expected: Option<VaultId>) -> Result<Self> {
-        let counter = RequestCounter::default();
-        let store = storage.open(location, counter.clone())?;
-        let bucket = Bucket::new(store, counter, storage.as_of_ms, expected)?;
-        let counter = Some(bucket.counter().clone());
-        Ok(Self { store: bucket.store(), counter, bucket: Some(bucket), local: None, directory: None })
-    }
-
-    fn unreachable(location: &Location, error: &anyhow::Error) -> Self {
-        let (url, directory) = match location {
-            Location::Local(path) => (path.display().to_string(), Some(path.clone())),
-            Location::S3(location) => (location.url(), None),
-            _ => (String::new(), None),
-        };
-        let store = Arc::new(UnreachableStore::new(url, format!("{error:#}")));
-        Self { store, counter: None, bucket: None, local: None, directory }
-    }
-}
-
-/// Opens a store; one that is named behind others may be empty still.
-fn open_part(
-    location: &Location,
-    may_be_empty: bool,
-    storage: &Storage,
-    expected: Option<VaultId>,
-) -> Result<Part> {
-    match location {
-        Location::Local(path) => {
-            if let Some(reason) = why_no_vault(path).filter(|reason| !may_be_empty || *reason != EMPTY) {
-                let message = format!("there is no vault at {}: {reason}", path.display());
-                return Err(Failure::new(crate::Exit::NoVault, message).hint(NO_VAULT_HINT).into());
-            }
-            Part::local(LocalStore::open(path)?, path.clone())
-        }
-        Location::S3(location) => Part::bucket(location, storage, expected),
-        _ => Err(Failure::usage("this kind of location is not supported").into()),
-    }
-}
-
-fn create_part(location: &Location, storage: &Storage) -> Result<Part> {
-    match location {
-        Location::Local(path) => {
-            let refuse = |what: &str| {
-                Failure::new(crate::Exit::Failed, format!("{} {what}", path.display()))
-                    .hint("choose an empty or a new directory")
-            };
-            if path.exists() && !path.is_dir() {
-                return Err(refuse("is not a directory").into());
-            }
-            // A directory that holds something else is not filled by mistake.
-            if let Ok(mut entries) = std::fs::read_dir(path)
-                && entries.next().is_some()
-                && !holds_part_of_a_vault(path)
-            {
-                return Err(refuse("is not empty and holds no vault").into());
-            }
-            Part::local(LocalStore::create(path)?, path.clone())
-        }
-        Location::S3(location) => {
-            let part = Part::bucket(location, storage, None)?;
-            if holds_something_else(&*part.store)? {
-                let message = format!("{} holds something else and no vault", location.url());
-                return Err(Failure::new(crate::Exit::Failed, message)
-                    .hint("choose a prefix of its own in the bucket: s3://BUCKET/PREFIX")
-                    .into());
-            }
-            Ok(part)
-        }
-        _ => Err(Failure::usage("this kind of location is not supported").into()),
-    }
-}
-
-/// The stores of a vault, and what the command line knows of them beside.
-pub(crate) struct Store {
-    pub(crate) replicas: Arc<Replicas>,
-    parts: Vec<Part>,
-}
-
-impl Store {
-    pub(crate) fn objects(&self) -> &dyn ObjectStore {
-        &*self.replicas
-    }
-
-    /// The directories that can be opened.
-    pub(crate) fn locals(&self) -> impl Iterator<Item = &LocalStore> {
-        self.parts.iter().filter_map(|part| part.local.as_deref())
-    }
-
-    /// Where the stores are.
-    pub(crate) fn directories(&self) -> impl Iterator<Item = &Path> {
-        self.parts.iter().filter_map(|part| part.directory.as_deref())
-    }
-
-    /// The store at a position, if it is a bucket.
-    pub(crate) fn bucket_at(&self, at: usize) -> Option<&Bucket> {
-        self.parts.get(at)?.bucket.as_ref()
-    }
-
-    /// Those that are buckets.
-    pub(crate) fn buckets(&self) -> impl Iterator<Item = &Bucket> {
-        self.parts.iter().filter_map(|part| part.bucket.as_ref())
-    }
-
-    /// Each store as it is, for a probe.
-    pub(crate) fn plain(&self) -> impl Iterator<Item = &dyn ObjectStore> {
-        self.parts.iter().map(|part| part.bucket.as_ref().map_or(&*part.store, |bucket| bucket.plain()))
-    }
-
-    /// What the stores were asked so far, every attempt counted.
-    pub(crate) fn requests(&self) -> RequestCounts {
-        let mut sum = RequestCounts::default();
-        self.parts
-            .iter()
-            .filter_map(|part| part.counter.as_ref())
-            .for_each(|counter| sum.add(&counter.counts()));
-        sum
-    }
-
-    /// The same of the first store that can be opened, for who shows progress meanwhile.
-    pub(crate) fn counter(&self) -> RequestCounter {
-        self.parts.iter().find_map(|part| part.counter.clone()).unwrap_or_default()
-    }
-
-    /// Tells the vault's directories when a walk meets them.
-    #[cfg(unix)]
-    pub(crate) fn identities(&self) -> Vec<Identity> {
-        use std::os::unix::fs::MetadataExt;
-        let found = self.directories().filter_map(|directory| std::fs::metadata(directory).ok());
-        found.map(|metadata| Identity { dev: metadata.dev(), ino: metadata.ino() }).collect()
-    }
-
-    #[cfg(not(unix))]
-    pub(crate) fn identities(&self) -> Vec<Identity> {
-        Vec::new()
-    }
-}
-
-const EMPTY: &str = "the directory is empty";
-/// Whether a prefix holds objects, and none that a vault or the beginning of one has.
-fn holds_something_else(store: &dyn ObjectStore) -> Result<bool, StoreError> {
-    let holds = |prefix: &str| {
-        let mut is_found = false;
-        store.list(prefix, None, &mut |_| {
-            is_found = true;
-            ControlFlow::Break(())
-        })?;
-        Ok::<bool, StoreError>(is_found)
-    };
-    if !holds("")? {
-        return Ok(false);
-    }
-    for prefix in ["slots/", "log/", "probe/"] {
-        if holds(prefix)? {
-            return Ok(false);
-        }
-    }
-    match store.stat(&ObjectKey::new("vault")?) {
-        Err(error) if error.is_not_found() => Ok(true),
-        result => result.map(|_| false),
-    }
-}
-
-const NO_VAULT_HINT: &str = "check --vault, or make a vault there with `coffer init`";
-
-fn holds_part_of_a_vault(path: &Path) -> bool {
-    ["vault", "store", "slots", "log", "tmp"].iter().any(|name| path.join(name).exists())
-}
-
-/// What speaks against a vault at a path, before anything is read; what cannot be looked at is left to the store.
-fn why_no_vault(path: &Path) -> Option<&'static str> {
-    match std::fs::metadata(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Some("there is no such directory"),
-        Ok(found) if !found.is_dir() => Some("it is not a directory"),
-        Err(_) => None,
-        Ok(_) => match std::fs::read_dir(path).map(|mut entries| entries.next().is_none()) {
-            Ok(true) => Some(EMPTY),
-            Ok(false) if !holds_part_of_a_vault(path) => Some("the directory holds something else"),
-            _ => None,
-        },
-    }
-}
-
 fn default_cache_dir() -> Option<PathBuf> {
     let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     let base = base.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));
     base.map(|base| base.join("coffer"))
-}
-
-/// Lets the first interrupt end the operation in order, if it can do so, and the second one end the process.
-pub(crate) fn catch_interrupts(orderly: bool, json: bool) -> Result<()> {
-    ctrlc::set_handler(move || {
-        let is_first = !INTERRUPT.swap(true, Ordering::Relaxed);
-        if is_first && orderly {
-            return;
-        }
-        if is_first {
-            say_interrupted(json);
-        }
-        std::process::exit(crate::Exit::Interrupted as i32);
-    })
-    .context("install the handler of interrupts")
-}
-
-/// Says why the process ends, unless nobody takes it: a full pipe must not keep it from ending.
-fn say_interrupted(json: bool) {
-    let (said, is_said) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        progress::clear();
-        CommandError::interrupted().print(json);
-        // Whoever waits may have given up.
-        let _ = said.send(());
-    });
-    // The process ends in any case.
-    let _ = is_said.recv_timeout(std::time::Duration::from_millis(500));
-}
-
-/// Keys are in memory: no core dump, no debugger of other processes of the user. More open files, where that is allowed.
-pub(crate) fn harden_process() {
-    #[cfg(target_os = "linux")]
-    {
-        use rustix::process::{
-            DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit,
-        };
-        // Each is done as far as the system allows it; none is needed to go on.
-        let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
-        let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
-        let files = getrlimit(Resource::Nofile);
-        let _ = setrlimit(Resource::Nofile, Rlimit { current: files.maximum, maximum: files.maximum });
-    }
-}
-
-/// How many files this process may have open.
-pub(crate) fn open_file_count_max() -> usize {
-    #[cfg(target_os = "linux")]
-    {
-        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-        limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
-    }
-    #[cfg(not(target_os = "linux"))]
-    {
-        256
-    }
-}
-
-/// Threads for work that keeps a processor busy.
-pub(crate) fn thread_count(flag: Option<usize>) -> usize {
-    flag.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get))
-        .clamp(1, 64)
 }

@@ -7,10 +7,10 @@ use coffer_crypto::SecretBytes;
 use coffer_keys::WriterCredential;
 use coffer_keys::writer::WRITER_TEXT_LEN_MAX;
 
-use crate::cli::Global;
 use crate::command_error::Failure;
 use crate::config::Config;
 use crate::exit_code::Exit;
+use crate::global::Global;
 use crate::keys::read_bounded;
 
 /// Variables that name a key of the vault.

@@ -23,8 +23,10 @@ use crate::command_error::Failure;
 use crate::exit_code::Exit;
 use crate::output::{Output, bytes, ratio, requests_json, requests_text, time_utc};
 use crate::prices::PriceArgs;
+use crate::process::thread_count;
 use crate::progress::{Counters, Progress, Unit};
-use crate::wiring::{Store, World, thread_count};
+use crate::stores::Store;
+use crate::wiring::World;
 
 mod selection;
 pub(crate) mod time;

@@ -18,7 +18,8 @@ use crate::key_service::PlaceArgs;
 use crate::keys;
 use crate::pkcs11::NewPkcs11Args;
 use crate::shares::{self, ShareCounts};
-use crate::wiring::{Store, World};
+use crate::stores::Store;
+use crate::wiring::World;
 
 #[derive(Debug, Args)]
 pub(crate) struct InitArgs {

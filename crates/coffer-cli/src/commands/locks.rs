@@ -13,7 +13,8 @@ use serde_json::json;
 use crate::command_error::Failure;
 use crate::exit_code::Exit;
 use crate::output::{requests_json, requests_text, time, time_utc};
-use crate::wiring::{Store, World};
+use crate::stores::Store;
+use crate::wiring::World;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum LocksCommand {

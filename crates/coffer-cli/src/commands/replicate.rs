@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use crate::exit_code::Exit;
 use crate::fitness::check_replica;
 use crate::output::bytes;
-use crate::wiring::{Store, World};
+use crate::stores::Store;
+use crate::wiring::World;
 
 #[derive(Debug, Args)]
 pub(crate) struct ReplicateArgs {

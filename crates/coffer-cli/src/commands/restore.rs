@@ -18,9 +18,10 @@ use crate::command_error::Failure;
 use crate::exit_code::Exit;
 use crate::output::{Output, bytes, ratio, requests_json, requests_text};
 use crate::prices::PriceArgs;
+use crate::process::{open_file_count_max, thread_count};
 use crate::progress::{Counters, Progress, Unit};
 use crate::select_args::SelectArgs;
-use crate::wiring::{World, open_file_count_max, thread_count};
+use crate::wiring::World;
 
 mod cold;
 mod patterns;

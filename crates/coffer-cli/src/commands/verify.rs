@@ -17,8 +17,10 @@ use serde_json::{Value, json};
 use crate::command_error::Failure;
 use crate::exit_code::Exit;
 use crate::output::{bytes, requests_json, requests_text};
+use crate::process::thread_count;
 use crate::progress::{Progress, Unit};
-use crate::wiring::{Store, World, thread_count};
+use crate::stores::Store;
+use crate::wiring::World;
 
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {

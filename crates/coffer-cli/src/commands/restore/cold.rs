@@ -13,7 +13,8 @@ use crate::command_error::Failure;
 use crate::exit_code::Exit;
 use crate::output::{bytes, requests_json, requests_text, time, time_utc};
 use crate::prices::PriceArgs;
-use crate::wiring::{Store, World};
+use crate::stores::Store;
+use crate::wiring::World;
 
 #[derive(Debug, Clone, Args)]
 pub(super) struct ColdArgs {
