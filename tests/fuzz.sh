@@ -16,7 +16,7 @@ targets=$(cargo $toolchain fuzz list)
 run() {
   local target=$1 log
   log=$(mktemp)
-  if cargo $toolchain fuzz run "$target" -- -max_total_time="$seconds" -rss_limit_mb=2048 -timeout=20 >"$log" 2>&1; then
+  if cargo $toolchain fuzz run "$target" -- -max_total_time="$seconds" -rss_limit_mb=2048 -timeout=60 >"$log" 2>&1; then
     printf '%-16s %s\n' "$target" "$(grep -E '^Done|DONE' "$log" | tail -n 1)"
   else
     tail -n 60 "$log"

@@ -14,6 +14,7 @@ mod profiles;
 mod reading;
 mod recording;
 mod settings;
+mod slots;
 mod snapshots;
 mod sources;
 mod space;

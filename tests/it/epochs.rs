@@ -8,17 +8,21 @@ use coffer_crypto::rng::SeededRng;
 use coffer_crypto::{Rng, Secret, VaultKey, hash};
 use coffer_engine::{EngineError, Vault};
 use coffer_format::id::SlotId;
-use coffer_format::record::Record;
+use coffer_format::record::{Details, Record, RecordKind};
 use coffer_format::slot::{KeyServiceKind, ServiceKey, Slot, SlotKind, SlotPurpose};
-use coffer_keys::{KeyError, KeyFile, RecoveryShares, RootKey, Share, make_slot, open_slot};
+use coffer_keys::{
+    KeyError, KeyFile, RecoveryShares, RootKey, Share, WriterCredential, make_slot, open_slot,
+};
 use coffer_pipeline::keyring::{Keyring, UnwrappedKey};
 use coffer_pipeline::record::open_body;
 use coffer_store::{MemoryStore, ObjectKey, ObjectStore};
 use coffer_testkit::RecordingStore;
 use proptest::prelude::*;
 
+use super::restore::by_hand::{EMPTY_BODY, record, store_as_next};
 use super::rounds::logs::add_snapshots;
-use super::support::{World, assert_clean, assert_restores, clone_of, scratch, tree_of};
+use super::support::{World, assert_clean, assert_restores, clone_of, deep, keyless, scratch, tree_of};
+use super::writers::grant;
 
 /// A key service with one root key that has versions, all of which unwrap.
 struct FakeService {
@@ -197,6 +201,55 @@ fn a_vault_as_it_was_before_a_slot_was_revoked_is_refused() {
 }
 
 #[test]
+fn a_revoked_slot_opens_nothing_whatever_lies_in_the_log() {
+    let (world, store) = (World::new(98), MemoryStore::new());
+    let vault_id = world.init(&store).unwrap();
+    let writer = grant(&world, &store, "hostile", None);
+    let rng = SeededRng::new(2);
+    let [revoked, never] = [(), ()].map(|()| KeyFile::generate(&rng).unwrap());
+    let (slot, _) = world.open(&store).unwrap().add_slot(&revoked, "revoked").unwrap();
+    world.open(&store).unwrap().revoke_slot(slot).unwrap();
+    // A slot that was stored, and never named by a record.
+    let key = vault_key(&world, &store, &world.key);
+    let key = Secret::new(*key.expose());
+    let (id, bytes, _) =
+        make_slot(&never, vault_id, 0, SlotPurpose::VaultKey, "", 0, &key, &world.rng).unwrap();
+    store.put_if_absent(&ObjectKey::new(format!("slots/{id}")).unwrap(), &bytes).unwrap();
+    let open = |root: &KeyFile| Vault::open(world.access(&store), root, None).map(|vault| vault.log.warnings);
+    let is_refused = |opened: Result<_, EngineError>| matches!(opened, Err(EngineError::Key(_)));
+
+    let vault = world.open(&store).unwrap();
+    store_as_next(&store, vault.state(), b"junk");
+    drop(vault);
+    assert!(is_refused(open(&revoked)) && is_refused(open(&never)), "a void record is no damage");
+    assert_eq!(open(&world.key).unwrap(), Vec::<String>::new());
+
+    // Where the log is damaged, as anybody enrolled says, its list may lack a slot. It does not lack one that was revoked.
+    lie(&world, &store, &writer);
+    assert!(!world.open(&store).unwrap().state().damaged.is_empty());
+    assert!(is_refused(open(&revoked)), "damage brings back nothing that was revoked");
+    let warnings = open(&never).unwrap();
+    assert!(warnings.iter().any(|warning| warning.contains(&id.to_string())), "{warnings:?}");
+    assert_eq!(open(&world.key).unwrap(), Vec::<String>::new());
+    world.open(&store).unwrap().revoke_writer("hostile").unwrap();
+    assert!(is_refused(open(&revoked)) && is_refused(open(&never)), "the damage was made up");
+}
+
+/// Junk as the next record, and a writer's record behind it that says that it was something else.
+fn lie(world: &World, store: &MemoryStore, writer: &WriterCredential) {
+    let vault = world.open(store).unwrap();
+    store_as_next(store, vault.state(), b"junk that a writer put there");
+    drop(vault);
+    let vault = world.open(store).unwrap();
+    let (body, (signing, _)) = (Some((EMPTY_BODY, writer.domain())), writer.keys());
+    let bytes = record(&vault, vault.state(), RecordKind::Evidence, &signing, body, |public| {
+        public.details = Details::Evidence { hash: [1; 32] }.encode();
+        public.previous = [9; 32];
+    });
+    store_as_next(store, vault.state(), bytes);
+}
+
+#[test]
 fn rewrapping_writes_slots_and_a_record_and_nothing_else() {
     let (world, store, place) = (World::new(93), MemoryStore::new(), scratch());
     let source = place.path().join("src");
@@ -286,6 +339,10 @@ enum Step {
     /// A root key is gone for good.
     Lose(usize),
     Backup,
+    /// Somebody puts bytes where the next record will be.
+    Junk,
+    /// As [`Self::Junk`], and a writer signs that they were other bytes.
+    Lie,
 }
 
 const ROOT_COUNT: usize = 4;
@@ -300,6 +357,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => (2..ROOT_COUNT).prop_map(Step::Rewrap),
         1 => (1..ROOT_COUNT).prop_map(Step::Lose),
         1 => Just(Step::Backup),
+        1 => Just(Step::Junk),
+        1 => Just(Step::Lie),
     ];
     proptest::collection::vec(step, 1..14)
 }
@@ -334,9 +393,13 @@ fn run_steps(steps: &[Step]) {
         services: [FakeService::new("a"), FakeService::new("b")],
         is_lost: [false; ROOT_COUNT],
     };
+    let writer = grant(&world, &store, "hostile", None);
     let mut expected = Expected::new();
     for (number, step) in steps.iter().enumerate() {
-        apply(&world, &store, &mut roots, &mut expected, step, (number, &source));
+        match step {
+            Step::Lie => lie(&world, &store, &writer),
+            _ => apply(&world, &store, &mut roots, &mut expected, step, (number, &source)),
+        }
         for at in 0..ROOT_COUNT {
             let should = !roots.is_lost[at] && expected.values().any(|(root, _)| *root == at);
             let opened = Vault::open(world.access(&store), roots.get(at), None);
@@ -348,7 +411,11 @@ fn run_steps(steps: &[Step]) {
         }
         world.open(&store).unwrap();
     }
-    assert_clean(&world, &store, "after all steps");
+    world.open(&store).unwrap().revoke_writer("hostile").unwrap();
+    let is_junk = steps.iter().any(|step| matches!(step, Step::Junk | Step::Lie));
+    for report in [keyless(&store), deep(&world, &store)] {
+        assert!(report.is_intact() && report.is_clean() != is_junk, "{:?}", report.findings);
+    }
 }
 
 fn apply(
@@ -429,6 +496,10 @@ fn apply(
                 0 | 1 => roots.files[*at] = KeyFile::generate(&SeededRng::new(1000 + number as u64)).unwrap(),
                 _ => *roots.services[at - 2].version.lock().unwrap() = None,
             }
+        }
+        Step::Junk | Step::Lie => {
+            let vault = world.open(store).unwrap();
+            store_as_next(store, vault.state(), b"junk");
         }
         Step::Backup => {
             fs::write(source.join(number.to_string()), vec![1; 2000]).unwrap();

@@ -150,7 +150,7 @@ fn foreign_clients_use_the_key_service_on_its_own() {
     let made =
         coffer("kms new-token --tokens tokens --name all --role Manager --role KeyPurge").output().unwrap();
     let made: Value = serde_json::from_slice(&made.stdout).unwrap();
-    let serve = "kms serve --dir state --tokens tokens --master-key-part a.part --master-key-part b.part";
+    let serve = "kms serve --dir state --tokens tokens --listen 127.0.0.1:0 --master-key-part a.part --master-key-part b.part";
     let mut served = Served::run(coffer(serve));
     served.said["api_key"] = made["token"].clone();
     drive_keys(&python, &served.said.to_string());

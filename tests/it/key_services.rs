@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +21,11 @@ use tempfile::TempDir;
 
 use super::cli::messages::check_message;
 use super::support::scratch;
+
+mod binding;
+mod failing;
+mod secrets;
+mod slow;
 
 /// What a run of the command gave.
 struct Ran {
@@ -62,7 +67,9 @@ impl Desk {
     fn new() -> Self {
         let region = Sandbox::start(&SandboxOptions::default()).unwrap();
         let dir = scratch();
-        fs::create_dir_all(dir.path().join("work/src")).unwrap();
+        for name in ["work/src", "home", "tmp"] {
+            fs::create_dir_all(dir.path().join(name)).unwrap();
+        }
         fs::write(dir.path().join("work/src/a"), "a small file\n").unwrap();
         fs::write(dir.path().join("recovery"), "six words that are not guessed").unwrap();
         let desk = Self { api_key: region.api_key().to_owned(), region, dir };
@@ -98,7 +105,8 @@ impl Desk {
             .args(line.split_whitespace())
             .current_dir(self.path("work"))
             .env_clear()
-            .env("HOME", self.dir.path())
+            .env("HOME", self.path("home"))
+            .env("TMPDIR", self.path("tmp"))
             .env("TZ", "UTC")
             .env("COFFER_VAULT", self.path("vault"))
             .env("COFFER_CACHE_DIR", self.path("cache"))
@@ -110,7 +118,10 @@ impl Desk {
     }
 
     fn run(&self, line: &str) -> Ran {
-        let output = self.command(line).output().unwrap();
+        Self::ran(self.command(line).output().unwrap())
+    }
+
+    fn ran(output: Output) -> Ran {
         let text = |bytes| String::from_utf8(bytes).unwrap();
         Ran { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
     }
@@ -342,6 +353,39 @@ fn a_lost_instance_is_replaced_by_a_key_of_the_same_material() {
 }
 
 #[test]
+fn a_slot_moves_to_a_key_of_other_material_while_its_own_still_opens() {
+    let desk = Desk::new();
+    let home = desk.instance(KmsKind::KeyProtect, Some(&[0x5a; 32]));
+    let slot = desk.init(&home);
+    let away = desk.instance(KmsKind::KeyProtect, Some(&[0x77; 32]));
+    let endpoint = desk.region.kms_endpoint();
+    let retarget = format!("keys retarget {} --to {} --key-endpoint {endpoint}", &slot[..8], desk.crn(&away));
+    desk.run(&retarget).expect(0).says("replaces").says("whoever has an old copy of this slot");
+    desk.region.delete_kms_instance(&home.0).unwrap();
+    desk.opens();
+    let listed = desk.run("keys list --json").expect(0).value();
+    let slots = listed["slots"].as_array().unwrap();
+    assert!(slots.iter().all(|other| other["id"] != slot.as_str()));
+    assert!(slots.iter().any(|slot| slot["root_key"]["instance"] == away.0.as_str()));
+}
+
+#[test]
+fn passwd_leaves_the_slot_of_a_service_alone() {
+    let desk = Desk::new();
+    let key = desk.instance(KmsKind::KeyProtect, None);
+    let slot = desk.init(&key);
+    fs::write(desk.path("new"), "six other words that are not guessed").unwrap();
+    desk.run("keys passwd --new-passphrase-file ../new").expect(2).says("--passphrase-file FILE");
+    desk.run(&format!("{RECOVERY} keys passwd --new-passphrase-file ../new")).expect(0);
+    assert!(desk.run("keys list --json").expect(0).out.contains(&slot));
+    // Nobody but the passphrase is asked.
+    let alone = |file: &str| format!("--passphrase-file ../{file} snapshots");
+    desk.lose_instance(&key.0);
+    desk.run(&alone("recovery")).expect(WRONG_KEY);
+    desk.run(&alone("new")).expect(0);
+}
+
+#[test]
 fn when_every_service_is_gone_recovery_shares_open() {
     let desk = Desk::new();
     let key = desk.instance(KmsKind::KeyProtect, None);
@@ -363,28 +407,6 @@ fn slot_of(desk: &Desk, keys: &str) -> String {
     let slots = listed["slots"].as_array().unwrap();
     let slot = slots.iter().find(|slot| slot["root_key"].is_object()).unwrap();
     slot["id"].as_str().unwrap()[..8].to_owned()
-}
-
-#[test]
-fn a_ciphertext_opens_with_its_own_context_alone() {
-    let desk = Desk::new();
-    let key = desk.instance(KmsKind::KeyProtect, None);
-    desk.init(&key);
-    let slot = slot_of(&desk, RECOVERY);
-    let path = fs::read_dir(desk.path("vault/slots")).unwrap().map(|entry| entry.unwrap().path());
-    let path =
-        path.into_iter().find(|path| path.file_name().unwrap().to_string_lossy().starts_with(&slot)).unwrap();
-    let slot = coffer_format::slot::Slot::decode(&fs::read(path).unwrap()).unwrap();
-    let ciphertext = String::from_utf8(slot.wrapped.clone()).unwrap();
-    let good = coffer_format::id::hex(&coffer_crypto::hash::hash(&slot.context()));
-    let unwrap = |aad: &str| {
-        let body = format!(r#"{{"ciphertext":"{ciphertext}","aad":[{aad}]}}"#);
-        desk.ask(&key.0, "POST", &format!("/api/v2/keys/{}/actions/unwrap", key.1), &body)
-    };
-    unwrap(&format!("\"{good}\"")).unwrap();
-    for wrong in ["", "\"00\"", &format!("\"{good}\",\"\"")] {
-        assert_eq!(unwrap(wrong).unwrap_err().status(), Some(422), "{wrong}");
-    }
 }
 
 #[test]
@@ -444,6 +466,28 @@ fn a_root_key_may_be_named_by_an_alias() {
     desk.run("snapshots").expect(0);
     desk.run("keys rotate --also-passphrase-file ../recovery").expect(0);
     desk.run("keys test").expect(0);
+}
+
+#[test]
+fn an_alias_whose_key_may_not_be_looked_up_is_refused() {
+    let mut desk = Desk::new();
+    let key = desk.instance(KmsKind::KeyProtect, None);
+    desk.act(&key, "POST", "/aliases/vault-root");
+    let wraps = Policy::actions(["kms.secrets.wrap", "kms.secrets.unwrap"]).in_instance(&key.0);
+    let job = desk.region.create_service_id("vault", &[wraps]).unwrap();
+    desk.api_key = desk.region.create_api_key(&job).unwrap();
+    fs::write(desk.path("api-key"), &desk.api_key).unwrap();
+    let crn = desk.crn(&key);
+    let init = |crn: &str| {
+        let endpoint = desk.region.kms_endpoint();
+        let more = format!("--key-endpoint {endpoint} --add-passphrase-file ../recovery");
+        desk.run(&format!("init --add-root-key {crn} {more}"))
+    };
+    let refused = init(&crn.replace(&key.1, "vault-root")).expect(DENIED);
+    refused.says("looks like an alias").says("name the key by its id");
+    // By its id it is taken, for wrapping and unwrapping is all that a vault needs.
+    init(&crn).expect(0);
+    desk.run("snapshots").expect(0);
 }
 
 #[test]
@@ -568,114 +612,4 @@ fn what_each_slot_answered_is_told() {
         .says("the root key is not active")
         .says("there is no such root key or instance");
     desk.run("keys test --passphrase-file ../recovery").expect(20).says("DOES NOT OPEN: Key Protect at");
-}
-
-#[test]
-fn whichever_call_fails_nothing_is_lost() {
-    for skip in 0..8 {
-        let desk = Desk::new();
-        let key = desk.instance(KmsKind::KeyProtect, None);
-        desk.init(&key);
-        desk.advance(7200);
-        desk.act(&key, "POST", "/actions/rotate");
-        let fail = |count| {
-            desk.region
-                .switch(|switches| (switches.kms_failure_skip, switches.kms_failure_count) = (skip, count))
-                .unwrap();
-        };
-        let commands = ["keys rewrap", "backup src", "keys test"];
-        fail(1000);
-        let codes = commands.map(|line| desk.run(&format!("--key-service-timeout 1 {line}")).code);
-        assert!(codes.iter().all(|code| [0, 3, 20, UNREACHABLE].contains(code)), "{codes:?}");
-        fail(0);
-        desk.region.switch(|switches| switches.kms_failure_skip = 0).unwrap();
-        desk.run("snapshots").expect(0);
-        desk.run(&format!("verify --deep {RECOVERY}")).expect(0);
-        desk.run("keys test --also-passphrase-file ../recovery").expect(0);
-    }
-}
-
-#[test]
-fn no_secret_stands_where_it_may_be_read() {
-    let desk = Desk::new();
-    let material = *b"canary-root-key-material-32bytes";
-    let key = desk.instance(KmsKind::KeyProtect, Some(&material));
-    desk.init(&key);
-    desk.run("keys new-file ../key").expect(0);
-    desk.run("keys add --new-key-file ../key").expect(0);
-    let root = coffer_keys::KeyFile::parse(&fs::read(desk.path("key")).unwrap()).unwrap();
-    let store = coffer_store::LocalStore::open(desk.path("vault")).unwrap();
-    let world = super::support::World::new(1);
-    let vault = coffer_engine::Vault::open(world.access(&store), &root, None).unwrap();
-    let vault_key = *vault.keyring.vault_key().unwrap().expose();
-    let key_line = fs::read_to_string(desk.path("key")).unwrap();
-    let secret = key_line.lines().find(|line| line.starts_with("COFFER-KEY-1-")).unwrap()[13..77].to_owned();
-    let mut said = String::new();
-    for line in [
-        "-vv snapshots",
-        "-vv --json backup src",
-        "keys test --json --also-key-file ../key --also-passphrase-file ../recovery",
-        "keys list",
-        "doctor",
-        "verify --deep",
-        "keys rewrap",
-        "keys export-kit ../kit",
-        "--key-file ../key -vv snapshots",
-        "--passphrase-file ../recovery snapshots",
-        "--key-file ../recovery snapshots",
-        "--passphrase-file ../key snapshots",
-    ] {
-        let ran = desk.run(line);
-        said.push_str(&ran.out);
-        said.push_str(&ran.err);
-    }
-    desk.region.switch(|switches| switches.is_unwrap_denied = true).unwrap();
-    let ran = desk.run("-vv snapshots").expect(DENIED);
-    said.push_str(&ran.err);
-    let mut places = vec![("output".to_owned(), said.into_bytes())];
-    for dir in ["vault", "cache", "kit", "work"] {
-        read_all(&desk.path(dir), &mut places);
-    }
-    let hex = |bytes: &[u8]| coffer_format::id::hex(bytes);
-    let canaries: Vec<(&str, Vec<u8>)> = vec![
-        ("vault key", vault_key.to_vec()),
-        ("vault key in hex", hex(&vault_key).into_bytes()),
-        ("vault key in base64", base64_of(&vault_key).into_bytes()),
-        ("root key", material.to_vec()),
-        ("root key in base64", base64_of(&material).into_bytes()),
-        ("key file", secret.into_bytes()),
-        ("passphrase", b"six words that are not guessed".to_vec()),
-        ("API key", desk.api_key.clone().into_bytes()),
-        ("token", b"eyJ".to_vec()),
-    ];
-    for (name, canary) in &canaries {
-        for (place, bytes) in &places {
-            // What is sealed is random: three bytes of it may be anything.
-            let is_random = *name == "token" && place != "output";
-            let found = !is_random && bytes.windows(canary.len()).any(|window| window == canary.as_slice());
-            assert!(!found, "the {name} stands in {place}");
-        }
-    }
-}
-
-fn read_all(dir: &std::path::Path, into: &mut Vec<(String, Vec<u8>)>) {
-    for entry in fs::read_dir(dir).unwrap().flatten() {
-        if entry.path().is_dir() {
-            read_all(&entry.path(), into);
-        } else {
-            into.push((entry.path().display().to_string(), fs::read(entry.path()).unwrap()));
-        }
-    }
-}
-
-/// Without padding, as a canary: what stands behind it shifts nothing.
-fn base64_of(bytes: &[u8]) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let letter = |bits: u32| char::from(LETTERS[(bits & 63) as usize]);
-    let (threes, _) = bytes.as_chunks::<3>();
-    let four = |three: &[u8; 3]| {
-        let bits = u32::from_be_bytes([0, three[0], three[1], three[2]]);
-        [18, 12, 6, 0].map(|shift| letter(bits >> shift))
-    };
-    threes.iter().flat_map(four).collect()
 }

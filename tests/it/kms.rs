@@ -78,7 +78,11 @@ impl Safe {
     }
 
     fn serve(&self, more: &str) -> Served {
-        self.serve_with(self.command(&format!("--json kms serve --dir state --tokens tokens {more}")))
+        self.serve_with(
+            self.command(&format!(
+                "--json kms serve --dir state --tokens tokens --listen 127.0.0.1:0 {more}"
+            )),
+        )
     }
 
     fn serve_with(&self, mut command: Command) -> Served {
@@ -225,6 +229,141 @@ fn the_audit_log_is_printed_and_checked() {
     assert!(cut.contains("ends before"), "{cut}");
 }
 
+/// Alters an entry of the audit log of a service that does not run.
+fn damage(safe: &Safe, from: &[u8], to: &[u8]) {
+    let path = safe.place.path().join("state/kms.redb");
+    let mut bytes = fs::read(&path).unwrap();
+    let places: Vec<_> = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(from)).collect();
+    assert!(!places.is_empty());
+    for at in places {
+        bytes[at..at + from.len()].copy_from_slice(to);
+    }
+    fs::write(&path, bytes).unwrap();
+}
+
+/// Asks with a token that nobody has made, as anybody can who reaches the port.
+fn knock(served: &Served) {
+    let request = format!(
+        "GET /api/v2/keys HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer none\r\n\
+        Bluemix-Instance: {}\r\n\r\n",
+        served.instance
+    );
+    let mut stream = TcpStream::connect(served.endpoint.strip_prefix("http://").unwrap()).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    assert!(text.starts_with("HTTP/1.1 401"), "{text}");
+}
+
+#[test]
+fn a_service_that_is_told_to_end_writes_what_it_has_counted() {
+    for signal in ["-TERM", "-INT"] {
+        let safe = Safe::new();
+        let mut served = safe.serve(PARTS);
+        for _ in 0..20 {
+            knock(&served);
+        }
+        // A client that keeps its connection does not keep the service from ending.
+        let _open = TcpStream::connect(served.endpoint.strip_prefix("http://").unwrap()).unwrap();
+        assert_eq!(ended(&mut served.process, signal), Some(0), "{signal}");
+        let audit = safe.run("--json kms audit --dir state");
+        let entries: Vec<Value> =
+            audit.stdout.lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect();
+        let strangers = entries.iter().filter(|entry| entry["identity"] == "-");
+        let count: u64 = strangers.map(|entry| entry["count"].as_u64().unwrap()).sum();
+        assert_eq!(count, 20, "{entries:?}");
+    }
+}
+
+#[test]
+fn a_region_that_is_told_to_end_does_so() {
+    let place = scratch();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_coffer-under-test"));
+    command.env_clear().current_dir(place.path()).args(["sandbox", "serve", "--dir", "region"]);
+    let mut process = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut out = BufReader::new(process.stdout.take().unwrap());
+    let mut line = String::new();
+    while line != "ready\n" {
+        line.clear();
+        assert_ne!(out.read_line(&mut line).unwrap(), 0, "it ended");
+    }
+    assert_eq!(ended(&mut process, "-TERM"), Some(0));
+}
+
+/// The exit code of a process that gets a signal and ends soon after it.
+fn ended(process: &mut Child, signal: &str) -> Option<i32> {
+    assert!(Command::new("kill").args([signal, &process.id().to_string()]).status().unwrap().success());
+    for _ in 0..600 {
+        if let Some(status) = process.try_wait().unwrap() {
+            return status.code();
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    panic!("it goes on");
+}
+
+#[test]
+fn a_port_that_is_taken_is_told_with_what_to_do() {
+    let safe = Safe::new();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let refused =
+        safe.refusal(&format!("kms serve --dir state --tokens tokens --listen {address} {PARTS}"), 1);
+    assert!(refused.contains(&format!("listen on {address}")), "{refused}");
+    assert!(refused.contains("--listen") && refused.contains("coffer keys retarget"), "{refused}");
+    let help = String::from_utf8(safe.run("kms serve --help").stdout).unwrap();
+    assert!(help.contains("[default: 127.0.0.1:8443]"), "{help}");
+}
+
+#[test]
+fn no_token_goes_to_another_machine_over_plain_http() {
+    let safe = Safe::new();
+    fs::write(safe.place.path().join("token"), &safe.token).unwrap();
+    fs::write(safe.place.path().join("phrase"), "several words that nobody guesses").unwrap();
+    let place = "http://192.0.2.7:8443/00000000-0000-4000-8000-000000000000/root";
+    let refused = safe.refusal(
+        &format!(
+            "-V vault --cache-dir cache --key-service-token-file token --key-service-host http://192.0.2.7:8443 \
+            init --add-root-key {place} --add-passphrase-file phrase"
+        ),
+        30,
+    );
+    assert!(refused.contains("over plain http"), "{refused}");
+    assert!(refused.contains("hint: ") && refused.contains("--tls-cert"), "{refused}");
+    assert!(!safe.place.path().join("vault/vault").exists());
+}
+
+#[test]
+fn a_damaged_audit_log_is_put_aside_if_its_owner_says_so() {
+    let safe = Safe::new();
+    let served = safe.serve(PARTS);
+    let key = new_key(&safe, &served).unwrap();
+    drop(served);
+    assert_eq!(audited(&safe, "")["put_aside"], json!([]));
+    damage(&safe, b"kms.secrets.create", b"kms.secrets.unmake");
+    let start = format!("kms serve --dir state --tokens tokens --listen 127.0.0.1:0 {PARTS}");
+    let refused = safe.refusal(&start, 20);
+    assert!(refused.contains("entry 1") && refused.contains("kms serve --accept-damaged-audit"), "{refused}");
+    let keyless = safe.refusal("kms serve --dir state --tokens tokens --accept-damaged-audit", 2);
+    assert!(keyless.contains("--accept-damaged-audit needs the master key"), "{keyless}");
+
+    let mut served = safe.serve(&format!("{PARTS} --accept-damaged-audit"));
+    assert_eq!(ask(&safe, &served, "GET", &format!("/keys/{key}"), &Value::Null).0, 200);
+    served.process.kill().unwrap();
+    let mut warned = String::new();
+    served.process.stderr.take().unwrap().read_to_string(&mut warned).unwrap();
+    assert!(warned.contains("damaged at entry 1") && warned.contains("audit-damaged-1"), "{warned}");
+    drop(served);
+
+    // From then on it starts as always, and the audit says what there was before.
+    drop(safe.serve(PARTS));
+    assert_eq!(audited(&safe, "")["put_aside"], json!(["audit-damaged-1"]));
+    let audit = safe.run("kms audit --dir state");
+    let (out, err) = (String::from_utf8(audit.stdout).unwrap(), String::from_utf8(audit.stderr).unwrap());
+    assert!(out.contains("kms.audit.restart") && out.contains("the log is whole"), "{out}");
+    assert!(err.contains("put aside as audit-damaged-1"), "{err}");
+}
+
 #[test]
 fn the_master_key_is_asked_for_as_it_was_made() {
     let safe = Safe::new();
@@ -289,7 +428,9 @@ fn a_token_can_keep_the_master_key() {
     assert!(made.status.success(), "{made:?}");
     let serve = |more: &str| {
         let pkcs11 = format!("--master-pkcs11 {module} --master-pkcs11-pin-file pin");
-        environment(safe.command(&format!("--json kms serve --dir state --tokens tokens {pkcs11} {more}")))
+        environment(safe.command(&format!(
+            "--json kms serve --dir state --tokens tokens --listen 127.0.0.1:0 {pkcs11} {more}"
+        )))
     };
     let served = safe.serve_with(serve("--master-pkcs11-token hsm --master-pkcs11-key kms-master"));
     let key = new_key(&safe, &served).unwrap();
@@ -345,7 +486,7 @@ fn a_vault_hangs_on_a_key_service_of_ones_own() {
         let host = served.endpoint.strip_prefix("http://").unwrap();
         let flags =
             format!("-V vault --cache-dir cache --key-service-token-file token --key-service-host {host}");
-        format!("{flags} --key-service-timeout 6 {line}")
+        format!("{flags} {line}")
     };
     let place = format!("{}/{}/{key}", served.endpoint, served.instance);
     let init = format!("init --add-root-key {place} --add-passphrase-file phrase");
@@ -357,7 +498,7 @@ fn a_vault_hangs_on_a_key_service_of_ones_own() {
     let slot = slots.iter().find(|slot| slot["kind"] == "local key service").unwrap()["id"].as_str().unwrap();
 
     // Its process is killed: nothing opens but by the passphrase. When it is back, elsewhere, the slot is moved there.
-    let before = with(&served, "snapshots");
+    let before = format!("--key-service-timeout 6 {}", with(&served, "snapshots"));
     drop(served);
     assert!(safe.refusal(&before, 31).contains("it cannot be reached"));
     let again = safe.serve(PARTS);

@@ -15,10 +15,12 @@ use tempfile::TempDir;
 use super::support::{Quiet, World, assert_clean, backup_options, keyless, noise, scratch};
 
 mod crash;
+mod emptied;
 mod failover;
 mod forged;
 mod homes;
 mod kept;
+mod slow;
 mod stores;
 
 use stores::NamedStore;
@@ -120,14 +122,22 @@ impl Site {
     }
 }
 
+/// A store that answers is waited for, however busy the machine is.
 fn options(ack: Ack) -> ReplicaOptions {
+    let long = Duration::from_secs(120);
     ReplicaOptions {
         ack,
-        patience: Duration::from_millis(500),
-        read_patience: Some(Duration::from_millis(200)),
-        linger: Duration::from_millis(500),
+        patience: long,
+        read_patience: Some(long),
+        linger: long,
         ..ReplicaOptions::default()
     }
+}
+
+/// For a test with a store that does not answer.
+fn impatient(ack: Ack) -> ReplicaOptions {
+    let short = Duration::from_secs(3);
+    ReplicaOptions { patience: short, read_patience: Some(short), linger: short, ..options(ack) }
 }
 
 fn backup_to(
@@ -243,7 +253,7 @@ fn a_store_that_hangs_is_left_behind() {
     let mut all = site.all();
     let hanging = Arc::new(NamedStore::new(1, Arc::clone(&site.stores[1])));
     all[1] = hanging.clone();
-    let replicas = Replicas::open(all, options(Ack::Two)).unwrap();
+    let replicas = Replicas::open(all, impatient(Ack::Two)).unwrap();
     hanging.hang();
     let (report, receipt) = site.backup(&replicas).unwrap();
     assert!(receipt.is_acknowledged);

@@ -21,7 +21,8 @@ type Far = SlowStore<MemoryStore>;
 /// What a store far away says of itself.
 const IN_FLIGHT: usize = 32;
 
-/// A store that takes so long for each request.
+/// A store that takes so long for each request. Where rounds are counted, it is well above what a thread of a busy machine waits for its turn:
+/// whoever comes late counts as a round of its own.
 fn far(inner: MemoryStore, delay_ms: u64) -> Far {
     SlowStore::new(inner, Duration::from_millis(delay_ms), IN_FLIGHT)
 }

@@ -38,7 +38,8 @@ from kyber_py.ml_kem import ML_KEM_768
 
 # Limits, section 16.
 HEADER_LEN_MAX, SLOT_LEN_MAX, SLOT_COUNT_MAX = 8_192, 16_384, 64
-RECORD_LEN_MAX, RECORD_PART_LEN_MAX, LOG_NUMBER_MAX, GAP_MAX = 8_388_608, 4_194_304, 999_999_999_999, 1_000_000
+RECORD_LEN_MAX, RECORD_PART_LEN_MAX, LOG_NUMBER_MAX = 8_388_608, 4_194_304, 999_999_999_999
+GAP_MAX, WRITER_GAP_MAX, BEYOND_MAX = 1_000_000, 64, 4_096
 PACK_LEN_MIN, PACK_LEN_MAX = 65_536, 134_217_728
 INDEX_LEN_MAX, INDEX_PACKS_MAX, INDEX_ROWS_MAX = 268_435_456, 65_536, 4_194_304
 FRAME_PLAIN_MAX, CHUNK_LEN_MAX, TREE_LEN_MAX, TREE_HEIGHT_MAX = 16_777_216, 16_777_216, 1_048_576, 16
@@ -388,6 +389,7 @@ Segment = NamedTuple("Segment", [("length", int), ("domain", bytes), ("number", 
 Snapshot = NamedTuple("Snapshot", [("number", int), ("record", Map)])  # number of the record that made it effective
 Role = NamedTuple("Role", [("role", int), ("domains", set[bytes])])
 Outcome = NamedTuple("Outcome", [("chain", bytes | None), ("reason", str | None)])  # chain value; why a record is void
+Claim = NamedTuple("Claim", [("signer", bytes), ("what", str)])  # of damage: who says so, and what
 # A record that is void for one of these may once have had other bytes (8.2, rule 7).
 UNPROVEN = ("missing", "malformed", "foreign", "body", "version", "signer", "signature")
 
@@ -397,7 +399,7 @@ class Log:
         self.vault_id, self.minor, self.term, self.home = header.vault_id, header.minor, 0, ZERO_HOME
         self.epochs = [header]  # then details of epoch records
         self.roles = {header.owner_key: Role(OWNER, set())}  # of all keys that are or were enrolled
-        self.slots, self.outcomes, self.damage = list[bytes](), list[Outcome](), dict[int, str]()
+        self.slots, self.outcomes, self.damage = list[bytes](), list[Outcome](), dict[int, Claim]()  # that counts
         self.live, self.removed = dict[bytes, Segment](), dict[bytes, Segment]()  # removed and not swept
         self.condemned: set[tuple[int, bytes]] = set()  # and not swept
         self.snapshots: dict[bytes, Snapshot] = {}
@@ -409,21 +411,29 @@ class Log:
             path = root / f"log/{number:012d}"
             if path.is_file():
                 self.outcomes.append(self._take(number, read_at(path, 0, RECORD_LEN_MAX), path.stat().st_size))
-            elif any(self._proves_gap(root, later) for later in listed if number < later <= number + GAP_MAX):
-                self.damage[number] = "is missing"
+            elif claimant := self._claimant(root, number, [later for later in listed if later > number]):
+                self.damage[number] = Claim(claimant, "is missing")
                 self.outcomes.append(Outcome(None, "missing"))
             else:
                 break
             if self.minor > MINOR_KNOWN:  # what follows may mean something else (section 3)
                 break
 
-    def _proves_gap(self, root: Path, number: int) -> bool:
-        """Whether record `number` shows that those below it were there once (8.2)."""
-        try:
-            record = parse_record(load(root / f"log/{number:012d}", RECORD_LEN_MAX))
-        except FormatError:
-            return False
-        return record.vault_id == self.vault_id and record.number == number and self._judge_signer(record) is None
+    def _claimant(self, root: Path, absent: int, behind: list[int]) -> bytes | None:
+        """Who signed the first record behind `absent` that shows that it was there once (8.2)."""
+        for number in behind[:BEYOND_MAX]:
+            try:
+                record = parse_record(load(root / f"log/{number:012d}", RECORD_LEN_MAX))
+            except FormatError:
+                continue
+            if record.vault_id == self.vault_id and record.number == number and self._judge_signer(record) is None:
+                if number - absent <= (GAP_MAX if self._is_trusted(record.signer) else WRITER_GAP_MAX):
+                    return record.signer
+        return None
+
+    def _is_trusted(self, signer: bytes) -> bool:
+        """Whether claims of `signer` count for good (8.2)."""
+        return self.roles[signer].role in (OWNER, MAINTAINER)
 
     def _take(self, number: int, data: bytes, length: int) -> Outcome:
         """Replay one object of `length` bytes, of which `data` are all or the first `RECORD_LEN_MAX` (8.1, 8.2)."""
@@ -445,7 +455,7 @@ class Log:
         if record.previous != before.chain:
             if before.reason not in UNPROVEN:
                 return "chain"
-            self.damage.setdefault(number - 1, f"had other bytes when record {number} was signed")
+            self.damage.setdefault(number - 1, Claim(record.signer, f"had other bytes when record {number} was signed"))
         if record.home != self.home:
             return "home"
         if record.term != self.term + (record.kind == PROMOTE):
@@ -535,6 +545,8 @@ class Log:
                 need(d.key in self.roles and d.key not in self.revoked, "no such key to revoke")
                 need(self.roles[d.key].role != OWNER, "revocation of the owner")
                 self.revoked.add(d.key)
+                if not self._is_trusted(d.key):
+                    self.damage = {n: claim for n, claim in self.damage.items() if claim.signer != d.key}
             case 12:  # policy
                 need(d.minor is None or d.minor >= self.minor, "policy lowers the minor version")
                 self.minor, self.last_policy = self.minor if d.minor is None else d.minor, number
@@ -748,7 +760,8 @@ def unpad_body(plain: bytes) -> bytes:
 class Vault:
     """Reads what a vault holds, with the keys of all epochs that one opened slot leads to."""
     def __init__(self, root: Path, log: Log, key_file: bytes | None, passphrase: bytes | None) -> None:
-        self.root, self.log, self.notes = root, log, [f"record {n} {what}" for n, what in log.damage.items()]
+        self.root, self.log = root, log
+        self.notes = [f"record {n} {claim.what}, says {claim.signer.hex()}" for n, claim in log.damage.items()]
         faults = ["no current slot opens with this key"]
         self._rs, self._sealing = dict[int, bytes](), dict[int, XWing]()
         for name in log.slots:

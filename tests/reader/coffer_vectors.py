@@ -11,6 +11,7 @@ What a reader of snapshots does not need, the chunker, the directories of packs 
 
 from __future__ import annotations
 
+import hmac
 import json
 import re
 import struct
@@ -23,8 +24,10 @@ from typing import Any
 
 import cbor2
 from blake3 import blake3
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from kyber_py.ml_kem import ML_KEM_768
 
 import coffer_reader as reader
@@ -262,7 +265,7 @@ def check_replay(v: Raw) -> str | None:
         "swept_segments": sorted(log.swept_segments), "swept_packs": sorted(log.swept_packs),
         "snapshots": [{"id": key, "record": s.number, "forgotten": key in log.forgotten, "held": key in log.held}
                       for key, s in log.snapshots.items()],
-        "damaged": sorted(log.damage),
+        "damaged": [{"record": n, "claimed_by": claim.signer} for n, claim in sorted(log.damage.items())],
     }
     checkpoints = [number for number, record in enumerate(v["records"]) if record["outcome"] == "effective"
                    and reader.parse_record(unhex(record["hex"])).kind == 19]
@@ -489,6 +492,27 @@ def record_signature(v: Vector) -> str:
     on_curve = pow(u * pow(w, -1, ED_P) % ED_P, (ED_P - 1) // 2, ED_P) == 1  # RFC 8032, 5.1.3
     return "bad signature" if y < ED_P and y not in ED_LOW_ORDER_Y and on_curve else "bad key"
 
+def by_token(slot: Map, cipher_key: bytes, mac_key: bytes) -> bytes:
+    """The key in a slot of kind 5, with the keys that the token would keep (7)."""
+    p, bound = slot.parameters, H(slot.context)
+    need(len(slot.wrapped) == 80 and p.iv is not None, "token slot: bad lengths")
+    if p.mechanism == 0x1087:
+        need(len(p.iv) == 12 and p.mac is None and not mac_key, "token slot: not of AES-GCM")
+        try:
+            plain = AESGCM(cipher_key).decrypt(p.iv, slot.wrapped, bound)
+        except InvalidTag:
+            raise FormatError("token slot: wrong tag") from None
+    else:
+        need(p.mechanism == 0x1085 and len(p.iv) == 16 and p.mac is not None, "token slot: not of AES-CBC")
+        mac = hmac.digest(mac_key, p.iv + slot.wrapped + bound, "sha256")
+        need(hmac.compare_digest(mac, p.mac), "token slot: wrong MAC")
+        decryptor = Cipher(algorithms.AES(cipher_key), modes.CBC(p.iv)).decryptor()
+        plain = decryptor.update(slot.wrapped) + decryptor.finalize()
+        need(plain[64:] == bytes([16]) * 16, "token slot: bad padding")
+        plain = plain[:64]
+    need(len(plain) == 64 and plain[32:] == bound, "token slot: the key is of another one")
+    return plain[:32]
+
 def key_slot(v: Vector) -> str:
     """A whole slot, from key file or passphrase to the key in it (7); it may be refused at any step."""
     key_line, passphrase = v.raw.get("key file line"), v.raw.get("passphrase")
@@ -499,8 +523,11 @@ def key_slot(v: Vector) -> str:
                                     passphrase and passphrase.encode())
         if slot.kind == 6 and (lines := v.raw.get("share lines")):
             secret = joined(slot, lines)
-        need(secret is not None, "slot of another kind or key")
-        key = reader.unwrap(slot, secret or b"")
+        if slot.kind == 5 and (cipher_key := v.raw.get("token cipher key")):
+            key = by_token(slot, bytes.fromhex(cipher_key), bytes.fromhex(v.raw.get("token mac key", "")))
+        else:
+            need(secret is not None, "slot of another kind or key")
+            key = reader.unwrap(slot, secret or b"")
     except FormatError:
         return "ok, but refused" if v.raw["expect"] == "ok" else v.raw["expect"]
     if v.raw["expect"] == "ok":

@@ -5,13 +5,12 @@
 
 use std::ffi::OsString;
 
-use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command, CommandFactory, FromArgMatches};
 
 use crate::cli::Cli;
 use crate::config::Config;
-use crate::profile::Flag;
+use crate::flag::{Flag, argument_of, complete};
 
 /// Why there is no command to run.
 pub(crate) enum Stop {
@@ -73,51 +72,4 @@ fn wanted<'c>(config: &'c Config, command: &Command, given: &ArgMatches) -> Vec<
         })
     };
     config.flags(command.get_name()).iter().filter(leaves_room).collect()
-}
-
-fn argument_of<'c>(flag: &Flag, command: &'c Command) -> Option<&'c Arg> {
-    command.get_arguments().find(|argument| argument.get_id().as_str() == flag.id)
-}
-
-/// Appends the flags to the words.
-fn complete(words: &mut Vec<OsString>, flags: &[&Flag], command: &Command) {
-    let mut options = Vec::new();
-    let mut positional = Vec::new();
-    for flag in flags {
-        let Some(argument) = argument_of(flag, command) else { continue };
-        for value in &flag.values {
-            match argument.get_long() {
-                None => positional.push(OsString::from(value)),
-                Some(long) if !argument.get_action().takes_values() => {
-                    options.push(OsString::from(format!("--{long}")));
-                }
-                Some(long) => options.push(OsString::from(format!("--{long}={value}"))),
-            }
-        }
-    }
-    let end = words.iter().position(|word| word == "--");
-    let tail = words.split_off(end.unwrap_or(words.len()));
-    words.extend(options);
-    words.extend(tail);
-    if !positional.is_empty() {
-        if end.is_none() {
-            words.push("--".into());
-        }
-        words.extend(positional);
-    }
-}
-
-/// Why the parser would refuse the values of a flag by themselves, if it would.
-pub(crate) fn refusal(flag: &Flag, command: &Command) -> Option<String> {
-    let mut words = vec![OsString::from(command.get_name())];
-    complete(&mut words, &[flag], command);
-    let error = command.clone().try_get_matches_from(words).err()?;
-    // What is missing beside it, the whole command line has to show.
-    if !matches!(error.kind(), ErrorKind::ValueValidation | ErrorKind::InvalidValue) {
-        return None;
-    }
-    let text = error.to_string();
-    let reason: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
-    let reason = reason.join(" ");
-    Some(reason.strip_prefix("error: ").unwrap_or(&reason).to_owned())
 }

@@ -14,6 +14,7 @@ use coffer_verify::VerifyError;
 use crate::exit_code::Exit;
 use crate::output::{self, Unread};
 use crate::pkcs11;
+use crate::shares;
 use crate::style::Word;
 
 /// A failure that the command line itself found.
@@ -170,6 +171,10 @@ fn classify(error: &anyhow::Error) -> (Exit, Option<String>) {
     if error.chain().any(is_unread) {
         return (Exit::Unread, None);
     }
+    // In the middle of a run it comes as a write that the stores refuse.
+    if let Some(refusal) = error.chain().find_map(|cause| cause.downcast_ref::<Refusal>()) {
+        return classify_refusal(refusal);
+    }
     for cause in error.chain() {
         if let Some(failure) = cause.downcast_ref::<Failure>() {
             return (failure.exit, failure.hint.clone());
@@ -188,6 +193,26 @@ fn classify(error: &anyhow::Error) -> (Exit, Option<String>) {
         }
     }
     (Exit::Failed, None)
+}
+
+/// How a command ends that shows the rest of what it was asked for without a part that cannot be read: that is damaged, unless it is
+/// archived, or the store does not let it be read.
+pub(crate) fn exit_of_loss(error: &EngineError) -> Exit {
+    if error.is_archived() {
+        return Exit::Archived;
+    }
+    let store = match error {
+        EngineError::Store(store) => Some(store),
+        EngineError::ChunkLost { source: Some(source), .. } => match &**source {
+            EngineError::Store(store) => Some(store),
+            _ => None,
+        },
+        _ => None,
+    };
+    match store.map(|store| classify_store(store).0) {
+        Some(exit @ (Exit::NoAccess | Exit::Unreachable)) => exit,
+        _ => Exit::Corrupt,
+    }
 }
 
 fn is_unread(cause: &(dyn Error + 'static)) -> bool {
@@ -217,24 +242,7 @@ fn classify_engine(error: &EngineError) -> (Exit, Option<String>) {
                 "do not write to it; compare with a copy or a witness by `coffer verify --offline --head HEAD`; --no-cache reads what is there",
             ),
         ),
-        EngineError::Refused(Refusal::PromotedApart { .. }) => (
-            Exit::Rollback,
-            hint(
-                "choose one of them: `coffer promote --to STORE --accept-loss`, then `coffer reconcile`; one store alone can be read",
-            ),
-        ),
-        EngineError::Refused(Refusal::HomeBehind { .. }) => {
-            (Exit::Rollback, hint("`coffer verify --heal` gives it back what the replica has"))
-        }
-        EngineError::Refused(Refusal::HandoverUnfinished { .. }) => {
-            (Exit::CannotCommit, hint("run `coffer handover` or `coffer replicate` again"))
-        }
-        EngineError::Refused(_) => (
-            Exit::CannotCommit,
-            hint(
-                "name the home with --store as well; if it is lost, `coffer promote` makes a replica the home",
-            ),
-        ),
+        EngineError::Refused(refusal) => classify_refusal(refusal),
         EngineError::WrongVersions { .. } | EngineError::WrongMode { .. } => (
             Exit::Rollback,
             hint(
@@ -295,6 +303,32 @@ fn classify_engine(error: &EngineError) -> (Exit, Option<String>) {
     }
 }
 
+/// Why nothing may be committed to a vault that can be read.
+fn classify_refusal(refusal: &Refusal) -> (Exit, Option<String>) {
+    let (exit, hint) = match refusal {
+        Refusal::PromotedApart { .. } => (
+            Exit::Rollback,
+            "choose one of them: `coffer promote --to STORE --accept-loss`, then `coffer reconcile`; one store alone can be read",
+        ),
+        Refusal::HomeBehind { .. } => {
+            (Exit::Rollback, "`coffer verify --heal` gives it back what the replica has")
+        }
+        Refusal::HandoverUnfinished { .. } => {
+            (Exit::CannotCommit, "run `coffer handover` or `coffer replicate` again")
+        }
+        Refusal::HomeEmpty { .. } => (
+            Exit::CannotCommit,
+            "if it lost everything, `coffer promote --to REPLICA` makes a replica the home; `coffer replicate --new` fills it again, if \
+             this machine knows it as the home; if the home is elsewhere, name it with --store",
+        ),
+        _ => (
+            Exit::CannotCommit,
+            "name the home with --store as well; if it is lost, `coffer promote` makes a replica the home",
+        ),
+    };
+    (exit, Some(hint.to_owned()))
+}
+
 fn classify_key(error: &KeyError) -> (Exit, Option<String>) {
     match error {
         // One answer that says more than that the key does not fit is what there is to act on.
@@ -307,6 +341,11 @@ fn classify_key(error: &KeyError) -> (Exit, Option<String>) {
             if let [Answer { error: KeyError::Token(error), .. }] = answers.as_slice() =>
         {
             pkcs11::classify(error)
+        }
+        KeyError::NoSlot { answers, .. }
+            if let [Answer { error: KeyError::SharesMissing { .. }, .. }] = answers.as_slice() =>
+        {
+            (Exit::WrongKey, Some(shares::MORE.to_owned()))
         }
         KeyError::WrongKey { .. } | KeyError::NoSlot { .. } => (
             Exit::WrongKey,
@@ -342,13 +381,17 @@ fn classify_service(answer: ServiceAnswer, host: &str) -> (Exit, Option<String>)
         ServiceAnswer::NoCredentials => {
             "give --key-service-api-key-file, --ibm-api-key-file or --ibm-trusted-profile, or --key-service-token-file for a service of your own".to_owned()
         }
-        _ => return (Exit::WrongKey, None),
+        ServiceAnswer::AddressRefused => {
+            "tokens go over https://, and over http:// on this machine alone: give the service a certificate (`coffer kms serve --tls-cert`), and name it as https://HOST/INSTANCE/KEY; `coffer keys retarget` takes a slot there".to_owned()
+        }
+        _ => "check the endpoint of the service and the id of the root key, or open the vault with another slot".to_owned(),
     };
     let exit = match answer {
         ServiceAnswer::Busy | ServiceAnswer::Unreachable => Exit::Unreachable,
-        ServiceAnswer::Denied | ServiceAnswer::NoCredentials | ServiceAnswer::HostNotTrusted => {
-            Exit::NoAccess
-        }
+        ServiceAnswer::Denied
+        | ServiceAnswer::NoCredentials
+        | ServiceAnswer::HostNotTrusted
+        | ServiceAnswer::AddressRefused => Exit::NoAccess,
         _ => Exit::WrongKey,
     };
     (exit, Some(hint))
@@ -365,7 +408,7 @@ fn classify_verify(error: &VerifyError) -> (Exit, Option<String>) {
     }
 }
 
-fn classify_store(error: &StoreError) -> (Exit, Option<String>) {
+pub(crate) fn classify_store(error: &StoreError) -> (Exit, Option<String>) {
     match error {
         StoreError::NoSpace { .. } => (
             Exit::Failed,
@@ -374,6 +417,13 @@ fn classify_store(error: &StoreError) -> (Exit, Option<String>) {
         StoreError::Denied { store, .. } if store.starts_with("file:") => {
             (Exit::Failed, Some("check the permissions of the vault's directory".to_owned()))
         }
+        StoreError::LockRefused { .. } => (
+            Exit::Failed,
+            Some(
+                "`coffer doctor` says which locks the bucket has; `coffer policy set` changes what is asked for, and --lock none ends it"
+                    .to_owned(),
+            ),
+        ),
         StoreError::NotFound { .. } => {
             (Exit::Missing, Some("`coffer verify` shows what is missing".to_owned()))
         }
@@ -446,5 +496,25 @@ const fn credential_hint(reason: CredentialFault) -> &'static str {
         _ => {
             "check what the identity may do with the bucket, and that bucket and identity are of one account"
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_in_the_middle_of_a_run_ends_as_one_at_its_beginning() {
+        let apart = || Refusal::PromotedApart { stores: vec!["a".to_owned(), "b".to_owned()], term: 1 };
+        let denied = StoreError::Denied {
+            name: "log/000000000005".to_owned(),
+            store: "s3://bucket/v".to_owned(),
+            source: apart().into(),
+        };
+        let early = classify(&EngineError::Refused(apart()).into());
+        let late = classify(&EngineError::Store(denied).into());
+        assert_eq!(early.0, Exit::Rollback);
+        assert_eq!(late, early);
+        assert!(late.1.is_some_and(|hint| hint.contains("coffer promote")));
     }
 }

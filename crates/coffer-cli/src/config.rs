@@ -11,7 +11,8 @@ use clap::Command;
 use coffer_format::id::VaultId;
 
 use crate::command_error::Failure;
-use crate::profile::{File, Flag, STORAGE_SETTINGS, Settings};
+use crate::flag::Flag;
+use crate::profile::{File, STORAGE_SETTINGS, Settings, StoreTable};
 use crate::similar::closest;
 
 /// What the configuration says for this run.
@@ -29,6 +30,8 @@ pub(crate) struct Config {
     /// Where keys are, the profile before the top of the file.
     pub(crate) keys: Vec<KeySettings>,
     storage: BTreeMap<&'static str, String>,
+    /// What holds for single stores.
+    pub(crate) store_tables: Vec<StoreTable>,
     commands: BTreeMap<String, Vec<Flag>>,
 }
 
@@ -120,6 +123,11 @@ impl Config {
             Some((name, chosen.value(name).or_else(inherited)?.clone()))
         });
         let storage = storage.collect();
+        // A table of the profile stands in place of the one at the top, whole: two identities must not be mixed.
+        let mut store_tables = chosen.store_tables.clone();
+        let is_replaced =
+            |table: &StoreTable| chosen.store_tables.iter().any(|other| other.location == table.location);
+        store_tables.extend(top.store_tables.into_iter().filter(|table| !is_replaced(table)));
         let mut commands = top.commands;
         for (command, flags) in &chosen.commands {
             let inherited = commands.entry(command.clone()).or_default();
@@ -135,6 +143,7 @@ impl Config {
             cache_dir,
             keys,
             storage,
+            store_tables,
             commands,
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Args;
 use coffer_format::slot::ServiceKey;
-use coffer_ibm::{KeyServiceOptions, KeyServices, Place, ServiceRoot, TrustedHost};
+use coffer_ibm::{KeyServiceOptions, KeyServices, Place, TrustedHost};
 use coffer_store::ApiKey;
 
 use crate::command_error::Failure;
@@ -16,6 +16,8 @@ use crate::storage::{Storage, read_api_key, read_ca_cert};
 
 /// Longest time a key service may take, in seconds, unless another is given.
 const LIMIT_S: u64 = 30;
+/// Longest time that can be given, in seconds.
+const LIMIT_MAX_S: u64 = 86_400;
 
 /// Flags of key services.
 #[derive(Debug, Clone, Default, Args)]
@@ -30,9 +32,16 @@ pub(crate) struct KeyServiceArgs {
     /// Host, with or without a port, of a key service that may be sent a token, beside those of IBM; may be given several times.
     #[arg(long, global = true, value_name = "HOST")]
     key_service_host: Vec<String>,
-    /// How long one key slot may take to be opened by a key service.
-    #[arg(long, global = true, value_name = "SECONDS")]
+    /// How long one key slot may take to be opened by a key service or a token.
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=LIMIT_MAX_S))]
     key_service_timeout: Option<u64>,
+}
+
+impl KeyServiceArgs {
+    /// How long one key slot may take.
+    pub(crate) fn limit(&self) -> Duration {
+        Duration::from_secs(self.key_service_timeout.unwrap_or(LIMIT_S))
+    }
 }
 
 /// A root key for a new slot.
@@ -47,6 +56,26 @@ pub(crate) struct PlaceArgs {
 }
 
 impl PlaceArgs {
+    /// Refuses what is said of one root key where not one is added: `count` are.
+    pub(crate) fn check(&self, count: usize) -> Result<()> {
+        if count == 1 || (self.key_endpoint.is_none() && self.key_ring.is_none()) {
+            return Ok(());
+        }
+        let (message, hint) = if count == 0 {
+            (
+                "--key-endpoint and --key-ring are of a root key, and none is added",
+                "name it by its CRN, or leave them out",
+            )
+        } else {
+            (
+                "--key-endpoint and --key-ring would be those of all the root keys that are added",
+                "make the vault with one of them, and add the others with `coffer keys add --new-root-key CRN`, each with its own; or write \
+                 https://HOST/INSTANCE/KEY, which says where the key is",
+            )
+        };
+        Err(Failure::usage(message).hint(hint).into())
+    }
+
     /// The root key that `text` names.
     pub(crate) fn place(&self, text: &str) -> Result<ServiceKey> {
         let place = Place::parse(text, self.key_endpoint.as_deref(), self.key_ring.as_deref());
@@ -87,7 +116,7 @@ impl KeyServiceSettings {
                 "key-service-token-file",
             ),
             hosts: hosts.map(TrustedHost::parse).collect(),
-            limit: Duration::from_secs(args.key_service_timeout.unwrap_or(LIMIT_S)),
+            limit: args.limit(),
         }
     }
 
@@ -98,7 +127,7 @@ impl KeyServiceSettings {
 
     /// The services, in the name of whoever is given.
     pub(crate) fn services(&self, storage: &Storage) -> Result<Arc<KeyServices>> {
-        let ca_cert = storage.ca_cert.as_deref().map(read_ca_cert).transpose()?;
+        let ca_cert = storage.ca_cert().map(read_ca_cert).transpose()?;
         let iam = storage.iam_for_keys(self.api_key_file.as_deref(), ca_cert.clone(), self.limit)?;
         let options = KeyServiceOptions {
             ca_cert,
@@ -110,11 +139,6 @@ impl KeyServiceSettings {
         };
         let services = KeyServices::new(options).map_err(|error| Failure::usage(error.to_string()))?;
         Ok(Arc::new(services))
-    }
-
-    /// Makes slots for the root key at `place`, and opens them.
-    pub(crate) fn root_at(&self, storage: &Storage, place: ServiceKey) -> Result<ServiceRoot> {
-        Ok(ServiceRoot::at(self.services(storage)?, place))
     }
 }
 

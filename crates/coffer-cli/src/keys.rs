@@ -1,9 +1,9 @@
 //! Where keys come from: command line, environment, configuration, terminal. Several may be given at once; any that opens the vault will do.
 
 use std::fmt;
-use std::io::{ErrorKind, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use coffer_crypto::{Argon2Params, SecretBytes};
@@ -13,6 +13,8 @@ use crate::command_error::Failure;
 use crate::config::Config;
 use crate::exit_code::Exit;
 use crate::global::Global;
+use crate::output::Output;
+use crate::private_file::{read_bounded, without_line_end};
 use crate::shares;
 
 /// A key file has at most this length.
@@ -93,22 +95,22 @@ impl fmt::Display for KeySource {
 }
 
 impl KeySource {
-    const fn is_passphrase(&self) -> bool {
+    pub(crate) const fn is_passphrase(&self) -> bool {
         matches!(self, Self::PassphraseFile(_) | Self::PassphraseCommand(_) | Self::PassphraseVariable)
     }
 
     /// Reads the key.
-    pub(crate) fn read(&self) -> Result<Box<dyn RootKey>> {
+    pub(crate) fn read(&self, output: Output) -> Result<Arc<dyn RootKey>> {
         match self {
-            Self::KeyFile(path) => Ok(Box::new(key_file(path)?)),
-            Self::Shares(paths) => Ok(Box::new(shares::read(paths)?)),
-            Self::PassphraseFile(path) => Ok(Box::new(passphrase_file(path)?)),
-            Self::PassphraseCommand(command) => Ok(Box::new(passphrase(passphrase_of_command(command)?)?)),
+            Self::KeyFile(path) => Ok(Arc::new(key_file(path)?)),
+            Self::Shares(paths) => Ok(Arc::new(shares::read(paths, output)?)),
+            Self::PassphraseFile(path) => Ok(Arc::new(passphrase_file(path)?)),
+            Self::PassphraseCommand(command) => Ok(Arc::new(passphrase(passphrase_of_command(command)?)?)),
             Self::PassphraseVariable => {
                 let value = std::env::var("COFFER_PASSPHRASE");
                 let value =
                     value.map_err(|_| Failure::new(Exit::WrongKey, "COFFER_PASSPHRASE is not UTF-8"))?;
-                Ok(Box::new(passphrase(value.into_bytes())?))
+                Ok(Arc::new(passphrase(value.into_bytes())?))
             }
         }
     }
@@ -152,11 +154,6 @@ pub(crate) fn ask_new_passphrase(prompt: &str) -> Result<Passphrase> {
     passphrase(first.expose().to_vec())
 }
 
-/// Whether a person can be asked.
-pub(crate) fn has_terminal() -> bool {
-    std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
-}
-
 fn passphrase(bytes: Vec<u8>) -> Result<Passphrase> {
     Ok(Passphrase::new(SecretBytes::new(bytes), Argon2Params::FLOOR)?)
 }
@@ -175,54 +172,4 @@ fn passphrase_of_command(command: &str) -> Result<Vec<u8>> {
         return Err(failure.hint("it has to print the passphrase on standard output").into());
     }
     Ok(text)
-}
-
-pub(crate) fn without_line_end(mut bytes: Vec<u8>) -> Vec<u8> {
-    if bytes.last() == Some(&b'\n') {
-        bytes.pop();
-        if bytes.last() == Some(&b'\r') {
-            bytes.pop();
-        }
-    }
-    bytes
-}
-
-pub(crate) fn read_bounded(what: &str, path: &Path, len_max: u64, missing: &str) -> Result<Vec<u8>> {
-    let open = || -> std::io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        std::fs::File::open(path)?.take(len_max).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    open().map_err(|error| {
-        let message = format!("the {what} {} cannot be read: {error}", path.display());
-        let failure = Failure::new(Exit::WrongKey, message);
-        match error.kind() {
-            ErrorKind::NotFound => failure.hint(missing).into(),
-            ErrorKind::PermissionDenied => {
-                failure.hint("it belongs to another user; check who you are").into()
-            }
-            _ => failure.into(),
-        }
-    })
-}
-
-/// Makes a file that only its owner may read; an existing one is an error.
-pub(crate) fn create_private(path: &Path) -> std::io::Result<std::fs::File> {
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt;
-        options.mode(0o600);
-    }
-    options.open(path)
-}
-
-/// Writes a private file so that it is there after a power cut: what is committed next may rely on it.
-pub(crate) fn write_private(mut file: std::fs::File, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    use std::io::Write;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::File::open(parent)?.sync_all()
 }

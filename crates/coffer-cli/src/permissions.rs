@@ -19,7 +19,7 @@ pub struct Permission {
 /// Actions of S3 as AWS names them, for those of IBM.
 const S3_NAMES: &[(&str, &str)] = &[
     ("bucket.get", "s3:ListBucket"),
-    ("bucket.head", "s3:ListBucket"),
+    ("bucket.head", "s3:GetEncryptionConfiguration"),
     ("bucket.get_versions", "s3:ListBucketVersions"),
     ("bucket.get_versioning", "s3:GetBucketVersioning"),
     ("bucket.get_location", "s3:GetBucketLocation"),
@@ -34,6 +34,7 @@ const S3_NAMES: &[(&str, &str)] = &[
     ("object.post_complete_upload", "s3:PutObject"),
     ("object.delete_upload", "s3:AbortMultipartUpload"),
     ("object.delete", "s3:DeleteObject"),
+    ("object.delete_version", "s3:DeleteObjectVersion"),
     ("object.put_object_lock_retention", "s3:PutObjectRetention"),
     ("object.put_object_lock_legal_hold", "s3:PutObjectLegalHold"),
     ("object.post_extend_retention", "(only IBM)"),
@@ -44,27 +45,60 @@ const S3_NAMES: &[(&str, &str)] = &[
 
 const LARGE: &str = "objects of 32 MiB and more, uploaded in parts";
 const VERSIONS: &str = "a vault in mode \"oldest version wins\", `--as-of`, and what a delete marker hides or something was laid over";
-const LOCKED: &str = "a vault whose policy locks new objects";
+const LOCKED: &str =
+    "a vault whose policy locks new objects; never with a writer credential, which cannot read the policy";
 const OVERWRITTEN: &str = "objects that something was laid over, where the bucket keeps versions";
+const RELEASED: &str = "deleting objects that were released; without it they stay and the report says so";
 const FACTS: &str = "saying what the bucket is set to; without it the report says \"not known\"";
 const PROBE: &str = "removing the probe's own objects; without it they stay and the report says so";
+const LOCK_FACTS: &str =
+    "refusing a `--lock` that the bucket cannot give, before anything is written under it";
+const PROBE_VERSIONS: &str = "the same where the bucket keeps versions";
 
 /// The table.
 pub const TABLE: &[Permission] = &[
     Permission {
-        commands: &["snapshots", "ls", "find", "cat", "dump", "diff", "stats", "restore"],
+        commands: &[
+            "snapshots",
+            "ls",
+            "find",
+            "cat",
+            "dump",
+            "diff",
+            "stats",
+            "restore",
+            "backup --estimate",
+            "policy show",
+            "keys list",
+            "keys writers",
+            "keys test",
+            "keys export-kit",
+        ],
         actions: &["bucket.get", "object.get"],
         optional: &[("bucket.get_versions", VERSIONS), ("object.get_version", VERSIONS)],
         role: "Content Reader",
     },
     Permission {
-        commands: &["verify"],
+        commands: &["verify", "restore --estimate", "replicate --status"],
         actions: &["bucket.get", "object.get", "object.head"],
         optional: &[("bucket.get_versions", VERSIONS), ("object.get_version", VERSIONS)],
         role: "Content Reader",
     },
     Permission {
-        commands: &["backup", "backup --writer FILE", "policy set", "keys add", "keys grant-writer"],
+        commands: &[
+            "backup",
+            "backup --writer FILE",
+            "policy set",
+            "keys add",
+            "keys passwd",
+            "keys revoke",
+            "keys rotate",
+            "keys rewrap",
+            "keys retarget",
+            "keys test --record",
+            "keys grant-writer",
+            "keys revoke-writer",
+        ],
         actions: &["bucket.get", "object.get", "object.put"],
         optional: &[
             ("object.post_initiate_upload", LARGE),
@@ -72,6 +106,8 @@ pub const TABLE: &[Permission] = &[
             ("object.post_complete_upload", LARGE),
             ("object.delete_upload", LARGE),
             ("object.put_object_lock_retention", LOCKED),
+            ("bucket.get_object_lock_configuration", LOCK_FACTS),
+            ("bucket.get_protection", LOCK_FACTS),
             ("bucket.get_versions", VERSIONS),
             ("object.get_version", VERSIONS),
         ],
@@ -90,6 +126,7 @@ pub const TABLE: &[Permission] = &[
         ],
         optional: &[
             ("object.delete", PROBE),
+            ("object.delete_version", PROBE_VERSIONS),
             ("object.delete_upload", LARGE),
             (
                 "bucket.get_versioning",
@@ -98,6 +135,8 @@ pub const TABLE: &[Permission] = &[
             ("bucket.get_versions", VERSIONS),
             ("object.get_version", VERSIONS),
             ("object.put_object_lock_retention", LOCKED),
+            ("bucket.get_object_lock_configuration", LOCK_FACTS),
+            ("bucket.get_protection", LOCK_FACTS),
         ],
         role: "Writer",
     },
@@ -114,11 +153,86 @@ pub const TABLE: &[Permission] = &[
         ],
         optional: &[
             ("object.delete", PROBE),
+            ("bucket.get_versions", PROBE_VERSIONS),
+            ("object.delete_version", PROBE_VERSIONS),
             ("bucket.get_versioning", FACTS),
             ("bucket.get_location", FACTS),
             ("bucket.get_object_lock_configuration", FACTS),
             ("bucket.get_protection", FACTS),
             ("bucket.head", FACTS),
+        ],
+        role: "Writer",
+    },
+    Permission {
+        commands: &["replicate", "reconcile"],
+        actions: &["bucket.get", "object.get", "object.head", "object.put"],
+        optional: &[
+            ("object.delete", RELEASED),
+            ("object.post_initiate_upload", LARGE),
+            ("object.put_part", LARGE),
+            ("object.post_complete_upload", LARGE),
+            ("object.delete_upload", LARGE),
+            ("object.put_object_lock_retention", LOCKED),
+            ("bucket.get_versions", VERSIONS),
+            ("object.get_version", VERSIONS),
+        ],
+        role: "Writer",
+    },
+    Permission {
+        commands: &["verify --heal"],
+        actions: &["bucket.get", "object.get", "object.head", "object.put"],
+        optional: &[
+            ("object.delete", "replacing what is damaged; what is missing is healed without it"),
+            ("object.post_initiate_upload", LARGE),
+            ("object.put_part", LARGE),
+            ("object.post_complete_upload", LARGE),
+            ("object.delete_upload", LARGE),
+            ("object.put_object_lock_retention", LOCKED),
+            ("bucket.get_versions", VERSIONS),
+            ("object.get_version", VERSIONS),
+        ],
+        role: "Writer",
+    },
+    Permission {
+        commands: &["reconcile --rejoin"],
+        // A record that is merely hidden would count still: what versions there are has to be seen.
+        actions: &[
+            "bucket.get",
+            "object.get",
+            "object.head",
+            "object.put",
+            "bucket.get_versions",
+            "object.delete",
+        ],
+        optional: &[
+            ("object.delete_version", "a bucket that keeps versions"),
+            ("object.put_object_lock_retention", LOCKED),
+            ("object.get_version", VERSIONS),
+        ],
+        role: "Writer",
+    },
+    Permission {
+        commands: &["handover", "promote", "replicate --new"],
+        actions: &[
+            "bucket.get",
+            "object.get",
+            "object.head",
+            "object.put",
+            "object.post_initiate_upload",
+            "object.put_part",
+            "object.post_complete_upload",
+        ],
+        optional: &[
+            ("object.delete", PROBE),
+            ("object.delete_version", PROBE_VERSIONS),
+            ("object.delete_upload", LARGE),
+            (
+                "bucket.get_versioning",
+                "a vault in mode \"oldest version wins\": finding out that versions are kept",
+            ),
+            ("object.put_object_lock_retention", LOCKED),
+            ("bucket.get_versions", VERSIONS),
+            ("object.get_version", VERSIONS),
         ],
         role: "Writer",
     },
@@ -195,7 +309,15 @@ deletes a root key, or reads one; give none of the roles that may.
 const HEAD: &str = "# What each command must be allowed on a bucket
 
 This page is made from the table in `crates/coffer-cli/src/permissions.rs`, and a test holds it against the commands: each
-works in the simulated region with exactly the actions that say \"always\", and fails with one of them less.
+works in the simulated region with exactly the actions that say \"always\", and fails with one of them less. `keys rewrap` and `keys
+retarget`, which need a key service, are not run by it; to a bucket they write as `keys rotate` does.
+
+A command that works on several stores needs what its row says on each bucket that it writes to, and on the others what `verify` needs:
+a backup on all of them, `replicate` and `verify --heal` on those that lack something, `handover` on both homes, `promote` on the new one,
+`reconcile` on all, `reconcile --rejoin` deletes in the store that is fenced.
+
+On AWS, `verify --locks` and `locks extend` also need `s3:GetObjectRetention`: without it the store does not say how an object is
+locked, and it counts as not locked.
 
 Actions are those of IBM Cloud IAM, `cloud-object-storage.` left out; next to each is the action of S3 on AWS that it amounts
 to. A role of IBM Cloud is the smallest predefined one that holds them; a policy with the single actions is less. Nothing that

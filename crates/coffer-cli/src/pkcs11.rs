@@ -1,18 +1,20 @@
 //! Keys on PKCS#11 tokens as the command line sees them: which token, which key, and the PIN.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use coffer_crypto::{OsRng, SecretBytes};
 use coffer_format::id::hex;
-use coffer_keys::pkcs11::{PinState, Pkcs11Key, TokenError, TokenMechanism, TokenSettings};
+use coffer_keys::pkcs11::{LoginMemory, PinState, Pkcs11Key, TokenError, TokenMechanism, TokenSettings};
 use serde_json::json;
 
 use crate::command_error::Failure;
 use crate::exit_code::Exit;
-use crate::keys;
 use crate::output::Output;
+use crate::private_file;
+use crate::process;
 
 /// A PIN file has at most this length.
 const PIN_FILE_LEN_MAX: u64 = 1024;
@@ -35,6 +37,12 @@ pub(crate) struct Pkcs11Args {
     /// File that holds the PIN; without it, COFFER_PKCS11_PIN, or the terminal is asked.
     #[arg(long, global = true, value_name = "FILE")]
     pkcs11_pin_file: Option<PathBuf>,
+    /// How long the token may take for a slot: as long as a key service.
+    #[arg(skip)]
+    limit: Duration,
+    /// The PIN is asked for once in a run, and not sent again once it was refused.
+    #[arg(skip)]
+    login: LoginMemory,
 }
 
 /// A key on a token for a new slot.
@@ -102,6 +110,11 @@ impl std::str::FromStr for KeyId {
 }
 
 impl Pkcs11Args {
+    /// The same, with the longest time that the token may take.
+    pub(crate) fn with_limit(&self, limit: Duration) -> Self {
+        Self { limit, ..self.clone() }
+    }
+
     /// Whether a module is given.
     pub(crate) fn is_given(&self) -> bool {
         self.pkcs11_module.is_some()
@@ -140,7 +153,7 @@ impl Pkcs11Args {
             Some(path) => Some(read_pin(&path)?),
             None => variable("COFFER_PKCS11_PIN")?.map(SecretBytes::from),
         };
-        let ask_pin: Option<coffer_keys::pkcs11::AskPin> = if pin.is_none() && keys::has_terminal() {
+        let ask_pin: Option<coffer_keys::pkcs11::AskPin> = if pin.is_none() && process::has_terminal() {
             Some(Box::new(|token: &str| {
                 let pin = rpassword::prompt_password(format!("PIN of {token}: ")).ok()?;
                 (!pin.is_empty()).then(|| SecretBytes::from(pin))
@@ -148,7 +161,16 @@ impl Pkcs11Args {
         } else {
             None
         };
-        Ok(Some(TokenSettings { module, token_label, pin, ask_pin, ..TokenSettings::default() }))
+        let (limit, login) = (Some(self.limit), self.login.clone());
+        Ok(Some(TokenSettings {
+            module,
+            token_label,
+            pin,
+            ask_pin,
+            limit,
+            login,
+            ..TokenSettings::default()
+        }))
     }
 }
 
@@ -160,8 +182,8 @@ fn variable(name: &str) -> Result<Option<String>> {
 
 fn read_pin(path: &Path) -> Result<SecretBytes> {
     let missing = "check the path; the file holds the PIN and nothing else";
-    let bytes = keys::read_bounded("PIN file", path, PIN_FILE_LEN_MAX, missing)?;
-    let pin = keys::without_line_end(bytes);
+    let bytes = private_file::read_bounded("PIN file", path, PIN_FILE_LEN_MAX, missing)?;
+    let pin = private_file::without_line_end(bytes);
     if pin.is_empty() {
         let message = format!("the PIN file {} is empty", path.display());
         return Err(Failure::new(Exit::WrongKey, message).into());
@@ -231,6 +253,10 @@ pub(crate) fn classify(error: &TokenError) -> (Exit, Option<String>) {
         TokenError::NotReversible { .. } => {
             (Exit::Failed, "try the other mechanism: --new-pkcs11-mechanism aes-cbc-hmac")
         }
+        TokenError::NoAnswer { .. } => (
+            Exit::WrongKey,
+            "ask the token's own tools how it is; --key-service-timeout gives it more time, and another slot may open the vault meanwhile",
+        ),
         TokenError::Removed { .. } => (Exit::WrongKey, "put the token back and run the command again"),
         _ => {
             (Exit::WrongKey, "ask the token's own tools how it is; another slot may open the vault meanwhile")

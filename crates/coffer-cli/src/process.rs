@@ -1,6 +1,8 @@
 //! What concerns the process as a whole: interrupts, what the system may see of it, how much of the machine it takes.
 
+use std::io::IsTerminal;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver};
 
 use anyhow::{Context, Result};
 
@@ -26,17 +28,32 @@ pub(crate) fn catch_interrupts(orderly: bool, json: bool) -> Result<()> {
     .context("install the handler of interrupts")
 }
 
+/// For a service, which runs until it is told to end: at the first interrupt, or request to terminate, what is given back has a
+/// word to receive, and the service ends in order. The second one ends the process.
+pub(crate) fn catch_end() -> Result<Receiver<()>> {
+    let (tell, told) = mpsc::channel();
+    ctrlc::set_handler(move || {
+        if INTERRUPT.swap(true, Ordering::Relaxed) {
+            std::process::exit(Exit::Interrupted as i32);
+        }
+        // Nobody listens any more if the service has failed, and then the process is ending.
+        let _ = tell.send(());
+    })
+    .context("install the handler of interrupts")?;
+    Ok(told)
+}
+
 /// Says why the process ends, unless nobody takes it: a full pipe must not keep it from ending.
 fn say_interrupted(json: bool) {
-    let (said, is_said) = std::sync::mpsc::channel();
+    let (said, is_said) = mpsc::channel();
     std::thread::spawn(move || {
         progress::clear();
         CommandError::interrupted().print(json);
         // Whoever waits may have given up.
         let _ = said.send(());
     });
-    // The process ends in any case.
-    let _ = is_said.recv_timeout(std::time::Duration::from_millis(500));
+    // The process ends in any case; on a busy machine it takes a while until the thread has its turn.
+    let _ = is_said.recv_timeout(std::time::Duration::from_secs(3));
 }
 
 /// Keys are in memory: no core dump, no debugger of other processes of the user. More open files, where that is allowed.
@@ -71,4 +88,9 @@ pub(crate) fn open_file_count_max() -> usize {
 pub(crate) fn thread_count(flag: Option<usize>) -> usize {
     flag.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get))
         .clamp(1, 64)
+}
+
+/// Whether a person can be asked.
+pub(crate) fn has_terminal() -> bool {
+    std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
 }

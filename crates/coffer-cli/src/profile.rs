@@ -1,7 +1,7 @@
 //! What a configuration file says, checked as a whole.
 //!
-//! The file has settings at its top, which are those of every profile, tables for commands (`[backup]`), and profiles
-//! (`[profile.NAME]`) with settings and tables of their own. Every mistake anywhere in the file is refused with its
+//! The file has settings at its top, which are those of every profile, tables for commands (`[backup]`) and for stores
+//! (`[store."LOCATION"]`), and profiles (`[profile.NAME]`) with settings and tables of their own. Every mistake anywhere in the file is refused with its
 //! line; so is a secret. A message never repeats a line of the file, only words that the file uses as names.
 
 use std::collections::BTreeMap;
@@ -9,10 +9,11 @@ use std::collections::BTreeMap;
 use clap::builder::ValueRange;
 use clap::{Arg, ArgAction, Command};
 use coffer_format::id::VaultId;
+use coffer_store::{Location, S3Location, S3Place};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::arguments::refusal;
+use crate::flag::{Flag, refusal};
 use crate::similar::closest;
 
 /// The settings that the top of the file, and each profile, may have.
@@ -41,6 +42,12 @@ pub(crate) const SETTINGS: [&str; 22] = [
     "key-service-hosts",
 ];
 
+/// Settings that one store of object storage may have of its own.
+pub(crate) const STORE_SETTINGS: [&str; 12] = {
+    let [_, _, _, _, _, _, _, rest @ .., _, _, _] = SETTINGS;
+    rest
+};
+
 /// Settings of object storage and key services.
 pub(crate) const STORAGE_SETTINGS: [&str; 15] = {
     let [_, _, _, _, _, _, _, rest @ ..] = SETTINGS;
@@ -66,21 +73,27 @@ pub(crate) struct Settings {
     pub(crate) stores: Vec<String>,
     /// Flags by command.
     pub(crate) commands: BTreeMap<String, Vec<Flag>>,
+    /// What holds for one store alone, by where it is.
+    pub(crate) store_tables: Vec<StoreTable>,
+}
+
+/// How one store of object storage is reached, and who asks.
+#[derive(Debug, Clone)]
+pub(crate) struct StoreTable {
+    pub(crate) location: S3Location,
+    values: BTreeMap<&'static str, String>,
+}
+
+impl StoreTable {
+    pub(crate) fn value(&self, name: &str) -> Option<&String> {
+        self.values.get(name)
+    }
 }
 
 impl Settings {
     pub(crate) fn value(&self, name: &str) -> Option<&String> {
         self.values.get(name)
     }
-}
-
-/// A flag or an argument of a command, as the file gives it.
-#[derive(Debug, Clone)]
-pub(crate) struct Flag {
-    pub(crate) id: String,
-    pub(crate) name: String,
-    /// Empty if the flag is not set; of a flag without value, one empty text for each time.
-    pub(crate) values: Vec<String>,
 }
 
 /// What is wrong with the file, and where.
@@ -179,13 +192,18 @@ impl Reader<'_> {
             settings.stores = items.iter().map(text).collect::<Result<_, _>>()?;
             return Ok(());
         }
-        if SECRETS.contains(&name) {
-            let hint = "say where the secret is: passphrase-file = \"FILE\", passphrase-command = \"COMMAND\" or key-file = \"FILE\"";
-            let message = format!(
-                "{name} is refused: a configuration file holds no secret, as it is copied, shown and backed up"
-            );
-            return Err(self.mistake(at, message, Some(hint.to_owned())));
+        if name == "store" {
+            for (place, value) in self.table(&format!("{prefix}store"), value)? {
+                let table = self.store(place, value)?;
+                if settings.store_tables.iter().any(|other| other.location == table.location) {
+                    let message = "this store has a table already, in other words".to_owned();
+                    return Err(self.mistake(place.span().start, message, None));
+                }
+                settings.store_tables.push(table);
+            }
+            return Ok(());
         }
+        self.refuse_secret(key)?;
         let commands = || self.command.get_subcommands().filter(|command| takes_table(command));
         if let Some(command) = commands().find(|command| command.get_name() == name) {
             let label = format!("{prefix}{name}");
@@ -202,7 +220,8 @@ impl Reader<'_> {
             let message = format!("{name} is no table: the command has it under its first name");
             return Err(self.mistake(at, message, Some(format!("write [{prefix}{}]", command.get_name()))));
         }
-        let tables = commands().map(Command::get_name).chain((prefix.is_empty()).then_some("profile"));
+        let tables = commands().map(Command::get_name).chain(["store"]);
+        let tables = tables.chain((prefix.is_empty()).then_some("profile"));
         let known: Vec<&str> = SETTINGS.into_iter().chain(tables).collect();
         let what = if value.get_ref().is_table() { "table" } else { "setting" };
         let hint = match closest(name, known.iter().copied()) {
@@ -213,6 +232,55 @@ impl Reader<'_> {
             None => format!("settings are {}", SETTINGS.join(", ")),
         };
         Err(self.mistake(at, format!("{name} is no {what}"), Some(hint)))
+    }
+
+    /// Nobody is to write a secret down.
+    fn refuse_secret(&self, key: &Key<'_>) -> Result<(), Mistake> {
+        let name = key.get_ref().as_ref();
+        if !SECRETS.contains(&name) {
+            return Ok(());
+        }
+        let hint = "say where the secret is: passphrase-file = \"FILE\", passphrase-command = \"COMMAND\" or key-file = \"FILE\"";
+        let message = format!(
+            "{name} is refused: a configuration file holds no secret, as it is copied, shown and backed up"
+        );
+        Err(self.mistake(key.span().start, message, Some(hint.to_owned())))
+    }
+
+    /// The table of one store. Its name is not repeated in messages: it may hold credentials.
+    fn store(&self, place: &Key<'_>, value: &Value<'_>) -> Result<StoreTable, Mistake> {
+        let at = place.span().start;
+        let location = match Location::parse(place.get_ref().as_ref()) {
+            Ok(Location::S3(location)) => location,
+            Ok(_) => {
+                let message = "a table of a store is for a bucket: a directory is reached without settings";
+                let hint = "its name is the location, as in [store.\"s3://BUCKET/PREFIX\"]".to_owned();
+                return Err(self.mistake(at, message, Some(hint)));
+            }
+            Err(error) => return Err(self.mistake(at, error.to_string(), None)),
+        };
+        let mut values = BTreeMap::new();
+        for (key, value) in self.table("the store", value)? {
+            let name = key.get_ref().as_ref();
+            self.refuse_secret(key)?;
+            let Some(known) = STORE_SETTINGS.iter().find(|known| **known == name) else {
+                let hint = match closest(name, STORE_SETTINGS) {
+                    Some(near) => format!("did you mean {near}?"),
+                    None => format!("a store takes {}", STORE_SETTINGS.join(", ")),
+                };
+                let message = format!("{name} is no setting of a store");
+                return Err(self.mistake(key.span().start, message, Some(hint)));
+            };
+            if name == "endpoint" && matches!(location.place, S3Place::Endpoint(_)) {
+                let message = "this location names its service itself, and takes no endpoint";
+                return Err(self.mistake(key.span().start, message, None));
+            }
+            let DeValue::String(text) = value.get_ref() else {
+                return Err(self.wrong_type(name, value, "a string"));
+            };
+            values.insert(*known, text.to_string());
+        }
+        Ok(StoreTable { location, values })
     }
 
     /// One key in the table of a command.

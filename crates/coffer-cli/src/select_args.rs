@@ -7,8 +7,8 @@ use clap::Args;
 use coffer_engine::{Selector, Snapshot, SnapshotFilter, Vault};
 
 use crate::command_error::{Failure, chain};
-use crate::commands::backup::time::parse_time;
 use crate::output::Output;
+use crate::time::parse_time;
 
 /// One snapshot, or a part of it.
 #[derive(Debug, Args)]

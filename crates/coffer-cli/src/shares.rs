@@ -1,19 +1,23 @@
 //! Recovery shares as files: read, and written for the people who will keep them.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
-use coffer_crypto::{OsRng, SecretBytes};
+use coffer_crypto::{OsRng, Rng, Secret, SecretBytes};
 use coffer_format::id::hex;
+use coffer_format::slot::{Slot, SlotKind};
 use coffer_keys::shares::SHARE_TEXT_LEN_MAX;
-use coffer_keys::{KeyError, RecoveryShares, Share};
+use coffer_keys::{KeyError, RecoveryShares, RootKey, Share};
 use qrcode::render::unicode::Dense1x2;
 use qrcode::{EcLevel, QrCode};
 
 use crate::command_error::Failure;
 use crate::exit_code::Exit;
-use crate::keys;
+use crate::output::Output;
+use crate::private_file;
 
 /// How many shares are made, and how many of them open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,12 +39,68 @@ impl std::str::FromStr for ShareCounts {
     }
 }
 
+/// Shares out of files. Of one that is left out because it is false, its number and file are told, once.
+pub(crate) struct FiledShares {
+    shares: RecoveryShares,
+    /// Number and file of each.
+    files: Vec<(u8, String)>,
+    output: Output,
+    told: Mutex<BTreeSet<u8>>,
+}
+
+impl FiledShares {
+    fn tell_false_ones(&self, slot: &Slot) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        for number in self.shares.false_numbers(slot) {
+            if told.insert(number) {
+                let file = look_at(&self.files, &[number]);
+                self.output.warn(&format!(
+                    "share {number} is left out: the key slot knows another one of this number; {file}"
+                ));
+            }
+        }
+    }
+}
+
+impl RootKey for FiledShares {
+    fn kind_name(&self) -> &'static str {
+        self.shares.kind_name()
+    }
+
+    fn may_open(&self, slot: &Slot) -> bool {
+        self.shares.may_open(slot)
+    }
+
+    fn new_kind(&self, rng: &dyn Rng) -> Result<SlotKind, KeyError> {
+        self.shares.new_kind(rng)
+    }
+
+    fn wrap(&self, slot: Slot, key: &Secret<32>, rng: &dyn Rng) -> Result<Slot, KeyError> {
+        self.shares.wrap(slot, key, rng)
+    }
+
+    fn unwrap(&self, slot: &Slot) -> Result<Secret<32>, KeyError> {
+        let unwrapped = self.shares.unwrap(slot);
+        // Of a slot that is for other shares, or was altered, nothing is to be believed.
+        if matches!(unwrapped, Ok(_) | Err(KeyError::SharesMissing { .. })) {
+            self.tell_false_ones(slot);
+        }
+        unwrapped
+    }
+}
+
+/// Which files hold the shares with these numbers.
+fn look_at(files: &[(u8, String)], numbers: &[u8]) -> String {
+    let named = files.iter().filter(|(number, _)| numbers.contains(number));
+    format!("look at {}", named.map(|(_, path)| path.as_str()).collect::<Vec<_>>().join(" and "))
+}
+
 /// Reads shares from files and puts them together.
-pub(crate) fn read(paths: &[PathBuf]) -> Result<RecoveryShares> {
+pub(crate) fn read(paths: &[PathBuf], output: Output) -> Result<FiledShares> {
     let missing = "check the path; each share is a text file that `coffer keys add --new-shares` wrote, or a line typed from paper";
     let (mut shares, mut files) = (Vec::new(), Vec::new());
     for path in paths {
-        let text = keys::read_bounded("share", path, SHARE_TEXT_LEN_MAX as u64 + 1, missing)?;
+        let text = private_file::read_bounded("share", path, SHARE_TEXT_LEN_MAX as u64 + 1, missing)?;
         let share = Share::parse(SecretBytes::new(text).expose()).map_err(|error| {
             Failure::new(Exit::WrongKey, format!("{} is no recovery share: {error}", path.display()))
                 .hint("compare it with the paper, digit by digit")
@@ -48,40 +108,63 @@ pub(crate) fn read(paths: &[PathBuf]) -> Result<RecoveryShares> {
         files.push((share.number(), path.display().to_string()));
         shares.push(share);
     }
-    RecoveryShares::collect(shares).map_err(|error| {
-        let look_at = |numbers: &[u8]| {
-            let named = files.iter().filter(|(number, _)| numbers.contains(number));
-            format!("look at {}", named.map(|(_, path)| path.as_str()).collect::<Vec<_>>().join(" and "))
-        };
+    let shares = RecoveryShares::collect(shares).map_err(|error| {
         let hint = match &error {
-            KeyError::ShareSets { numbers } => look_at(numbers),
-            KeyError::ShareTwice { number } => look_at(&[*number]),
-            _ => "give more shares of the set, each with --share FILE".to_owned(),
+            KeyError::ShareSets { numbers } => look_at(&files, numbers),
+            KeyError::ShareTwice { number } => look_at(&files, &[*number]),
+            _ => MORE.to_owned(),
         };
-        Failure::new(Exit::WrongKey, error.to_string()).hint(hint).into()
-    })
+        Failure::new(Exit::WrongKey, error.to_string()).hint(hint)
+    })?;
+    Ok(FiledShares { shares, files, output, told: Mutex::default() })
 }
 
-/// A new set of shares, each written to a file of its own (mode 0600) in `dir`, before anything is sealed for them. Existing files are never
-/// overwritten. Returns the set and the files.
-pub(crate) fn make(counts: ShareCounts, dir: &Path) -> Result<(RecoveryShares, Vec<PathBuf>)> {
-    let set = RecoveryShares::generate(counts.threshold, counts.count, &OsRng)
-        .map_err(|error| Failure::usage(error.to_string()))?;
+/// Next step where there are too few shares.
+pub(crate) const MORE: &str = "give more shares of the set, each with --share FILE";
+
+/// A new set of shares.
+pub(crate) fn generate(counts: ShareCounts) -> Result<RecoveryShares> {
+    RecoveryShares::generate(counts.threshold, counts.count, &OsRng)
+        .map_err(|error| Failure::usage(error.to_string()).into())
+}
+
+/// Files with new shares. They are removed again unless they are kept: of a slot that was never made, they would look as if they opened it.
+pub(crate) struct ShareFiles(Vec<PathBuf>);
+
+impl ShareFiles {
+    /// Keeps the files: the slot that the shares are for is made. Gives their paths.
+    pub(crate) fn keep(mut self) -> Vec<PathBuf> {
+        std::mem::take(&mut self.0)
+    }
+}
+
+impl Drop for ShareFiles {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            // What failed is being told already.
+            drop(std::fs::remove_file(path));
+        }
+    }
+}
+
+/// Writes each share of a new set to a file of its own (mode 0600) in `dir`, which has to be done before anything is sealed for them. Existing
+/// files are never overwritten.
+pub(crate) fn write(set: &RecoveryShares, dir: &Path) -> Result<ShareFiles> {
     std::fs::create_dir_all(dir).with_context(|| format!("make the directory {}", dir.display()))?;
     let path_of = |share: &Share| {
         dir.join(format!("share-{}-of-{}-{}.txt", share.number(), share.count(), &hex(&share.set_id())[..8]))
     };
-    let mut paths = Vec::new();
+    let mut files = ShareFiles(Vec::new());
     for share in set.shares() {
         let path = path_of(share);
         let text = text_of(share)?;
-        let file = keys::create_private(&path)
+        let file = private_file::create_private(&path)
             .map_err(|error| Failure::new(Exit::Failed, format!("make share {}: {error}", path.display())))?;
-        let written = keys::write_private(file, &path, text.expose());
+        files.0.push(path.clone());
+        let written = private_file::write_private(file, &path, text.expose());
         written.with_context(|| format!("write share {}", path.display()))?;
-        paths.push(path);
     }
-    Ok((set, paths))
+    Ok(files)
 }
 
 /// What is said once shares are made.

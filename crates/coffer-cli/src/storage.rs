@@ -1,7 +1,8 @@
 //! Object storage as the command line sees it: how it is reached, and who asks.
 //!
-//! For each setting the command line goes before the environment, and that before the configuration file. Credentials are
-//! read when a bucket is opened, not before; none of them is ever shown.
+//! For each setting the command line goes before the environment, and that before the configuration file; what the file says of
+//! one store goes before the environment. Credentials are read when a bucket is opened, not before; none of them is ever
+//! shown.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use zeroize::Zeroizing;
 use crate::command_error::Failure;
 use crate::config::Config;
 use crate::exit_code::Exit;
+use crate::profile::StoreTable;
 
 /// Longest file with an API key, in bytes.
 const KEY_FILE_LEN_MAX: u64 = 4096;
@@ -65,7 +67,7 @@ pub(crate) struct StorageArgs {
     limit_download: Option<u64>,
     /// Show the vault as it was at that time, in a bucket that keeps versions: YYYY-MM-DD HH:MM[:SS] in local time, or as in
     /// RFC 3339. For commands that only read.
-    #[arg(long, global = true, value_name = "TIME", value_parser = crate::commands::backup::time::parse_time)]
+    #[arg(long, global = true, value_name = "TIME", value_parser = crate::time::parse_time)]
     pub(crate) as_of: Option<i64>,
 }
 
@@ -92,17 +94,26 @@ impl From<NetworkName> for Network {
 /// How object storage is reached in this run.
 #[derive(Debug)]
 pub(crate) struct Storage {
+    /// What holds for every store, and for key services.
+    general: Way,
+    /// What holds for the stores that have settings of their own.
+    ways: Vec<(S3Location, Way)>,
+    /// The time as of which buckets are shown, in milliseconds since 1970.
+    pub(crate) as_of_ms: Option<u64>,
+}
+
+/// How a store is reached, and who asks.
+#[derive(Debug)]
+struct Way {
     endpoint: Option<String>,
     region: Option<String>,
     network: Network,
     identity: Option<Identity>,
     cr_token_file: Option<PathBuf>,
     iam_endpoint: Option<String>,
-    pub(crate) ca_cert: Option<PathBuf>,
+    ca_cert: Option<PathBuf>,
     upload_rate: Option<u64>,
     download_rate: Option<u64>,
-    /// The time as of which buckets are shown, in milliseconds since 1970.
-    pub(crate) as_of_ms: Option<u64>,
 }
 
 /// Who asks, as it was said.
@@ -117,24 +128,82 @@ enum Identity {
 
 impl Storage {
     pub(crate) fn new(args: &StorageArgs, config: &Config) -> Result<Self> {
+        let own = |table: &StoreTable| Ok((table.location.clone(), Way::new(args, Some(table), config)?));
+        Ok(Self {
+            general: Way::new(args, None, config)?,
+            ways: config.store_tables.iter().map(own).collect::<Result<_>>()?,
+            as_of_ms: args.as_of.map(|ns| u64::try_from(ns / 1_000_000).unwrap_or(0)),
+        })
+    }
+
+    /// Makes ready to use a bucket; asks nothing of it yet.
+    pub(crate) fn open(&self, location: &S3Location, counter: RequestCounter) -> Result<S3Store> {
+        self.own(location).unwrap_or(&self.general).open(location, counter)
+    }
+
+    /// Whether a store has settings of its own.
+    pub(crate) fn has_own(&self, location: &S3Location) -> bool {
+        self.own(location).is_some()
+    }
+
+    fn own(&self, location: &S3Location) -> Option<&Way> {
+        self.ways.iter().find(|(of, _)| of == location).map(|(_, way)| way)
+    }
+
+    /// The file of certificates that are trusted beside those of the system, for services that are no store.
+    pub(crate) fn ca_cert(&self) -> Option<&Path> {
+        self.general.ca_cert.as_deref()
+    }
+
+    /// Whether an identity at IBM Cloud is given.
+    pub(crate) fn has_ibm_identity(&self) -> bool {
+        self.general.has_ibm_identity()
+    }
+
+    /// Whether the services of IBM Cloud are asked at their private addresses.
+    pub(crate) const fn is_private(&self) -> bool {
+        !matches!(self.general.network, Network::Public)
+    }
+
+    /// Who asks key services of IBM Cloud: the API key in `file`, or whoever is given for all of IBM Cloud.
+    pub(crate) fn iam_for_keys(
+        &self,
+        file: Option<&Path>,
+        ca_cert: Option<Vec<u8>>,
+        limit: Duration,
+    ) -> Result<Option<Arc<Iam>>> {
+        self.general.iam_for_keys(file, ca_cert, limit)
+    }
+}
+
+impl Way {
+    /// The command line goes before the table of the store, that before the environment, and that before the rest of the
+    /// configuration file.
+    fn new(args: &StorageArgs, table: Option<&StoreTable>, config: &Config) -> Result<Self> {
+        let own = |setting: &str| table.and_then(|table| table.value(setting)).cloned();
         let text = |flag: Option<&str>, name: &str, setting: &str| {
-            flag.map(str::to_owned).or_else(|| variable(name)).or_else(|| config.storage(setting).cloned())
+            flag.map(str::to_owned)
+                .or_else(|| own(setting))
+                .or_else(|| variable(name))
+                .or_else(|| config.storage(setting).cloned())
         };
         let path = |flag: &Option<PathBuf>, name: &str, setting: &str| {
             flag.clone()
+                .or_else(|| own(setting).map(PathBuf::from))
                 .or_else(|| variable(name).map(PathBuf::from))
                 .or_else(|| config.storage(setting).map(PathBuf::from))
         };
-        let rate = |flag: Option<u64>, setting: &str| match (flag, config.storage(setting)) {
-            (None, Some(text)) => parse_rate(text)
+        let setting = |name: &str| own(name).or_else(|| config.storage(name).cloned());
+        let rate = |flag: Option<u64>, name: &str| match (flag, setting(name)) {
+            (None, Some(text)) => parse_rate(&text)
                 .map(Some)
-                .map_err(|error| Failure::usage(format!("{setting} in the configuration file: {error}"))),
+                .map_err(|error| Failure::usage(format!("{name} in the configuration file: {error}"))),
             (flag, _) => Ok(flag),
         };
-        let network = match (args.network, config.storage("network")) {
+        let network = match (args.network, setting("network")) {
             (Some(name), _) => name.into(),
             (None, None) => Network::Public,
-            (None, Some(text)) => NetworkName::from_str(text, false).map(Network::from).map_err(|_| {
+            (None, Some(text)) => NetworkName::from_str(&text, false).map(Network::from).map_err(|_| {
                 Failure::usage("network in the configuration file is not public, private or direct")
             })?,
         };
@@ -142,18 +211,16 @@ impl Storage {
             endpoint: text(args.endpoint.as_deref(), "COFFER_ENDPOINT", "endpoint"),
             region: text(args.region.as_deref(), "COFFER_REGION", "region"),
             network,
-            identity: identity(args, config)?,
+            identity: identity(args, table, config)?,
             cr_token_file: path(&args.ibm_cr_token_file, "COFFER_IBM_CR_TOKEN_FILE", "ibm-cr-token-file"),
             iam_endpoint: text(args.iam_endpoint.as_deref(), "COFFER_IAM_ENDPOINT", "iam-endpoint"),
             ca_cert: path(&args.ca_cert, "COFFER_CA_CERT", "ca-cert"),
             upload_rate: rate(args.limit_upload, "limit-upload")?,
             download_rate: rate(args.limit_download, "limit-download")?,
-            as_of_ms: args.as_of.map(|ns| u64::try_from(ns / 1_000_000).unwrap_or(0)),
         })
     }
 
-    /// Makes ready to use a bucket; asks nothing of it yet.
-    pub(crate) fn open(&self, location: &S3Location, counter: RequestCounter) -> Result<S3Store> {
+    fn open(&self, location: &S3Location, counter: RequestCounter) -> Result<S3Store> {
         let ca_cert = self.ca_cert.as_deref().map(read_ca_cert).transpose()?;
         let is_ibm = location.is_cos() || matches!(location.place, S3Place::Cos(_));
         let found = self.credentials(location, is_ibm, ca_cert.clone())?;
@@ -253,18 +320,12 @@ impl Storage {
     }
 
     /// Whether an identity at IBM Cloud is given.
-    pub(crate) fn has_ibm_identity(&self) -> bool {
+    fn has_ibm_identity(&self) -> bool {
         !matches!(self.identity, None | Some(Identity::AwsProfile(_) | Identity::CosCredentials(_)))
             || variable("IBMCLOUD_API_KEY").is_some()
     }
 
-    /// Whether the services of IBM Cloud are asked at their private addresses.
-    pub(crate) const fn is_private(&self) -> bool {
-        !matches!(self.network, Network::Public)
-    }
-
-    /// Who asks key services of IBM Cloud: the API key in `file`, or whoever is given for all of IBM Cloud.
-    pub(crate) fn iam_for_keys(
+    fn iam_for_keys(
         &self,
         file: Option<&Path>,
         ca_cert: Option<Vec<u8>>,
@@ -315,8 +376,9 @@ fn is_on_this_machine(endpoint: &str) -> bool {
     ["127.", "localhost", "[::1]"].iter().any(|start| host.starts_with(start))
 }
 
-/// The one identity that is given, by the highest of command line, environment and configuration that gives any.
-fn identity(args: &StorageArgs, config: &Config) -> Result<Option<Identity>> {
+/// The one identity that is given, by the highest of command line, table of the store, environment and configuration that gives
+/// any.
+fn identity(args: &StorageArgs, table: Option<&StoreTable>, config: &Config) -> Result<Option<Identity>> {
     let flags = [
         args.aws_profile.clone().map(Identity::AwsProfile),
         args.cos_credentials.clone().map(Identity::CosCredentials),
@@ -329,15 +391,19 @@ fn identity(args: &StorageArgs, config: &Config) -> Result<Option<Identity>> {
         variable("COFFER_IBM_API_KEY").map(|_| Identity::ApiKeyVariable("COFFER_IBM_API_KEY")),
         variable("COFFER_IBM_TRUSTED_PROFILE").map(Identity::TrustedProfile),
     ];
-    let setting = |name| config.storage(name).cloned();
-    let settings = [
-        setting("aws-profile").map(Identity::AwsProfile),
-        setting("cos-credentials").map(|path| Identity::CosCredentials(path.into())),
-        setting("ibm-api-key-file").map(|path| Identity::ApiKeyFile(path.into())),
-        setting("ibm-trusted-profile").map(Identity::TrustedProfile),
-    ];
+    let of = |setting: &dyn Fn(&str) -> Option<String>| {
+        [
+            setting("aws-profile").map(Identity::AwsProfile),
+            setting("cos-credentials").map(|path| Identity::CosCredentials(path.into())),
+            setting("ibm-api-key-file").map(|path| Identity::ApiKeyFile(path.into())),
+            setting("ibm-trusted-profile").map(Identity::TrustedProfile),
+        ]
+    };
+    let own = of(&|name| table?.value(name).cloned());
+    let settings = of(&|name| config.storage(name).cloned());
     let levels = [
         ("on the command line", flags),
+        ("for one store in the configuration file", own),
         ("in the environment", variables),
         ("in the configuration file", settings),
     ];

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use anyhow::Result;
 use coffer_collect::Identity;
 use coffer_crypto::{OsRng, rng};
-use coffer_engine::{ReplicaOptions, Replicas, UnreachableStore};
+use coffer_engine::{ReplicaOptions, Replicas, Standing, UnreachableStore};
 use coffer_format::id::VaultId;
+use coffer_format::object::{ObjectName, PROBE_PREFIX};
 use coffer_store::{
     CountingStore, LocalStore, Location, ObjectKey, ObjectStore, RequestCounter, RequestCounts, RetryPolicy,
     RetryStore, S3Location, StoreError,
@@ -60,16 +61,17 @@ impl Part {
         match location {
             Location::Local(path) => {
                 let refuse = |what: &str| {
-                    Failure::new(Exit::Failed, format!("{} {what}", path.display()))
+                    Failure::new(Exit::WrongStore, format!("{} {what}", path.display()))
                         .hint("choose an empty or a new directory")
                 };
                 if path.exists() && !path.is_dir() {
                     return Err(refuse("is not a directory").into());
                 }
                 // A directory that holds something else is not filled by mistake.
-                if let Ok(mut entries) = std::fs::read_dir(path)
-                    && entries.next().is_some()
-                    && !holds_part_of_a_vault(path)
+                let is_there = std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
+                if is_there
+                    && (!holds_part_of_a_vault(path)
+                        || holds_something_else(&LocalStore::open(path)?)?.is_some())
                 {
                     return Err(refuse("is not empty and holds no vault").into());
                 }
@@ -77,9 +79,9 @@ impl Part {
             }
             Location::S3(location) => {
                 let part = Self::bucket(location, storage, None)?;
-                if holds_something_else(&*part.store)? {
-                    let message = format!("{} holds something else and no vault", location.url());
-                    return Err(Failure::new(Exit::Failed, message)
+                if let Some(name) = holds_something_else(&*part.store)? {
+                    let message = format!("{} holds something else and no vault: {name}", location.url());
+                    return Err(Failure::new(Exit::WrongStore, message)
                         .hint("choose a prefix of its own in the bucket: s3://BUCKET/PREFIX")
                         .into());
                 }
@@ -108,12 +110,11 @@ impl Part {
 
     /// Stands for a store that cannot be opened.
     pub(crate) fn unreachable(location: &Location, error: &anyhow::Error) -> Self {
-        let (url, directory) = match location {
-            Location::Local(path) => (path.display().to_string(), Some(path.clone())),
-            Location::S3(location) => (location.url(), None),
-            _ => (String::new(), None),
+        let directory = match location {
+            Location::Local(path) => Some(path.clone()),
+            _ => None,
         };
-        let store = Arc::new(UnreachableStore::new(url, format!("{error:#}")));
+        let store = Arc::new(UnreachableStore::new(location.url(), format!("{error:#}")));
         Self { store, counter: None, bucket: None, local: None, directory }
     }
 }
@@ -159,6 +160,23 @@ impl Store {
         self.parts.iter().filter_map(|part| part.bucket.as_ref())
     }
 
+    /// Those that are buckets and answer.
+    pub(crate) fn reached_buckets(&self) -> impl Iterator<Item = &Bucket> {
+        let reached = self.parts.iter().enumerate().filter(|(at, _)| !self.replicas.is_unreachable(*at));
+        reached.filter_map(|(_, part)| part.bucket.as_ref())
+    }
+
+    /// Buckets that were named and are not reached, and why.
+    pub(crate) fn unreached_buckets(&self) -> Vec<(String, String)> {
+        let is_bucket =
+            |url: &String| self.parts.iter().any(|part| part.directory.is_none() && part.store.url() == *url);
+        let unreached = self.replicas.apart().into_iter().filter_map(|(url, standing)| match standing {
+            Standing::Unreachable { reason } => Some((url, reason)),
+            _ => None,
+        });
+        unreached.filter(|(url, _)| is_bucket(url)).collect()
+    }
+
     /// Each store as it is, for a probe.
     pub(crate) fn plain(&self) -> impl Iterator<Item = &dyn ObjectStore> {
         self.parts.iter().map(|part| part.bucket.as_ref().map_or(&*part.store, |bucket| bucket.plain()))
@@ -190,28 +208,31 @@ impl Store {
     }
 }
 
-/// Whether a prefix holds objects, and none that a vault or the beginning of one has.
-fn holds_something_else(store: &dyn ObjectStore) -> Result<bool, StoreError> {
-    let holds = |prefix: &str| {
-        let mut is_found = false;
-        store.list(prefix, None, &mut |_| {
-            is_found = true;
-            ControlFlow::Break(())
-        })?;
-        Ok::<bool, StoreError>(is_found)
-    };
-    if !holds("")? {
-        return Ok(false);
-    }
-    for prefix in ["slots/", "log/", "probe/"] {
-        if holds(prefix)? {
-            return Ok(false);
+/// The name of something that no vault holds, at a place that has no vault or only the beginning of one.
+///
+/// A header or a record settles it: what else is there is for `verify` to judge.
+fn holds_something_else(store: &dyn ObjectStore) -> Result<Option<String>, StoreError> {
+    for name in [ObjectName::Header, ObjectName::Record(0)] {
+        match store.stat(&ObjectKey::new(name.to_string())?) {
+            Err(error) if error.is_not_found() => {}
+            result => return result.map(|_| None),
         }
     }
-    match store.stat(&ObjectKey::new("vault")?) {
-        Err(error) if error.is_not_found() => Ok(true),
-        result => result.map(|_| false),
-    }
+    let mut found = None;
+    store.list("", None, &mut |item| {
+        if ObjectName::parse(&item.name).is_some() || is_scratch(&item.name) {
+            return ControlFlow::Continue(());
+        }
+        found = Some(item.name);
+        ControlFlow::Break(())
+    })?;
+    Ok(found)
+}
+
+/// Whether a name is one that a probe gives its objects.
+fn is_scratch(name: &str) -> bool {
+    let rest = name.strip_prefix(PROBE_PREFIX).and_then(|rest| rest.split_once('/'));
+    rest.is_some_and(|(run, _)| run.len() == 32 && run.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 fn holds_part_of_a_vault(path: &Path) -> bool {

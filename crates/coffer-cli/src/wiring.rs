@@ -11,7 +11,7 @@ use coffer_engine::{
 use coffer_format::id::VaultId;
 use coffer_format::slot::ServiceKey;
 use coffer_ibm::{KeyServices, ServiceRoot};
-use coffer_keys::{AnyOf, KeyError, RootKey};
+use coffer_keys::{KeyError, RootKey};
 use coffer_store::{Location, ObjectStore, RequestCounter, RequestCounts};
 
 use crate::clock::SystemClock;
@@ -21,13 +21,12 @@ use crate::global::Global;
 use crate::key_service::KeyServiceSettings;
 use crate::keys;
 use crate::output::{self, Output, requests_json, requests_text};
-use crate::pkcs11::Pkcs11Args;
+use crate::process;
 use crate::process::INTERRUPT;
+use crate::root_keys::RootKeys;
 use crate::storage::Storage;
 use crate::stores::{Part, Store};
 use crate::writer;
-
-const PROMPT: &str = "Passphrase of the vault: ";
 
 /// Everything a command works on.
 pub(crate) struct World {
@@ -40,12 +39,8 @@ pub(crate) struct World {
     opened: Mutex<Vec<Arc<Replicas>>>,
     /// What they were asked.
     counters: Mutex<Vec<RequestCounter>>,
-    /// What opens the vault; each is tried.
-    keys: Vec<keys::KeySource>,
-    /// The credential to back up with, in the place of keys.
-    writer: Option<PathBuf>,
-    key_services: KeyServiceSettings,
-    pub(crate) pkcs11: Pkcs11Args,
+    /// What opens the vault.
+    pub(crate) keys: RootKeys,
     cache: Option<Cache>,
     clock: SystemClock,
 }
@@ -72,10 +67,13 @@ impl World {
             locations,
             opened: Mutex::default(),
             counters: Mutex::default(),
-            keys: keys::sources(global, config)?,
-            writer: writer::path(global, config)?,
-            key_services: KeyServiceSettings::new(&global.key_service, config),
-            pkcs11: global.pkcs11.clone(),
+            keys: RootKeys::new(
+                output,
+                keys::sources(global, config)?,
+                writer::path(global, config)?,
+                global.pkcs11.with_limit(global.key_service.limit()),
+                KeyServiceSettings::new(&global.key_service, config),
+            ),
             // What was is older than what this machine has seen.
             cache: cache_dir.filter(|_| !global.no_cache && global.storage.as_of.is_none()).map(Cache::new),
             clock: SystemClock::new(),
@@ -92,13 +90,13 @@ impl World {
             let profile = config.profile.as_ref().map(|name| format!(", profile {name}")).unwrap_or_default();
             self.output.note(&format!("configuration {}{profile}", path.display()));
         }
-        if let Some(path) = &self.writer {
-            self.output.note(&format!("key: writer credential {}", path.display()));
-        } else if self.keys.is_empty() {
-            self.output.note("key: none given");
-        }
-        for source in self.keys.iter().filter(|_| self.writer.is_none()) {
-            self.output.note(&format!("key: {source}"));
+        self.keys.tell();
+        for location in &self.locations {
+            if let Location::S3(location) = location
+                && self.storage.has_own(location)
+            {
+                self.output.note(&format!("settings of its own: {}", location.url()));
+            }
         }
         if self.cache.is_none() {
             self.output.note("no local memory");
@@ -222,7 +220,7 @@ impl World {
         Ok(store)
     }
 
-    fn say_what_is_apart(&self, store: &Store) {
+    pub(crate) fn say_what_is_apart(&self, store: &Store) {
         for (store, standing) in store.replicas.apart() {
             match standing {
                 Standing::Unreachable { reason } => self.output.warn(&format!("{store} is not reached: {reason}")),
@@ -255,8 +253,15 @@ impl World {
         for replicas in self.opened.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             replicas.finish();
             for failed in replicas.failed_over() {
+                // What did not answer is not damaged.
+                let repair = match failed.damaged_count {
+                    0 => String::new(),
+                    count => format!(
+                        "; `coffer verify --heal` repairs what {count} of them found missing or damaged"
+                    ),
+                };
                 self.output.warn(&format!(
-                    "{} read(s) from {} were answered by another store: {}; `coffer verify --heal` repairs what is damaged",
+                    "{} read(s) from {} were answered by another store: {}{repair}",
                     failed.count, failed.store, failed.last
                 ));
             }
@@ -268,84 +273,28 @@ impl World {
     }
 
     /// The keys that are given, which open as one, or the passphrase that the terminal gives.
-    pub(crate) fn root_key(&self) -> Result<Box<dyn RootKey>> {
-        if let Some(path) = &self.writer {
-            return Err(writer::refusal(path).into());
-        }
-        let mut roots: Vec<Box<dyn RootKey>> = Vec::new();
-        let mut failures = Vec::new();
-        for source in &self.keys {
-            match source.read() {
-                Ok(root) => roots.push(root),
-                Err(error) => failures.push(error),
-            }
-        }
-        match self.other_roots() {
-            Ok(others) => roots.extend(others),
-            Err(error) => failures.push(error),
-        }
-        match (roots.len(), failures.len()) {
-            (0, 0) if keys::has_terminal() => Ok(Box::new(keys::ask_passphrase(PROMPT)?)),
-            (0, 0) => {
-                let hint = "give --key-file FILE, --passphrase-file FILE or --passphrase-command COMMAND";
-                Err(Failure::new(crate::Exit::WrongKey, "no key is given").hint(hint).into())
-            }
-            (0, _) => Err(failures.swap_remove(0)),
-            _ => {
-                // Another key may do.
-                failures.iter().for_each(|failure| self.output.warn(&format!("{failure:#}")));
-                Ok(Box::new(AnyOf::new(roots)))
-            }
-        }
+    pub(crate) fn root_key(&self) -> Result<Arc<dyn RootKey>> {
+        self.keys.any(&self.storage)
+    }
+
+    /// As [`Self::root_key`], without asking: none if nothing is given.
+    pub(crate) fn given_root_key(&self) -> Result<Option<Arc<dyn RootKey>>> {
+        self.keys.any_given(&self.storage)
     }
 
     /// The keys that are given, each for itself, and the key services as one; or the passphrase that the terminal gives.
-    pub(crate) fn all_root_keys(&self) -> Result<Vec<Box<dyn RootKey>>> {
-        let mut roots = self.root_keys()?;
-        roots.extend(self.other_roots()?);
-        if roots.is_empty() {
-            roots.push(self.root_key()?);
-        }
-        Ok(roots)
-    }
-
-    /// The keys that are given, each for itself, for slots of a new vault.
-    pub(crate) fn root_keys(&self) -> Result<Vec<Box<dyn RootKey>>> {
-        if let Some(path) = &self.writer {
-            return Err(writer::refusal(path).into());
-        }
-        self.keys.iter().map(keys::KeySource::read).collect()
+    pub(crate) fn all_root_keys(&self) -> Result<Vec<Arc<dyn RootKey>>> {
+        self.keys.each(&self.storage)
     }
 
     /// Makes slots for the root key at `place`, and opens them.
     pub(crate) fn service_root(&self, place: ServiceKey) -> Result<ServiceRoot> {
-        self.key_services.root_at(&self.storage, place)
+        Ok(ServiceRoot::at(self.key_services()?, place))
     }
 
     /// Key services, in the name of whoever is given.
     pub(crate) fn key_services(&self) -> Result<Arc<KeyServices>> {
-        self.key_services.services(&self.storage)
-    }
-
-    /// What others hold: a token, and key services.
-    fn other_roots(&self) -> Result<Vec<Box<dyn RootKey>>> {
-        let mut roots: Vec<Box<dyn RootKey>> = Vec::new();
-        if let Some(token) = self.pkcs11.root_key()? {
-            roots.push(Box::new(token));
-        }
-        if self.has_key_services() {
-            roots.push(Box::new(ServiceRoot::any(self.key_services()?)));
-        }
-        Ok(roots)
-    }
-
-    /// Whether any key is given, or anything to ask others for one.
-    fn has_key_source(&self) -> bool {
-        !self.keys.is_empty() || self.pkcs11.is_given() || self.has_key_services()
-    }
-
-    fn has_key_services(&self) -> bool {
-        self.key_services.is_given(&self.storage)
+        self.keys.services(&self.storage)
     }
 
     pub(crate) fn access<'a>(&'a self, store: &'a Store) -> Access<'a> {
@@ -363,15 +312,27 @@ impl World {
         match self.open_vault_with(store, root.as_ref()) {
             // Key services were tried because there are credentials for them; a person may know more.
             Err(error)
-                if self.keys.is_empty()
-                    && self.has_key_services()
-                    && keys::has_terminal()
+                if self.keys.are_services_alone(&self.storage)
+                    && process::has_terminal()
                     && matches!(error.downcast_ref(), Some(EngineError::Key(KeyError::NoSlot { .. }))) =>
             {
-                self.open_vault_with(store, &keys::ask_passphrase(PROMPT)?)
+                self.open_vault_with(store, self.keys.ask()?.as_ref())
             }
             opened => opened,
         }
+    }
+
+    /// As [`Self::open_vault`], with every root key that there is to try on slots; one that cannot be read is an error. With `write`, for a
+    /// command that commits.
+    pub(crate) fn open_vault_and_keys<'a>(
+        &'a self,
+        store: &'a Store,
+        write: bool,
+    ) -> Result<(Vault<'a>, Vec<Arc<dyn RootKey>>)> {
+        self.all_root_keys()?;
+        let vault = if write { self.open_vault_to_write(store)? } else { self.open_vault(store)? };
+        // Again, for the terminal may have been asked meanwhile.
+        Ok((vault, self.all_root_keys()?))
     }
 
     /// As [`Self::open_vault`], with this key.
@@ -385,13 +346,14 @@ impl World {
         if let Some(warning) = &vault.log.memory_warning {
             self.output.warn(warning);
         }
+        vault.log.warnings.iter().for_each(|warning| self.output.warn(warning));
         let forgotten = store.replicas.remember(&self.access(store), &vault.log);
         forgotten.iter().for_each(|warning| self.output.warn(warning));
     }
 
     /// As [`Self::open_vault`], for a backup: a writer credential is enough.
     pub(crate) fn open_vault_to_back_up<'a>(&'a self, store: &'a Store, is_dry: bool) -> Result<Vault<'a>> {
-        let Some(path) = &self.writer else {
+        let Some(path) = self.keys.writer() else {
             return if is_dry { self.open_vault(store) } else { self.open_vault_to_write(store) };
         };
         let credential = writer::read(path)?;
@@ -420,11 +382,17 @@ impl World {
         Ok(vault)
     }
 
+    /// As [`Self::open_vault_to_write`], for a command that decides itself under which lock it writes.
+    pub(crate) fn open_vault_to_write_unlocked<'a>(&'a self, store: &'a Store) -> Result<Vault<'a>> {
+        store.replicas.check_writable()?;
+        let vault = self.open_vault(store)?;
+        check_may_write(store, &vault)?;
+        Ok(vault)
+    }
+
     /// Checks that what was opened may be written to, and has it written under the lock that the vault's settings ask for.
     pub(crate) fn prepare_to_write(&self, store: &Store, vault: &Vault<'_>) -> Result<()> {
-        // Before any work is done: a reader secret signs nothing.
-        vault.signing_key()?;
-        store.replicas.check_home(vault.state())?;
+        check_may_write(store, vault)?;
         lock_new_objects(store, vault)
     }
 
@@ -438,7 +406,7 @@ impl World {
         if log.state.last_policy.is_none() {
             return Ok(());
         }
-        if !self.has_key_source() && !keys::has_terminal() {
+        if !self.keys.is_given(&self.storage) && !process::has_terminal() {
             let message = "the vault has a policy, which may say that what is written to buckets is locked, and only a key opens it";
             let hint =
                 "give the key, or say --unlocked; `coffer locks extend` locks later what was written without";
@@ -446,6 +414,12 @@ impl World {
         }
         lock_new_objects(store, &self.open_vault(store)?)
     }
+}
+
+fn check_may_write(store: &Store, vault: &Vault<'_>) -> Result<()> {
+    // Before any work is done: a reader secret signs nothing.
+    vault.signing_key()?;
+    Ok(store.replicas.check_home(vault.state())?)
 }
 
 /// From now on, what is written to buckets is locked as the policy in force says.

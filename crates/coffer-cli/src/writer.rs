@@ -11,7 +11,7 @@ use crate::command_error::Failure;
 use crate::config::Config;
 use crate::exit_code::Exit;
 use crate::global::Global;
-use crate::keys::read_bounded;
+use crate::private_file::read_bounded;
 
 /// Variables that name a key of the vault.
 const KEY_VARIABLES: [&str; 5] = [

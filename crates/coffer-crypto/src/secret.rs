@@ -1,7 +1,7 @@
 //! Memory that is wiped when it is dropped.
 //!
-//! A secret lives where it was made, so moving it leaves no copy behind: a short one in memory that is kept from swap (`locked.rs`), else on
-//! the heap. It cannot be cloned or serialized, and `Debug` prints the type's name alone. Comparison takes the same time whatever the contents.
+//! A secret lives where it was made, so moving it leaves no copy behind: in memory that is kept from swap where the system allows
+//! (`locked.rs`), else on the heap. It cannot be cloned or serialized, and `Debug` prints the type's name alone. Comparison takes the same time whatever the contents.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::error::CryptoError;
-use crate::locked::{Locked, PLACE_LEN};
+use crate::locked::{KEY_LEN, Locked};
 use crate::rng::Rng;
 
 /// `N` secret bytes.
@@ -81,7 +81,7 @@ impl<const N: usize> Secret<N> {
     }
 
     fn zeros() -> Self {
-        let place = if N <= PLACE_LEN { Locked::take() } else { None };
+        let place = if N <= KEY_LEN { Locked::for_key() } else { None };
         Self(place.map_or_else(|| Memory::Heap(Box::new([0; N])), Memory::Locked))
     }
 }
@@ -127,31 +127,48 @@ impl<const N: usize> fmt::Debug for Secret<N> {
 }
 
 /// Secret bytes of any length: passphrases, and the contents of files that hold keys.
-pub struct SecretBytes(Zeroizing<Vec<u8>>);
+pub struct SecretBytes(Buffer);
+
+enum Buffer {
+    /// So many of its first bytes are the secret.
+    Locked(Locked, usize),
+    Heap(Zeroizing<Vec<u8>>),
+}
 
 impl SecretBytes {
-    /// Takes the buffer as it is, without a copy; all of its capacity is wiped on drop.
+    /// Takes the bytes. The buffer is wiped, with all of its capacity: at once if the bytes are copied to where they are kept from swap, else
+    /// when they are dropped.
     #[must_use]
     pub fn new(bytes: Vec<u8>) -> Self {
-        Self(Zeroizing::new(bytes))
+        let bytes = Zeroizing::new(bytes);
+        match Locked::for_bytes(bytes.len()) {
+            Some(mut place) => {
+                place.bytes_mut()[..bytes.len()].copy_from_slice(&bytes);
+                Self(Buffer::Locked(place, bytes.len()))
+            }
+            None => Self(Buffer::Heap(bytes)),
+        }
     }
 
     /// The bytes. Whoever copies them has to wipe the copy.
     #[must_use]
     pub fn expose(&self) -> &[u8] {
-        &self.0
+        match &self.0 {
+            Buffer::Locked(place, len) => &place.bytes()[..*len],
+            Buffer::Heap(bytes) => bytes,
+        }
     }
 
     /// Length in bytes.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.expose().len()
     }
 
     /// Whether there are no bytes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.expose().is_empty()
     }
 }
 

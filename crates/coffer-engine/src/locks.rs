@@ -1,7 +1,8 @@
 //! Locks on the objects that kept snapshots need: prolonging them, and looking until when they last.
 //!
 //! A snapshot needs the header, all of the log, the current key slots, the live index segments and the packs that its chunks
-//! lie in. Nothing else is prolonged, nothing is ever shortened or made less firm, and no object is written.
+//! lie in. Where its tree is archived, so that nobody can tell which packs these are, all packs that live index segments of its
+//! domain list are taken for needed. Nothing else is prolonged, nothing is ever shortened or made less firm, and no object is written.
 //!
 //! What is looked at is what readers take: where the oldest version of a name counts, that one; elsewhere the newest, and the
 //! oldest beside it where something was laid over a name, as readers fall back to that.
@@ -10,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use coffer_format::header::StoreMode;
-use coffer_format::id::{Head, PackId, SnapshotId};
+use coffer_format::id::{DomainId, Head, PackId, SnapshotId};
 use coffer_format::object::ObjectName;
 use coffer_format::record::{Details, RecordKind};
 use coffer_format::store::STORE_LEN;
@@ -19,9 +20,11 @@ use coffer_store::{CloudStore, ObjectStore, Retention, RetentionMode, VersionIte
 use crate::access::key_of;
 use crate::cold::cloud_of;
 use crate::error::EngineError;
+use crate::index::Index;
 use crate::needs::Needs;
 use crate::parallel::{in_flight, map};
 use crate::restore::RestoreOptions;
+use crate::stats::listed_packs;
 use crate::vault::{Snapshot, Vault};
 
 /// The objects that kept snapshots need.
@@ -31,6 +34,8 @@ pub struct Needed {
     pub common: Vec<ObjectName>,
     /// The packs of each snapshot that is not forgotten.
     pub packs: BTreeMap<SnapshotId, Vec<PackId>>,
+    /// Snapshots whose tree is archived, so that more packs than they need may be among theirs.
+    pub widened: Vec<SnapshotId>,
     /// What could not be found out, and why.
     pub unreadable: Vec<String>,
 }
@@ -49,6 +54,7 @@ impl Needed {
         needed.common.extend((0..state.next).map(ObjectName::Record));
         needed.common.extend(state.slots.iter().copied().map(ObjectName::Slot));
         needed.common.extend(state.segments.keys().copied().map(ObjectName::Segment));
+        let mut listed = BTreeMap::new();
         for (state, snapshot) in vault.snapshots() {
             if only.is_some_and(|only| !only.contains(&state.id)) {
                 continue;
@@ -64,21 +70,47 @@ impl Needed {
                     continue;
                 }
             };
-            let packs = needed.packs_of(vault, &snapshot)?;
+            let packs = needed.packs_of(vault, &snapshot, &mut listed)?;
             needed.packs.insert(state.id, packs);
         }
         Ok(needed)
     }
 
-    fn packs_of(&mut self, vault: &Vault<'_>, snapshot: &Snapshot) -> Result<Vec<PackId>, EngineError> {
+    /// The packs of a snapshot; `listed` keeps what was found out of domains.
+    fn packs_of(
+        &mut self,
+        vault: &Vault<'_>,
+        snapshot: &Snapshot,
+        listed: &mut BTreeMap<DomainId, BTreeSet<PackId>>,
+    ) -> Result<Vec<PackId>, EngineError> {
         let mut needs = Needs::default();
         needs.add(vault, snapshot, &RestoreOptions::default())?;
+        let mut packs: BTreeSet<PackId> = needs.packs.into_keys().collect();
         if needs.is_partial {
-            self.unreadable
-                .push(format!("snapshot {}: a part of its tree is archived", snapshot.id().short()));
+            self.widened.push(snapshot.id());
+            let domain = snapshot.state.body.domain;
+            packs.extend(listed.entry(domain).or_insert_with(|| self.listed_packs(vault, domain)).iter());
         }
         self.unreadable.extend(needs.unreadable);
-        Ok(needs.packs.into_keys().collect())
+        Ok(packs.into_iter().collect())
+    }
+
+    /// All packs that live index segments of a domain list.
+    fn listed_packs(&mut self, vault: &Vault<'_>, domain: DomainId) -> BTreeSet<PackId> {
+        let store = vault.access.store;
+        let segments: Vec<_> = Index::segments_of(vault.state(), domain).collect();
+        let read = map(in_flight(store), &segments, |(id, len)| listed_packs(store, *id, *len));
+        let mut packs = BTreeSet::new();
+        for ((id, _), read) in segments.iter().zip(read) {
+            match read {
+                Ok((_, rows)) => packs.extend(rows.into_iter().map(|row| row.id)),
+                Err(error) => {
+                    let reason = crate::log::explain(&error);
+                    self.unreadable.push(format!("{}: {reason}", ObjectName::Segment(*id)));
+                }
+            }
+        }
+        packs
     }
 
     /// All objects, none twice.

@@ -16,7 +16,7 @@ use coffer_store::{ListItem, ObjectStore, PutOutcome, StoreError, VersionRule};
 use crate::access::{Access, key_of};
 use crate::cache::KeptState;
 use crate::error::EngineError;
-use crate::parallel::{both, is_far};
+use crate::parallel::{self, both, is_far};
 
 mod ahead;
 
@@ -29,14 +29,11 @@ const COMMIT_ATTEMPT_COUNT_MAX: usize = 1000;
 const STEP_COUNT_MAX: usize = 16;
 /// The longest wait after a lost race: a second.
 const STEP_NS_MAX: u64 = 1_000_000_000;
-/// How many objects beyond a gap are looked at for evidence that the log once went on.
+/// How many objects beyond a gap are looked at for evidence that the log once went on: those with the lowest numbers.
 const EVIDENCE_COUNT_MAX: usize = 4096;
 
 /// Breaks of the chain that are looked into.
 const BREAK_COUNT_MAX: usize = 16;
-
-/// A gap longer than this is not believed, whoever signed what lies behind it.
-const GAP_COUNT_MAX: u64 = 1_000_000;
 
 /// The header and the log of a vault, read up to a head.
 #[derive(Debug, Clone)]
@@ -53,6 +50,8 @@ pub struct Log {
     pub ineffective: Vec<(u64, Outcome)>,
     /// Why this machine could not remember, or recall, what it saw; nothing else suffers from that.
     pub memory_warning: Option<String>,
+    /// What else is not as it should be, and kept nothing from being read.
+    pub warnings: Vec<String>,
     /// The first record that was read: 0, or that of a checkpoint.
     pub(crate) begins_at: u64,
     /// The number whose chain value is compared with the one remembered, and that value once it was met.
@@ -146,6 +145,7 @@ impl Log {
             state,
             ineffective,
             memory_warning: None,
+            warnings: Vec::new(),
             begins_at: from,
             watched,
         };
@@ -289,53 +289,88 @@ impl Log {
     }
 
     /// Where a record is absent, looks for later ones that an enrolled signer signed: then the absent one was lost. `listed` are records
-    /// that a listing shows, in ascending order.
+    /// that a listing shows, in ascending order. Anybody who can write to the store may have put them there, so not all are looked at.
     fn look_at(&mut self, store: &dyn ObjectStore, listed: &[u64]) -> Result<(), EngineError> {
-        let numbers = &listed[listed.partition_point(|number| *number < self.state.next)..];
-        if numbers.len() > EVIDENCE_COUNT_MAX {
-            let reason = format!(
-                "more than {EVIDENCE_COUNT_MAX} objects lie in the log beyond its head; remove what is foreign"
-            );
-            return Err(EngineError::invalid(reason));
-        }
+        let beyond = &listed[listed.partition_point(|number| *number < self.state.next)..];
+        let mut looked_count = 0;
         let mut buffer = Vec::new();
-        for &number in numbers {
-            if number < self.state.next {
-                continue;
+        for wave in beyond.chunks(parallel::in_flight(store)) {
+            let mut found = Ahead::new(store, 0);
+            if is_far(store) {
+                let is_new = |number: &u64| *number >= self.state.next;
+                found.fetch(wave.iter().copied().filter(is_new));
             }
-            match store.read(&key_of(ObjectName::Record(number))?, RECORD_LEN_MAX, &mut buffer) {
-                Ok(()) => {}
-                // Neither proves anything.
-                Err(
-                    StoreError::TooLong { .. } | StoreError::NotFound { .. } | StoreError::NotAnObject { .. },
-                ) => continue,
-                Err(error) => return Err(error.into()),
-            }
-            if number - self.state.next > GAP_COUNT_MAX {
-                continue;
-            }
-            let key = key_of(ObjectName::Record(number))?;
-            let is_evidence = |bytes: &[u8]| self.state.is_evidence(number, bytes, &signature_is_good);
-            let mut proves = is_evidence(&buffer);
-            // Something may have been laid over what does.
-            if !proves && store.distrust(&key) && store.read(&key, RECORD_LEN_MAX, &mut buffer).is_ok() {
-                proves = is_evidence(&buffer);
-            }
-            if !proves {
-                continue;
-            }
-            // What was absent before the evidence was seen is asked for again: it may have come since.
-            let mut ahead = Ahead::new(store, number);
-            while self.state.next < number {
-                let lost = self.state.next;
-                if !self.read_next(&mut ahead, &mut buffer)? {
-                    self.state.apply(StoredRecord::Missing, &signature_is_good);
-                    self.ineffective.push((lost, Outcome::Missing));
+            for &number in wave.iter() {
+                if number < self.state.next {
+                    continue;
+                }
+                if looked_count == EVIDENCE_COUNT_MAX {
+                    self.warn_of_surplus();
+                    return Ok(());
+                }
+                looked_count += 1;
+                if self.is_proof(&mut found, number, &mut buffer)? {
+                    self.cross_gap(store, number, &mut buffer)?;
+                    looked_count = 0;
                 }
             }
-            self.extend(&mut ahead)?;
         }
         Ok(())
+    }
+
+    fn warn_of_surplus(&mut self) {
+        let warning = format!(
+            "more than {EVIDENCE_COUNT_MAX} objects lie in the log beyond its head, and not all were looked at; `coffer verify` names what \
+             is foreign"
+        );
+        if !self.warnings.contains(&warning) {
+            self.warnings.push(warning);
+        }
+    }
+
+    /// Whether the object with this number proves that the log went on up to it.
+    fn is_proof(
+        &self,
+        found: &mut Ahead<'_>,
+        number: u64,
+        buffer: &mut Vec<u8>,
+    ) -> Result<bool, EngineError> {
+        match found.read(number, buffer)? {
+            Ok(()) => {}
+            // Neither proves anything.
+            Err(
+                StoreError::TooLong { .. } | StoreError::NotFound { .. } | StoreError::NotAnObject { .. },
+            ) => {
+                return Ok(false);
+            }
+            Err(error) => return Err(error.into()),
+        }
+        let proves = |bytes: &[u8]| self.state.proves_gap(number, bytes, &signature_is_good);
+        if proves(buffer) {
+            return Ok(true);
+        }
+        // Something may have been laid over what does.
+        let (store, key) = (found.store(), key_of(ObjectName::Record(number))?);
+        Ok(store.distrust(&key) && store.read(&key, RECORD_LEN_MAX, buffer).is_ok() && proves(buffer))
+    }
+
+    /// Reads on to the record with this number, which proves that those before it that are absent were lost, and to the head behind it.
+    fn cross_gap(
+        &mut self,
+        store: &dyn ObjectStore,
+        number: u64,
+        buffer: &mut Vec<u8>,
+    ) -> Result<(), EngineError> {
+        // What was absent before the evidence was seen is asked for again: it may have come since.
+        let mut ahead = Ahead::new(store, number);
+        while self.state.next < number {
+            let lost = self.state.next;
+            if !self.read_next(&mut ahead, buffer)? {
+                self.state.apply(StoredRecord::Missing, &signature_is_good);
+                self.ineffective.push((lost, Outcome::Missing));
+            }
+        }
+        self.extend(&mut ahead)
     }
 
     /// Remembers the head. That this cannot be done spoils no operation.

@@ -40,6 +40,7 @@ mod home;
 mod lane;
 mod reading;
 mod reconcile;
+mod seen;
 mod survey;
 
 pub use acknowledge::{Ack, Lag, Receipt, StoreStatus};
@@ -48,6 +49,7 @@ pub use heal::{HealOutcome, Healed};
 pub use home::{Loss, LostSnapshot, PromoteOptions, Promotion};
 pub use reading::{FailedOver, UnreachableStore};
 pub use reconcile::{ReconcileReport, Rejoined};
+pub use seen::LastSeen;
 
 use lane::Lane;
 use reading::Helpers;
@@ -63,9 +65,9 @@ pub struct ReplicaOptions {
     pub ack: Ack,
     /// Most bytes on their way to one replica.
     pub queue_bytes_max: u64,
-    /// A replica on which no write ends for so long is left behind.
+    /// A replica on which no write ends and no byte moves for so long is left behind.
     pub patience: Duration,
-    /// After so long another store is asked for an object; `None` to wait for an answer.
+    /// If nothing comes for so long, another store is asked for an object; `None` to wait for an answer.
     pub read_patience: Option<Duration>,
     /// How long replicas that are not needed are waited for in the end.
     pub linger: Duration,
@@ -143,6 +145,12 @@ pub enum Refusal {
         /// As for the home.
         next: u64,
     },
+    /// The store that the log calls its home may be one that answers and holds nothing.
+    #[error("the home of the log is not reached, or it is {store}, which is empty")]
+    HomeEmpty {
+        /// The empty store.
+        store: String,
+    },
     /// The log was handed over to a store that does not hold the record of it yet.
     #[error("the handover to {home} is not finished")]
     HandoverUnfinished {
@@ -167,6 +175,8 @@ struct Member {
     is_demoted: AtomicBool,
     /// Reads that another store had to answer.
     failed_count: AtomicU64,
+    /// Of these, reads of what it lacks or has damaged.
+    damaged_count: AtomicU64,
     last_failure: Mutex<String>,
 }
 
@@ -309,6 +319,12 @@ impl Replicas {
             return Ok(());
         }
         Err(EngineError::Refused(Refusal::HomeUnreachable { home: state.home }))
+    }
+
+    /// How many stores take what is written: the home, and those that follow it.
+    #[must_use]
+    pub fn written_count(&self) -> u64 {
+        1 + self.lanes().count() as u64
     }
 
     /// Stores that are not in line, each with the reason.
@@ -494,6 +510,7 @@ impl Member {
             lane: OnceLock::new(),
             is_demoted: AtomicBool::new(false),
             failed_count: AtomicU64::new(0),
+            damaged_count: AtomicU64::new(0),
             last_failure: Mutex::default(),
         }
     }
@@ -595,7 +612,7 @@ impl ObjectStore for Replicas {
             match result {
                 Ok(()) => listed = true,
                 Err(error) => {
-                    self.members[at].note_failure(&error);
+                    self.note_failure(at, &error);
                     failure = Some(error);
                 }
             }
@@ -622,6 +639,10 @@ impl ObjectStore for Replicas {
 
     fn distrust(&self, key: &ObjectKey) -> bool {
         if self.is_alone { self.members[self.source].store.distrust(key) } else { self.find_whole(key) }
+    }
+
+    fn moved_bytes(&self) -> u64 {
+        self.members.iter().map(|member| member.store.moved_bytes()).sum()
     }
 
     fn version_rules(&self) -> Vec<(String, VersionRule)> {

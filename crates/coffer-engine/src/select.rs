@@ -168,7 +168,8 @@ pub struct Selection {
 ///
 /// # Errors
 /// [`EngineError::NoSnapshot`], [`EngineError::AmbiguousSnapshot`], [`EngineError::AmbiguousOrigin`], and that of `load` for the
-/// snapshot that was chosen.
+/// snapshot that an id names. A latest one that cannot be opened is passed over, for any writer can make such a snapshot; but not one that
+/// the store does not give now.
 pub fn choose(
     states: &[SnapshotState],
     selector: &Selector,
@@ -195,15 +196,14 @@ pub fn choose(
         Selector::Latest { back } => {
             let word = if *back == 0 { "latest".to_owned() } else { format!("latest~{back}") };
             let none = || EngineError::NoSnapshot { selector: format!("{word}{}", filter.words()) };
-            if filter.is_empty() {
-                return load(states.iter().rev().nth(*back).ok_or_else(none)?).map(chosen);
-            }
             let mut admitted = Vec::new();
             let mut unread = Vec::new();
             for state in states.iter().rev() {
                 match load(state) {
                     Ok(snapshot) if filter.admits(&snapshot.manifest) => admitted.push(snapshot),
                     Ok(_) => {}
+                    Err(error @ EngineError::Store(_)) => return Err(error),
+                    Err(error) if error.is_archived() => return Err(error),
                     Err(error) => unread.push((state.id, error)),
                 }
                 if filter.at_ns.is_none() && admitted.len() > *back {
@@ -217,8 +217,12 @@ pub fn choose(
                     std::cmp::Reverse((snapshot.manifest.end_ns, snapshot.state.number))
                 });
             }
-            let snapshot = admitted.into_iter().nth(*back).ok_or_else(none)?;
-            Ok(Selection { snapshot, unread })
+            match admitted.into_iter().nth(*back) {
+                Some(snapshot) => Ok(Selection { snapshot, unread }),
+                // Any of those that cannot be read would have been meant.
+                None if filter.is_empty() && !unread.is_empty() => Err(unread.swap_remove(0).1),
+                None => Err(none()),
+            }
         }
     }
 }

@@ -86,6 +86,18 @@ impl Settings {
         opened.map_err(|error| EngineError::of_object(name, error))
     }
 
+    /// The settings after a change: values are set, and those that are `None` removed.
+    #[must_use]
+    pub fn with(mut self, changes: &[(String, Option<String>)]) -> Self {
+        for (name, value) in changes {
+            match value {
+                Some(value) => self.values.insert(name.clone(), value.clone()),
+                None => self.values.remove(name),
+            };
+        }
+        self
+    }
+
     /// How new objects are locked; `None` if they are not.
     ///
     /// # Errors
@@ -117,13 +129,7 @@ impl Settings {
     ) -> Result<(Self, Head), EngineError> {
         loop {
             let base = vault.state().last_policy;
-            let mut settings = Self::read(vault)?;
-            for (name, value) in changes {
-                match value {
-                    Some(value) => settings.values.insert(name.clone(), value.clone()),
-                    None => settings.values.remove(name),
-                };
-            }
+            let settings = Self::read(vault)?.with(changes);
             settings.lock()?;
             let details = Details::Policy { minor: None }.encode();
             let mut is_overtaken = false;

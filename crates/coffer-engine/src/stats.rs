@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use coffer_format::id::PackId;
-use coffer_format::index::{SEGMENT_HEAD_LEN, SegmentHead};
+use coffer_format::id::{PackId, SegmentId};
+use coffer_format::index::{PackRow, SEGMENT_HEAD_LEN, SegmentHead};
 use coffer_format::object::ObjectName;
+use coffer_store::ObjectStore;
 
 use crate::access::key_of;
 use crate::error::EngineError;
@@ -54,17 +55,7 @@ pub fn stats(vault: &Vault<'_>) -> Result<Stats, EngineError> {
     }
     let mut packs: BTreeMap<PackId, u64> = BTreeMap::new();
     for (id, live) in &state.segments {
-        let read = || -> Result<(SegmentHead, Vec<u8>), EngineError> {
-            let key = key_of(ObjectName::Segment(*id))?;
-            let mut head = vec![0; usize::try_from(SEGMENT_HEAD_LEN).unwrap_or_default()];
-            vault.access.store.read_range(&key, 0, &mut head)?;
-            let head = SegmentHead::decode(&head, live.len)?;
-            let mut table = vec![0; usize::try_from(head.pack_table_len()).unwrap_or_default()];
-            vault.access.store.read_range(&key, SEGMENT_HEAD_LEN, &mut table)?;
-            Ok((head, table))
-        };
-        let rows = read().and_then(|(head, table)| Ok((head.decode_packs(&table)?, head)));
-        let Ok((rows, head)) = rows else {
+        let Ok((head, rows)) = listed_packs(vault.access.store, *id, live.len) else {
             stats.unreadable_count += 1;
             continue;
         };
@@ -76,4 +67,20 @@ pub fn stats(vault: &Vault<'_>) -> Result<Stats, EngineError> {
     stats.pack_count = packs.len() as u64;
     stats.pack_bytes = packs.values().sum();
     Ok(stats)
+}
+
+/// The public beginning of an index segment of `len` bytes: its head, and the packs that it lists.
+pub(crate) fn listed_packs(
+    store: &dyn ObjectStore,
+    segment: SegmentId,
+    len: u64,
+) -> Result<(SegmentHead, Vec<PackRow>), EngineError> {
+    let key = key_of(ObjectName::Segment(segment))?;
+    let mut head = vec![0; usize::try_from(SEGMENT_HEAD_LEN).unwrap_or_default()];
+    store.read_range(&key, 0, &mut head)?;
+    let head = SegmentHead::decode(&head, len)?;
+    let mut table = vec![0; usize::try_from(head.pack_table_len()).unwrap_or_default()];
+    store.read_range(&key, SEGMENT_HEAD_LEN, &mut table)?;
+    let packs = head.decode_packs(&table)?;
+    Ok((head, packs))
 }

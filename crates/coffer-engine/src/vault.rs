@@ -16,7 +16,7 @@ use coffer_pipeline::keyring::{Keyring, UnwrappedKey};
 use coffer_pipeline::record::{BodySealer, open_body, seal_record};
 use coffer_store::ListItem;
 
-use crate::access::Access;
+use crate::access::{Access, key_of};
 use crate::checkpoint::{EarlyKey, is_cheap, kept_state, read_slots, short_cut};
 use crate::error::EngineError;
 use crate::log::{Beginning, Log, header_copy};
@@ -149,7 +149,12 @@ impl<'a> Vault<'a> {
         // Where the log is damaged its list of slots may be lost. The key decides whether another one is the vault's.
         for slot in unlisted_slots(&access, &log)? {
             if let Ok((opened_by, keyring)) = open_one(&log, &[slot], root) {
-                return Ok(Self::with(access, log, keyring, opened_by));
+                let mut vault = Self::with(access, log, keyring, opened_by);
+                vault.log.warnings.push(format!(
+                    "the log is damaged, and slot {opened_by}, which opened the vault, is none that it lists: it may have been lost from \
+                     the list, or never have been in it; run `coffer verify`, and change nothing before it is clear which"
+                ));
+                return Ok(vault);
             }
         }
         Err(failure)
@@ -266,6 +271,13 @@ impl<'a> Vault<'a> {
         Ok(committed)
     }
 
+    /// Who signed the record with this number.
+    pub(crate) fn signer_of(&self, number: u64) -> Result<[u8; 32], EngineError> {
+        let mut bytes = Vec::new();
+        self.access.store.read(&key_of(ObjectName::Record(number))?, RECORD_LEN_MAX, &mut bytes)?;
+        Ok(Record::decode(&bytes)?.public.signer)
+    }
+
     /// The manifest of a snapshot.
     ///
     /// # Errors
@@ -364,14 +376,16 @@ pub(crate) fn current_slots(access: &Access<'_>, log: &Log) -> Result<Vec<(SlotI
     Ok(read_slots(access.store, log.state.slots.clone()))
 }
 
-/// Slots in the store that the log does not name, if it is damaged. Anybody who can write to the store may have put them there: no service is
-/// asked because of one, and none may cost much.
+/// Slots in the store that the log has never named, if its list is lost or it is damaged. Anybody who can write to the store may have put them
+/// there: no service is asked because of one, and none may cost much. A slot that the log has named and does not list any more was revoked.
 fn unlisted_slots(access: &Access<'_>, log: &Log) -> Result<Vec<(SlotId, Slot)>, EngineError> {
     let mut ids = Vec::new();
-    if log.state.slots.is_empty() || !log.state.damaged.is_empty() || !log.ineffective.is_empty() {
+    let may_lack = log.state.slots.is_empty() || !log.state.damaged.is_empty();
+    // Behind a checkpoint it is not known which slots were revoked.
+    if let Some(named) = log.state.named_slots.as_ref().filter(|_| may_lack) {
         access.store.list(SLOTS_PREFIX, None, &mut |item: ListItem| {
             if let Some(ObjectName::Slot(id)) = ObjectName::parse(&item.name)
-                && !log.state.slots.contains(&id)
+                && !named.contains(&id)
             {
                 ids.push(id);
             }

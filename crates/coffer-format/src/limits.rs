@@ -14,6 +14,10 @@ pub const RECORD_LEN_MAX: u64 = 8_388_608;
 pub const RECORD_PART_LEN_MAX: u64 = 4_194_304;
 /// Highest record number.
 pub const LOG_NUMBER_MAX: u64 = 999_999_999_999;
+/// How far before it a record of an owner or maintainer shows that others were there.
+pub const GAP_LEN_MAX: u64 = 1_000_000;
+/// As [`GAP_LEN_MAX`], for any other signer.
+pub const WRITER_GAP_LEN_MAX: u64 = 64;
 /// A pack object.
 pub const PACK_LEN_MAX: u64 = 134_217_728;
 /// The smallest pack object.

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::header::{FORMAT_MINOR, Header};
 use crate::id::{DomainId, Head, PackId, SegmentId, SlotId, SnapshotId, VaultId};
-use crate::limits::RECORD_LEN_MAX;
+use crate::limits::{GAP_LEN_MAX, RECORD_LEN_MAX, WRITER_GAP_LEN_MAX};
 use crate::record::{
     BodySeal, Details, EpochDetails, OrphanName, Public, Record, RecordKind, Role, RoleAction, SegmentAdded,
     chain_value, chain_value_oversize,
@@ -100,6 +100,18 @@ pub struct Signer {
     pub revoked: bool,
 }
 
+impl Signer {
+    /// Whether what it says of damage counts for good. What a writer says counts while it is enrolled: it may have made it up.
+    const fn is_trusted(&self) -> bool {
+        matches!(self.role, Role::Owner | Role::Maintainer)
+    }
+
+    /// How far before it a record that it signed shows that others were there.
+    const fn reach(&self) -> u64 {
+        if self.is_trusted() { GAP_LEN_MAX } else { WRITER_GAP_LEN_MAX }
+    }
+}
+
 /// A live index segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LiveSegment {
@@ -158,6 +170,8 @@ pub struct LogState {
     pub domain_epoch: u32,
     /// Current key slots, ascending.
     pub slots: Vec<SlotId>,
+    /// Every slot that a record which took effect has named, current or not; `None` where that is not known, behind a checkpoint.
+    pub named_slots: Option<BTreeSet<SlotId>>,
     /// Signers by verifying key.
     pub signers: BTreeMap<[u8; 32], Signer>,
     /// Live index segments.
@@ -172,8 +186,10 @@ pub struct LogState {
     pub swept_packs: BTreeSet<PackId>,
     /// Snapshots in log order.
     pub snapshots: Vec<SnapshotState>,
-    /// Records that are damaged or missing.
+    /// Records that are damaged or missing, as somebody says whose word counts; ascending.
     pub damaged: Vec<u64>,
+    /// Who says so of each of them. Of a missing record nobody has, before the record that proves it is applied.
+    pub claims: BTreeMap<u64, [u8; 32]>,
     /// The number of the next record.
     pub next: u64,
     /// Whether the policy in force needs a newer program; then nothing after it is understood.
@@ -202,6 +218,7 @@ impl LogState {
             epochs: vec![epoch],
             domain_epoch: 0,
             slots: Vec::new(),
+            named_slots: Some(BTreeSet::new()),
             signers: BTreeMap::from([(header.owner_key, owner)]),
             segments: BTreeMap::new(),
             removed: BTreeMap::new(),
@@ -210,6 +227,7 @@ impl LogState {
             swept_packs: BTreeSet::new(),
             snapshots: Vec::new(),
             damaged: Vec::new(),
+            claims: BTreeMap::new(),
             next: 0,
             needs_minor: None,
             last_checkpoint: None,
@@ -250,15 +268,40 @@ impl LogState {
         public
     }
 
-    /// Whether bytes found beyond a gap prove that the log once went on: an enrolled signer signed them for this number.
+    /// Whether an enrolled signer signed these bytes for this number.
     #[must_use]
     pub fn is_evidence(&self, number: u64, bytes: &[u8], check: SignatureCheck<'_>) -> bool {
-        Record::decode(bytes).is_ok_and(|record| {
-            record.public.vault == self.vault
-                && record.public.number == number
-                && self.signer(&record.public.signer).is_some()
-                && check(&record.public.signer, record.public_bytes, &record.signature)
-        })
+        self.signer_of(number, bytes, check).is_some()
+    }
+
+    /// Whether bytes found beyond a gap, which begins at the next number, prove that the log once went on up to them.
+    #[must_use]
+    pub fn proves_gap(&self, number: u64, bytes: &[u8], check: SignatureCheck<'_>) -> bool {
+        let signer = self.signer_of(number, bytes, check);
+        signer.is_some_and(|(_, signer)| number.saturating_sub(self.next) <= signer.reach())
+    }
+
+    fn signer_of(&self, number: u64, bytes: &[u8], check: SignatureCheck<'_>) -> Option<([u8; 32], &Signer)> {
+        let record = Record::decode(bytes).ok()?;
+        let public = &record.public;
+        let signer = self.signer(&public.signer).filter(|_| {
+            public.vault == self.vault
+                && public.number == number
+                && check(&public.signer, record.public_bytes, &record.signature)
+        })?;
+        Some((public.signer, signer))
+    }
+
+    /// Whoever signed the next record, `bytes`, claims missing records before it, as far as nobody did.
+    fn claim_missing(&mut self, bytes: &[u8], check: SignatureCheck<'_>) {
+        if self.claims.len() == self.damaged.len() {
+            return;
+        }
+        let Some((key, signer)) = self.signer_of(self.next, bytes, check) else { return };
+        let (next, reach) = (self.next, signer.reach());
+        for number in self.damaged.iter().rev().take_while(|number| next - **number <= reach) {
+            self.claims.entry(*number).or_insert(key);
+        }
     }
 
     /// Applies what stands in the store as record number `self.next`.
@@ -279,6 +322,9 @@ impl LogState {
                 }
             }
         };
+        if let Some(bytes) = bytes {
+            self.claim_missing(bytes, check);
+        }
         let outcome = match (bytes, stored) {
             (Some(bytes), _) => match self.judge(bytes, check) {
                 Ok((record, kind, details)) => {
@@ -323,6 +369,7 @@ impl LogState {
             if self.damaged.last() != Some(&before) {
                 self.damaged.push(before);
             }
+            self.claims.entry(before).or_insert(public.signer);
         }
         require(public.home == self.home, VoidReason::Home)?;
         let promotes = public.kind == RecordKind::Promote.number();
@@ -442,6 +489,9 @@ impl LogState {
         self.add_segments(&public.segments_added);
         if let Some(slots) = &public.slots {
             self.slots.clone_from(slots);
+            if let Some(named) = &mut self.named_slots {
+                named.extend(slots);
+            }
         }
         if kind == RecordKind::Snapshot {
             self.add_snapshot(public, id);
@@ -492,6 +542,10 @@ impl LogState {
             Details::Role(RoleAction::Revoke { key }) => {
                 if let Some(signer) = self.signers.get_mut(&key) {
                     signer.revoked = true;
+                    if !signer.is_trusted() {
+                        self.damaged.retain(|number| self.claims.get(number) != Some(&key));
+                        self.claims.retain(|_, claimant| *claimant != key);
+                    }
                 }
             }
             Details::Policy { minor: Some(minor) } => {

@@ -205,6 +205,9 @@ fn summary(state: &LogState) -> Value {
         OrphanName::Pack(id) => json!([1, id.to_string()]),
         OrphanName::Segment(id) => json!([2, id.to_string()]),
     });
+    let damaged = state.damaged.iter().map(
+        |number| json!({ "record": number, "claimed_by": state.claims.get(number).map(|key| hex(key)) }),
+    );
     json!({
         "next": state.next,
         "head": state.head().map(|head| head.to_string()),
@@ -221,7 +224,7 @@ fn summary(state: &LogState) -> Value {
         "swept_segments": state.swept_segments.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "swept_packs": state.swept_packs.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "snapshots": snapshots.collect::<Vec<_>>(),
-        "damaged": state.damaged,
+        "damaged": damaged.collect::<Vec<_>>(),
         "canonical": state.encode().map(|bytes| pack_hex(&bytes)),
     })
 }

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -47,6 +47,8 @@ pub struct HttpClient {
     agent: Agent,
     /// For this machine: no proxy stands in between, which would read what goes over plain http.
     near: Agent,
+    /// Longest wait for the whole of an answer.
+    call_timeout: Duration,
 }
 
 /// What is asked of a service.
@@ -61,6 +63,8 @@ pub struct Request<'a> {
     pub headers: Vec<(&'a str, Zeroizing<String>)>,
     /// The body; empty for none.
     pub body: Zeroizing<Vec<u8>>,
+    /// When the wait for the whole of the answer ends, if that is before the limit of the client.
+    pub end: Option<Instant>,
 }
 
 /// A successful answer.
@@ -111,14 +115,14 @@ impl HttpClient {
                 .http_status_as_error(false)
                 .max_redirects(0)
                 .max_redirects_will_error(false)
-                .timeout_connect(Some(CONNECT_TIMEOUT.min(options.call_timeout.unwrap_or(CALL_TIMEOUT))))
-                .timeout_global(Some(options.call_timeout.unwrap_or(CALL_TIMEOUT)));
+                .timeout_connect(Some(CONNECT_TIMEOUT));
             if no_proxy {
                 config = config.proxy(None);
             }
             config.build().into()
         };
-        Ok(Self { agent: agent(options.no_proxy), near: agent(true) })
+        let call_timeout = options.call_timeout.unwrap_or(CALL_TIMEOUT);
+        Ok(Self { agent: agent(options.no_proxy), near: agent(true), call_timeout })
     }
 
     /// Makes one request. An answer other than success is an error.
@@ -139,11 +143,19 @@ impl HttpClient {
         }
         let malformed = |reason: String| IbmError::Malformed { service: service.clone(), reason };
         let agent = if is_loopback(&host) { &self.near } else { &self.agent };
+        let left = request.end.map(|end| end.saturating_duration_since(Instant::now()));
+        let left = self.call_timeout.min(left.unwrap_or(self.call_timeout));
+        if left.is_zero() {
+            // The library would take it for no limit.
+            return Err(failed(&service, &host, ureq::Error::Timeout(ureq::Timeout::Global)));
+        }
         let answer = if request.body.is_empty() && request.method != "POST" {
-            agent.run(builder.body(()).map_err(|error| malformed(error.to_string()))?)
+            let request = builder.body(()).map_err(|error| malformed(error.to_string()))?;
+            agent.run(agent.configure_request(request).timeout_global(Some(left)).build())
         } else {
             let body = request.body.as_slice();
-            agent.run(builder.body(body).map_err(|error| malformed(error.to_string()))?)
+            let request = builder.body(body).map_err(|error| malformed(error.to_string()))?;
+            agent.run(agent.configure_request(request).timeout_global(Some(left)).build())
         };
         let mut answer = answer.map_err(|error| failed(&service, &host, error))?;
         let limited = answer.body_mut().with_config().limit(BODY_LEN_MAX);
@@ -196,7 +208,10 @@ fn certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>, IbmError> {
 /// What came before or instead of an answer.
 fn failed(service: &str, host: &str, error: ureq::Error) -> IbmError {
     let (service, host) = (service.to_owned(), host.to_owned());
-    let reason = clean(&error.to_string());
+    let reason = match &error {
+        ureq::Error::Timeout(_) => "no answer came in time".to_owned(),
+        error => clean(&error.to_string()),
+    };
     let tls = match &error {
         ureq::Error::Tls(_) | ureq::Error::Rustls(_) | ureq::Error::TlsRequired => true,
         ureq::Error::Io(error) => is_tls(error),

@@ -130,6 +130,11 @@ impl Iam {
     /// # Errors
     /// [`IbmError::Refused`] for a key that IAM does not take, and what may befall any request.
     pub fn current(&self) -> Result<BearerToken, IbmError> {
+        self.current_until(None)
+    }
+
+    /// The same, but waits no longer than until `end`, whoever fetches it.
+    pub(crate) fn current_until(&self, end: Option<Instant>) -> Result<BearerToken, IbmError> {
         let mut state = self.lock();
         let met = state.fetch_count;
         loop {
@@ -140,7 +145,12 @@ impl Iam {
                 return Ok(held.token.clone());
             }
             if state.is_fetching {
-                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                let wait = end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
+                if wait.is_zero() {
+                    return Err(self.is_late());
+                }
+                let woken = self.changed.wait_timeout(state, wait);
+                state = woken.unwrap_or_else(PoisonError::into_inner).0;
             } else if state.fetch_count != met
                 && let Some(failure) = &state.failure
             {
@@ -151,7 +161,7 @@ impl Iam {
         }
         state.is_fetching = true;
         drop(state);
-        let fetched = self.fetch();
+        let fetched = self.fetch(end);
         let mut state = self.lock();
         state.is_fetching = false;
         state.fetch_count += 1;
@@ -194,7 +204,17 @@ impl Iam {
         self.forget(token);
     }
 
-    fn fetch(&self) -> Result<(BearerToken, Duration), IbmError> {
+    /// What is said where another's fetch takes too long.
+    fn is_late(&self) -> IbmError {
+        IbmError::Unreachable {
+            service: SERVICE.to_owned(),
+            host: check_url(&self.url).unwrap_or_default(),
+            reason: "no token came in time".to_owned(),
+            may_pass: true,
+        }
+    }
+
+    fn fetch(&self, end: Option<Instant>) -> Result<(BearerToken, Duration), IbmError> {
         let mut form = Zeroizing::new(String::new());
         match &self.credential {
             IamCredential::ApiKey(key) => {
@@ -222,6 +242,7 @@ impl Iam {
                 ("accept", own("application/json")),
             ],
             body: Zeroizing::new(form.as_bytes().to_vec()),
+            end,
         })?;
         let malformed =
             |reason: &str| IbmError::Malformed { service: SERVICE.to_owned(), reason: reason.to_owned() };

@@ -4,7 +4,8 @@
 //! those that its user names, and to nobody else. The identity of the user at IBM goes where a slot says that Key Protect or HPCS is: to IBM's hosts, and to
 //! a host that its user names, who vouches for it whatever the slot calls it.
 //!
-//! A request that fails for now is made again, until the time limit for one slot is over.
+//! A request that fails for now is made again, until the time limit for one slot is over. Whatever is under way then is broken off, the fetching of a
+//! token too.
 
 mod call;
 mod place;
@@ -20,7 +21,7 @@ use coffer_format::slot::{KeyServiceKind, ServiceKey};
 use coffer_keys::{KeyError, ServiceAnswer};
 use coffer_store::ApiKey;
 
-use crate::http::{HttpClient, HttpOptions, Response};
+use crate::http::{HttpClient, HttpOptions, Response, check_url};
 use crate::{Iam, IamCredential, IbmError, Service};
 
 pub use call::KeyFacts;
@@ -32,6 +33,9 @@ pub use trust::TrustedHost;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// Requests that one attempt to open a slot may take.
 const ATTEMPT_COUNT_MAX: u32 = 6;
+
+/// Longest limit that is waited for; a clock cannot hold any number of seconds.
+const LIMIT_MAX: Duration = Duration::from_secs(86_400);
 
 /// How key services are asked, and in whose name.
 #[derive(Debug, Clone)]
@@ -95,6 +99,7 @@ impl KeyServices {
         if !trust::is_trusted(key.service, &endpoint, &self.options.trusted) {
             return Err(told(key, ServiceAnswer::HostNotTrusted, String::new()));
         }
+        check_url(&endpoint).map_err(|error| told(key, ServiceAnswer::AddressRefused, error.detail()))?;
         let none = || told(key, ServiceAnswer::NoCredentials, String::new());
         let iam = match key.service {
             KeyServiceKind::Local => {
@@ -120,9 +125,9 @@ impl KeyServices {
         Ok(iam)
     }
 
-    /// By when one operation is to be done: no attempt begins later.
+    /// By when one operation is done or given up.
     fn end(&self) -> Instant {
-        Instant::now() + self.options.limit
+        Instant::now() + self.options.limit.min(LIMIT_MAX)
     }
 
     /// Makes a request about a root key, again while that may help and time is left.
@@ -144,7 +149,7 @@ impl KeyServices {
         let mut pause = FIRST_PAUSE;
         let mut attempt = 1;
         loop {
-            let error = match service.send(method, &path, &headers, body) {
+            let error = match service.send_until(Some(end), (method, &path), &headers, body) {
                 Ok(response) => return Ok(response),
                 Err(error) => error,
             };

@@ -1,6 +1,7 @@
 //! A service that asks for a token.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use coffer_store::{BearerSource, BearerToken, TokenError};
 use zeroize::Zeroizing;
@@ -40,11 +41,22 @@ impl Service {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Result<Response, IbmError> {
-        let token = self.iam.current()?;
-        match self.send_with(&token, method, path, headers, body) {
+        self.send_until(None, (method, path), headers, body)
+    }
+
+    /// The same, but waits no longer than until `end` for token and answer together.
+    pub(crate) fn send_until(
+        &self,
+        end: Option<Instant>,
+        (method, path): (&str, &str),
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Result<Response, IbmError> {
+        let token = self.iam.current_until(end)?;
+        match self.send_with(&token, end, (method, path), headers, body) {
             Err(error) if error.status() == Some(401) => {
                 self.iam.refused(&token);
-                self.send_with(&self.iam.current()?, method, path, headers, body)
+                self.send_with(&self.iam.current_until(end)?, end, (method, path), headers, body)
             }
             result => result,
         }
@@ -53,8 +65,8 @@ impl Service {
     fn send_with(
         &self,
         token: &BearerToken,
-        method: &str,
-        path: &str,
+        end: Option<Instant>,
+        (method, path): (&str, &str),
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Result<Response, IbmError> {
@@ -67,6 +79,7 @@ impl Service {
             url: &format!("{}{path}", self.base),
             headers: all,
             body: Zeroizing::new(body.to_vec()),
+            end,
         })
     }
 }

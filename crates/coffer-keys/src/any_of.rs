@@ -1,6 +1,7 @@
 //! Several root keys that open as one.
 
 use std::fmt;
+use std::sync::Arc;
 
 use coffer_crypto::{Rng, Secret};
 use coffer_format::slot::{Slot, SlotKind};
@@ -9,12 +10,12 @@ use crate::RootKey;
 use crate::error::KeyError;
 
 /// Whatever was given to open a vault with: each slot is tried with those that may open it. It makes no slots.
-pub struct AnyOf(Vec<Box<dyn RootKey>>);
+pub struct AnyOf(Vec<Arc<dyn RootKey>>);
 
 impl AnyOf {
     /// Puts root keys together; they are tried in this order where several may open one slot.
     #[must_use]
-    pub const fn new(roots: Vec<Box<dyn RootKey>>) -> Self {
+    pub const fn new(roots: Vec<Arc<dyn RootKey>>) -> Self {
         Self(roots)
     }
 

@@ -163,7 +163,11 @@ impl KeyError {
             Self::Service { answer, .. } => {
                 matches!(answer, ServiceAnswer::Busy | ServiceAnswer::Unreachable | ServiceAnswer::Other)
             }
-            Self::Token(_) | Self::Crypto(_) => true,
+            // A token or a key that is not there may be put back, but as likely it is gone: whoever gives up what is lost decides.
+            Self::Token(error) => {
+                !matches!(error, TokenError::NoToken { .. } | TokenError::KeyMissing { .. })
+            }
+            Self::Crypto(_) => true,
             _ => false,
         }
     }
@@ -200,6 +204,8 @@ pub enum ServiceAnswer {
     Unreachable,
     /// The slot names a host to which nothing is sent, as nobody has said that it may be.
     HostNotTrusted,
+    /// Its address is one to which no token is sent, whoever it is: over plain http to another machine, or malformed.
+    AddressRefused,
     /// There are no credentials for such a service.
     NoCredentials,
     /// Another answer.
@@ -216,6 +222,7 @@ fn describe_service(answer: ServiceAnswer, detail: &str) -> String {
         ServiceAnswer::Busy => "it is not available",
         ServiceAnswer::Unreachable => "it cannot be reached",
         ServiceAnswer::HostNotTrusted => "this host is not trusted with a token",
+        ServiceAnswer::AddressRefused => "no token is sent to its address",
         ServiceAnswer::NoCredentials => "there are no credentials for it",
         ServiceAnswer::Other => "it did not do it",
     };
@@ -245,5 +252,21 @@ fn describe_count(root: &str, slot_count: usize, tried_count: usize, kinds: &[&s
         _ => format!(
             "none of the vault's {slot_count} slots ({kinds}) opens with this {root} ({tried_count} tried)"
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_there_is_lost_and_what_does_not_answer_may_pass() {
+        let (token, keys) = ("token hsm".to_owned(), Vec::new());
+        let gone = TokenError::NoToken { wanted: token.clone(), tokens: Vec::new() };
+        let missing = TokenError::KeyMissing { token: token.clone(), wanted: "AES key".to_owned(), keys };
+        let silent = TokenError::NoAnswer { token, limit_s: 30 };
+        for (error, may_pass) in [(gone, false), (missing, false), (silent, true)] {
+            assert_eq!(KeyError::from(error).may_pass(), may_pass);
+        }
     }
 }

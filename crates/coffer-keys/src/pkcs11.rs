@@ -5,21 +5,25 @@
 //! Nothing is asked of a token but what every one can do: sessions, logging in, finding keys, encrypting, decrypting, signing, verifying; and
 //! generating keys, if that is asked for.
 //!
-//! Invariants: a PIN that was refused once is never sent again by the same [`Pkcs11Key`], because tokens lock themselves after a few. Each
+//! Invariants: a PIN that was refused once is never sent again by the same [`Pkcs11Key`], nor by others that share its [`LoginMemory`], because tokens lock themselves after a few. Each
 //! operation has a session of its own, so that a key can be used by several threads. Errors say which token and which key, and what there is instead.
 //!
 //! What it refuses to do: it reads no PIN from anywhere, never logs out (others in the process may be using the token), and never unloads a
-//! module (their threads would not survive it). Calls of a module take as long as it likes.
+//! module (their threads would not survive it). Calls of a module take as long as it likes, but whoever makes or opens a slot waits for them no
+//! longer than the settings say (`waiting.rs`). Making a key on a token has no such limit: to give it up would leave open whether there is one.
 
 mod error;
 mod generate;
 mod mechanism;
 mod module;
 mod session;
+mod waiting;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use coffer_crypto::{Rng, Secret, SecretBytes, commitment_matches, hash};
 use coffer_format::slot::{Slot, SlotKind, TokenKey};
@@ -29,6 +33,7 @@ use zeroize::Zeroizing;
 
 use crate::RootKey;
 use crate::error::KeyError;
+use mechanism::NewIv;
 use module::Token;
 use session::OpenToken;
 
@@ -37,6 +42,9 @@ pub use generate::NewTokenKey;
 pub use mechanism::TokenMechanism;
 
 const KIND_NAME: &str = "PKCS#11 token";
+
+/// Longest time for a slot, unless the settings say another.
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// Asks a person for the PIN of the token with this name; none if nobody gives one.
 pub type AskPin = Box<dyn Fn(&str) -> Option<SecretBytes> + Send + Sync>;
@@ -62,18 +70,47 @@ pub struct TokenSettings {
     pub pin: Option<SecretBytes>,
     /// Where the PIN comes from if none is given: asked once, when a token wants it.
     pub ask_pin: Option<AskPin>,
+    /// Longest time that the token may take to make or to open a slot; `None` for half a minute. That a person is asked for the PIN takes no
+    /// time, but that they enter it at the token does.
+    pub limit: Option<Duration>,
+    /// What is known of logging in, shared by all keys to which the same PIN is given.
+    pub login: LoginMemory,
 }
 
 /// A key on a token. Making one loads nothing and asks nobody; that happens when it is first used.
 pub struct Pkcs11Key {
+    way: Arc<Way>,
+    ask_pin: Option<AskPin>,
+    limit: Duration,
+}
+
+/// The way to the token: what a thread that asks it has to have.
+struct Way {
+    /// But for how a person is asked.
     settings: TokenSettings,
-    login: Mutex<Login>,
+}
+
+/// How whoever works with a token gets the PIN from a person.
+type PinDesk<'a> = &'a dyn Fn(&str) -> Option<SecretBytes>;
+
+/// Remembers, for all keys to which it is given, the PINs that a person was asked for, and which were refused. Those that were asked for are
+/// remembered by the names of their tokens; the one that was given, under no name: once it was refused, no token is sent it.
+#[derive(Clone, Default)]
+pub struct LoginMemory(Arc<Mutex<BTreeMap<String, Login>>>);
+
+impl fmt::Debug for LoginMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoginMemory").finish_non_exhaustive()
+    }
 }
 
 /// What is known of logging in.
+#[derive(Default)]
 struct Login {
     /// How the token answered to the PIN if it refused it: it is not to be sent again.
     refused: Option<PinState>,
+    /// Whether a person was asked for the PIN: who gives none is not asked again.
+    was_asked: bool,
     /// The PIN that was asked for.
     asked: Option<SecretBytes>,
 }
@@ -81,8 +118,9 @@ struct Login {
 impl Pkcs11Key {
     /// The key that the settings name.
     #[must_use]
-    pub const fn new(settings: TokenSettings) -> Self {
-        Self { settings, login: Mutex::new(Login { refused: None, asked: None }) }
+    pub fn new(mut settings: TokenSettings) -> Self {
+        let (ask_pin, limit) = (settings.ask_pin.take(), settings.limit.unwrap_or(LIMIT));
+        Self { way: Arc::new(Way { settings }), ask_pin, limit }
     }
 
     /// Makes the key (and the key of the MAC, if the mechanism needs one) on the token: sensitive, not extractable, for
@@ -91,28 +129,59 @@ impl Pkcs11Key {
     /// # Errors
     /// [`KeyError::Token`], as when there is such a key already; [`KeyError::Crypto`] when `rng` fails.
     pub fn generate(&self, rng: &dyn Rng) -> Result<NewTokenKey, KeyError> {
-        generate::generate(self, rng)
+        let desk = |token: &str| self.ask_pin.as_ref().and_then(|ask| ask(token));
+        generate::generate(&self.way, &desk, rng)
     }
 
+    /// What `work` gives, if the token does not take too long for it. `hint` is what a slot says of the token.
+    fn within<T: Send + 'static>(
+        &self,
+        hint: Option<&TokenKey>,
+        work: impl FnOnce(&Way, PinDesk<'_>) -> Result<T, KeyError> + Send + 'static,
+    ) -> Result<T, KeyError> {
+        let way = Arc::clone(&self.way);
+        let done = waiting::within(self.limit, self.ask_pin.as_ref(), move |desk| work(&way, desk));
+        let settings = &self.way.settings;
+        let label = settings.token_label.as_deref().or(hint.map(|hint| hint.token_label.as_str()));
+        let token = label.map_or_else(
+            || format!("the token of {}", settings.module.display()),
+            |label| format!("token {label}"),
+        );
+        match done {
+            Ok(Some(done)) => done,
+            Ok(None) => Err(TokenError::NoAnswer { token, limit_s: self.limit.as_secs() }.into()),
+            Err(error) => Err(TokenError::Failed { token, call: format!("no thread: {error}") }.into()),
+        }
+    }
+}
+
+impl Way {
     /// A session with the token of the settings, or else of the slot, with the user logged in.
-    fn open(&self, hint: Option<&TokenKey>, write: bool) -> Result<OpenToken, TokenError> {
+    fn open(&self, hint: Option<&TokenKey>, write: bool, desk: PinDesk<'_>) -> Result<OpenToken, TokenError> {
         let module = module::load(&self.settings.module)?;
         let token = module::find(&module, &self.settings, hint)?;
-        session::open(&module, token, write, |session, token| self.log_in(&module, session, token))
+        session::open(&module, token, write, |session, token| self.log_in(&module, session, token, desk))
     }
 
     /// One thread at a time, so that a wrong PIN is sent once and not once by each of them.
-    fn log_in(&self, module: &Pkcs11, session: &Session, token: &Token) -> Result<(), TokenError> {
-        let mut login = self.login.lock().unwrap_or_else(PoisonError::into_inner);
+    fn log_in(
+        &self,
+        module: &Pkcs11,
+        session: &Session,
+        token: &Token,
+        desk: PinDesk<'_>,
+    ) -> Result<(), TokenError> {
+        let pin = &self.settings.pin;
+        let mut logins = self.settings.login.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let login = logins.entry(if pin.is_some() { String::new() } else { token.name() }).or_default();
         if let Some(state) = login.refused {
             return Err(TokenError::Pin { token: token.name(), state });
         }
         if session::is_logged_in(session, token) {
             return Ok(());
         }
-        let TokenSettings { pin, ask_pin, .. } = &self.settings;
-        if pin.is_none() && login.asked.is_none() && !token.facts.protected_authentication_path() {
-            login.asked = ask_pin.as_ref().and_then(|ask| ask(&token.name()));
+        if pin.is_none() && !login.was_asked && !token.facts.protected_authentication_path() {
+            (login.was_asked, login.asked) = (true, desk(&token.name()));
         }
         let result = session::log_in(module, session, token, pin.as_ref().or(login.asked.as_ref()));
         if let Err(TokenError::Pin { state, .. }) = &result
@@ -131,6 +200,63 @@ impl Pkcs11Key {
                 label: label.as_deref().unwrap_or_default(),
                 id: id.as_deref().unwrap_or_default(),
             },
+        }
+    }
+
+    /// Which mechanism a new slot would have, and how its key is named.
+    fn new_kind(&self, desk: PinDesk<'_>) -> Result<SlotKind, KeyError> {
+        let token = self.open(None, false, desk)?;
+        let mechanism = match self.settings.mechanism {
+            Some(mechanism) => mechanism,
+            None => mechanism::choose(&token)?,
+        };
+        let (label, id) = (self.settings.key_label.as_deref(), self.settings.key_id.as_deref());
+        if label.is_none() && id.is_none() {
+            return Err(TokenError::KeyNotNamed { token: token.name(), keys: token.key_names() }.into());
+        }
+        let name = session::KeyName { label: label.unwrap_or_default(), id: id.unwrap_or_default() };
+        let keys = mechanism::find_keys(&token, &name, mechanism)?;
+        let (label, id) = token.name_of(keys.cipher)?;
+        // A slot will name its key by both, so both keys have to bear both.
+        mechanism::find_keys(&token, &session::KeyName { label: &label, id: &id }, mechanism)?;
+        Ok(SlotKind::Token(TokenKey {
+            token_label: token.label().to_owned(),
+            token_serial: token.serial().to_owned(),
+            label,
+            id,
+            mechanism: mechanism.number(),
+            iv: None,
+            mac: None,
+        }))
+    }
+
+    /// The slot, with `key` wrapped in it as `token_key` says.
+    fn wrap(
+        &self,
+        mut slot: Slot,
+        mut token_key: TokenKey,
+        key: &Secret<32>,
+        iv: &NewIv,
+        desk: PinDesk<'_>,
+    ) -> Result<Slot, KeyError> {
+        let bound = hash::hash(&slot.context());
+        let token = self.open(Some(&token_key), false, desk)?;
+        let mechanism = mechanism_of(&token_key)?;
+        let keys = mechanism::find_keys(&token, &self.name_of_key(&token_key), mechanism)?;
+        let mut plain = Zeroizing::new([0; 64]);
+        plain[..32].copy_from_slice(key.expose());
+        plain[32..].copy_from_slice(&bound);
+        let sealed = mechanism::seal(&token, &keys, &bound, &plain, iv)?;
+        (token_key.iv, token_key.mac) = (Some(sealed.iv), sealed.mac);
+        slot.kind = SlotKind::Token(token_key.clone());
+        slot.wrapped = sealed.ciphertext;
+        // Tokens differ in how they read the standard; a slot that does not open again is worse than none.
+        match self.unwrap_with(&token, &slot, &token_key) {
+            Ok(unwrapped) if unwrapped == *key => Ok(slot),
+            Ok(_) | Err(KeyError::WrongKey { .. }) => {
+                Err(TokenError::NotReversible { token: token.name(), mechanism }.into())
+            }
+            Err(error) => Err(error),
         }
     }
 
@@ -156,7 +282,7 @@ impl RootKey for Pkcs11Key {
     /// The token is not compared: a key may be kept in several, and the one with the backup has another serial number.
     fn may_open(&self, slot: &Slot) -> bool {
         let SlotKind::Token(key) = &slot.kind else { return false };
-        let (label, id) = (&self.settings.key_label, &self.settings.key_id);
+        let (label, id) = (&self.way.settings.key_label, &self.way.settings.key_id);
         (label.is_none() && id.is_none())
             || label.as_ref().is_some_and(|label| *label == key.label)
             || id.as_ref().is_some_and(|id| *id == key.id)
@@ -164,56 +290,20 @@ impl RootKey for Pkcs11Key {
 
     /// Asks the token which mechanism it offers and how the key is named.
     fn new_kind(&self, _rng: &dyn Rng) -> Result<SlotKind, KeyError> {
-        let token = self.open(None, false)?;
-        let mechanism = match self.settings.mechanism {
-            Some(mechanism) => mechanism,
-            None => mechanism::choose(&token)?,
-        };
-        let (label, id) = (self.settings.key_label.as_deref(), self.settings.key_id.as_deref());
-        if label.is_none() && id.is_none() {
-            return Err(TokenError::KeyNotNamed { token: token.name(), keys: token.key_names() }.into());
-        }
-        let name = session::KeyName { label: label.unwrap_or_default(), id: id.unwrap_or_default() };
-        let keys = mechanism::find_keys(&token, &name, mechanism)?;
-        let (label, id) = token.name_of(keys.cipher)?;
-        // A slot will name its key by both, so both keys have to bear both.
-        mechanism::find_keys(&token, &session::KeyName { label: &label, id: &id }, mechanism)?;
-        Ok(SlotKind::Token(TokenKey {
-            token_label: token.label().to_owned(),
-            token_serial: token.serial().to_owned(),
-            label,
-            id,
-            mechanism: mechanism.number(),
-            iv: None,
-            mac: None,
-        }))
+        self.within(None, |way, desk| way.new_kind(desk))
     }
 
-    fn wrap(&self, mut slot: Slot, key: &Secret<32>, rng: &dyn Rng) -> Result<Slot, KeyError> {
-        let bound = hash::hash(&slot.context());
+    fn wrap(&self, slot: Slot, key: &Secret<32>, rng: &dyn Rng) -> Result<Slot, KeyError> {
         let other_kind = KeyError::Kind { slot: slot.kind.name(), root: KIND_NAME };
         if !self.may_open(&slot) {
             return Err(other_kind);
         }
-        let SlotKind::Token(token_key) = &mut slot.kind else { return Err(other_kind) };
-        let token = self.open(Some(token_key), false)?;
-        let mechanism = mechanism_of(token_key)?;
-        let keys = mechanism::find_keys(&token, &self.name_of_key(token_key), mechanism)?;
-        let mut plain = Zeroizing::new([0; 64]);
-        plain[..32].copy_from_slice(key.expose());
-        plain[32..].copy_from_slice(&bound);
-        let sealed = mechanism::seal(&token, &keys, &bound, &plain, rng)?;
-        (token_key.iv, token_key.mac) = (Some(sealed.iv), sealed.mac);
-        let token_key = token_key.clone();
-        slot.wrapped = sealed.ciphertext;
-        // Tokens differ in how they read the standard; a slot that does not open again is worse than none.
-        match self.unwrap_with(&token, &slot, &token_key) {
-            Ok(unwrapped) if unwrapped == *key => Ok(slot),
-            Ok(_) | Err(KeyError::WrongKey { .. }) => {
-                Err(TokenError::NotReversible { token: token.name(), mechanism }.into())
-            }
-            Err(error) => Err(error),
-        }
+        let SlotKind::Token(token_key) = &slot.kind else { return Err(other_kind) };
+        let (token_key, hint) = (token_key.clone(), token_key.clone());
+        // A key of its own for the thread, which may outlive this call.
+        let key = Secret::from_slice(key.expose())?;
+        let iv = NewIv::draw(rng)?;
+        self.within(Some(&hint), move |way, desk| way.wrap(slot, token_key, &key, &iv, desk))
     }
 
     fn unwrap(&self, slot: &Slot) -> Result<Secret<32>, KeyError> {
@@ -222,13 +312,16 @@ impl RootKey for Pkcs11Key {
             return Err(KeyError::WrongKey { root: KIND_NAME });
         }
         mechanism_of(key)?;
-        self.unwrap_with(&self.open(Some(key), false)?, slot, key)
+        let (slot, token_key) = (slot.clone(), key.clone());
+        self.within(Some(key), move |way, desk| {
+            way.unwrap_with(&way.open(Some(&token_key), false, desk)?, &slot, &token_key)
+        })
     }
 }
 
 impl fmt::Debug for Pkcs11Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let TokenSettings { module, token_label, key_label, .. } = &self.settings;
+        let TokenSettings { module, token_label, key_label, .. } = &self.way.settings;
         let mut shown = f.debug_struct("Pkcs11Key");
         shown.field("module", module).field("token_label", token_label).field("key_label", key_label);
         shown.finish_non_exhaustive()

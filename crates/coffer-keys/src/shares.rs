@@ -222,6 +222,13 @@ impl RecoveryShares {
         &self.shares
     }
 
+    /// Numbers of the shares that `slot`, which is for this set, does not know: false ones, which are left out.
+    #[must_use]
+    pub fn false_numbers(&self, slot: &Slot) -> Vec<u8> {
+        let SlotKind::Shares { digests, .. } = &slot.kind else { return Vec::new() };
+        self.shares.iter().filter(|share| !is_of(share, digests)).map(|share| share.number).collect()
+    }
+
     fn first(&self) -> &Share {
         self.shares.first().expect("a set is never empty")
     }

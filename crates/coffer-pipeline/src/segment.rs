@@ -120,6 +120,48 @@ impl SegmentWriter {
     }
 }
 
+/// The same segment under another name: everything in it is sealed anew, for somebody else has taken its name.
+///
+/// # Errors
+/// When it does not open with these keys; when randomness fails.
+pub fn reseal(
+    stored: &[u8],
+    vault: VaultId,
+    keys: &DomainKeys,
+    rng: &dyn Rng,
+) -> Result<FinishedSegment, PipelineError> {
+    let reader = SegmentReader::open(vault, keys, SegmentHead::decode(stored, stored.len() as u64)?)?;
+    let head = reader.head();
+    let salt: [u8; 32] = rng::array(rng)?;
+    let (key, commitment) = keys.index_segment_key(&vault.0, &salt);
+    let seal = SealKey::new(&key, SealContext::new(vault.0, ObjectKind::IndexSegment, salt));
+    let mut bytes = SegmentHead { salt, commitment, ..head.clone() }.encode();
+    let part = |from: u64, len: u64| {
+        let from = usize::try_from(from).ok()?;
+        stored.get(from..from.checked_add(usize::try_from(len).ok()?)?)
+    };
+    let cut = || FormatError::Malformed {
+        object: "index segment",
+        offset: 0,
+        rule: "its length is not what its counts say",
+    };
+    bytes.extend_from_slice(part(bytes.len() as u64, head.pack_table_len()).ok_or_else(cut)?);
+    for (table, purpose, pages) in [
+        (SegmentTable::Frames, Purpose::FrameTablePage, head.frame_table()),
+        (SegmentTable::Chunks, Purpose::ChunkTablePage, head.chunk_table()),
+    ] {
+        let mut plain = Vec::new();
+        let mut opened = Vec::new();
+        for page in 0..pages.page_count() {
+            let (offset, len) = pages.page(page);
+            reader.page(table, page, part(offset, len).ok_or_else(cut)?, &mut opened)?;
+            plain.append(&mut opened);
+        }
+        append_pages(&seal, purpose, &plain, &mut bytes)?;
+    }
+    Ok(FinishedSegment { id: SegmentId(hash::hash(&bytes)), bytes })
+}
+
 fn append_pages(
     seal: &SealKey,
     purpose: Purpose,

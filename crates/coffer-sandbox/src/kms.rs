@@ -377,6 +377,11 @@ impl Kms {
         reply
     }
 
+    /// The names of the audit logs that were damaged and put aside.
+    pub(crate) fn audits_aside(&self) -> Result<Vec<String>, SandboxError> {
+        self.lock().store.all_aside()
+    }
+
     /// Checks the audit log; see [`KmsServer::verify_audit`].
     pub(crate) fn verify_audit(
         &self,

@@ -147,7 +147,10 @@ impl Region {
 
     /// Whether this request to IAM is one of those to be refused.
     pub(crate) fn take_iam_unavailable(&self) -> bool {
-        take_one(&mut self.lock_switches().iam_unavailable_count)
+        let mut switches = self.lock_switches();
+        switches.iam_unavailable_count > 0
+            && !take_one(&mut switches.iam_unavailable_skip)
+            && take_one(&mut switches.iam_unavailable_count)
     }
 
     /// Whether this request to the key service is one of those to be refused.

@@ -81,7 +81,9 @@ pub struct Switches {
     pub slow_down_count: u64,
     /// The `Retry-After` of those answers, in seconds.
     pub retry_after_s: Option<u64>,
-    /// So many of the next requests to IAM are answered 503.
+    /// So many requests to IAM are let through before those fail that are to fail.
+    pub iam_unavailable_skip: u64,
+    /// So many requests to IAM are then answered 503.
     pub iam_unavailable_count: u64,
     /// How an expired token is refused.
     pub token_refusal: TokenRefusal,
@@ -120,6 +122,7 @@ impl Default for Switches {
             is_list_unsorted: true,
             slow_down_count: 0,
             retry_after_s: None,
+            iam_unavailable_skip: 0,
             iam_unavailable_count: 0,
             token_refusal: TokenRefusal::Unauthorized,
             wrong_location: WrongLocation::NotFound,

@@ -65,7 +65,7 @@ pub trait CloudStore: Send + Sync {
     /// from its first moment. One that was there before is left as it is, its retention too.
     ///
     /// # Errors
-    /// [`StoreError::Denied`] and [`StoreError::Rejected`] when the bucket cannot lock.
+    /// [`StoreError::Denied`] and [`StoreError::LockRefused`] when the bucket cannot lock.
     fn put_if_absent_retained(
         &self,
         key: &ObjectKey,

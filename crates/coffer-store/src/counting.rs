@@ -132,6 +132,8 @@ struct Counters {
     stat_count: AtomicU64,
     list_count: AtomicU64,
     delete_count: AtomicU64,
+    /// Bytes of bodies both ways, as they go and come.
+    moved_bytes: AtomicU64,
 }
 
 impl<S> CountingStore<S> {
@@ -175,6 +177,17 @@ impl RequestCounter {
             RequestKind::Delete => &counters.delete_count,
         };
         add(counter, 1);
+    }
+
+    /// How many bytes of bodies went and came so far, those of requests under way and of failed ones included.
+    #[must_use]
+    pub fn moved_bytes(&self) -> u64 {
+        self.counters.moved_bytes.load(Ordering::Relaxed)
+    }
+
+    /// So many bytes of a body went or came.
+    pub(crate) fn moved(&self, bytes: usize) {
+        add(&self.counters.moved_bytes, bytes);
     }
 
     /// A request of this kind succeeded that sent so many bytes.
@@ -262,6 +275,12 @@ impl<S: ObjectStore> ObjectStore for CountingStore<S> {
 
     fn parallelism_hint(&self) -> usize {
         self.inner.parallelism_hint()
+    }
+
+    /// What the store itself tells, or the bytes of calls that have ended.
+    fn moved_bytes(&self) -> u64 {
+        let counts = self.counters.look();
+        self.inner.moved_bytes().max(counts.create_bytes + counts.read_bytes)
     }
 
     fn cloud(&self) -> Option<&dyn CloudStore> {

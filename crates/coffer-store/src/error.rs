@@ -248,6 +248,16 @@ pub enum StoreError {
         /// What the store said.
         source: Cause,
     },
+    /// The store does not take the object under the lock that was asked for: the bucket has no such lock, or other bounds.
+    #[error("{store} does not take {name} under the lock that is asked for")]
+    LockRefused {
+        /// What was to be stored.
+        name: String,
+        /// Where.
+        store: String,
+        /// What the store said.
+        source: Cause,
+    },
     /// The store has not what the call needs.
     #[error("{store} does not offer {what}")]
     Unsupported {

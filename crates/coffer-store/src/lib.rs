@@ -165,6 +165,12 @@ pub trait ObjectStore: Send + Sync + Debug {
         1
     }
 
+    /// How many bytes have gone to the store and come from it so far, those of transfers under way included. Where this grows,
+    /// the store is slow and does not hang. One that counts nothing says 0, and tells nothing by that.
+    fn moved_bytes(&self) -> u64 {
+        0
+    }
+
     /// Which version of a name counts, for each store in it that keeps versions and knows by now: its URL and the rule. Asks
     /// nothing.
     fn version_rules(&self) -> Vec<(String, VersionRule)> {
@@ -219,6 +225,10 @@ macro_rules! forward_to_inner {
 
             fn parallelism_hint(&self) -> usize {
                 (**self).parallelism_hint()
+            }
+
+            fn moved_bytes(&self) -> u64 {
+                (**self).moved_bytes()
             }
 
             fn version_rules(&self) -> Vec<(String, VersionRule)> {

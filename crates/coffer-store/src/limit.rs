@@ -216,9 +216,15 @@ mod tests {
 
     #[test]
     fn bytes_are_spaced_out_over_all_who_share_the_rate() {
-        let rate = RateLimit::new(100_000);
-        let start = Instant::now();
-        let ends: Vec<Instant> = (0..10).map(|_| rate.grant(10_000)).collect();
+        // All are granted before the first is through, unless the machine is too busy to let this thread do that.
+        let (start, ends) = (0..100)
+            .find_map(|_| {
+                let rate = RateLimit::new(100_000);
+                let start = Instant::now();
+                let ends: Vec<Instant> = (0..10).map(|_| rate.grant(10_000)).collect();
+                (start.elapsed() < BURST).then_some((start, ends))
+            })
+            .expect("ten grants take no time");
         assert!(ends.windows(2).all(|pair| pair[1] - pair[0] == Duration::from_millis(100)));
         let last = ends[9] - start;
         assert!(last >= Duration::from_millis(940) && last < Duration::from_millis(1100), "{last:?}");

@@ -92,6 +92,10 @@ impl<S: ObjectStore> ObjectStore for RetainingStore<S> {
         self.inner.parallelism_hint()
     }
 
+    fn moved_bytes(&self) -> u64 {
+        self.inner.moved_bytes()
+    }
+
     fn version_rules(&self) -> Vec<(String, VersionRule)> {
         self.inner.version_rules()
     }

@@ -217,6 +217,10 @@ impl<S: ObjectStore> ObjectStore for RetryStore<S> {
         self.inner.parallelism_hint()
     }
 
+    fn moved_bytes(&self) -> u64 {
+        self.inner.moved_bytes()
+    }
+
     fn cloud(&self) -> Option<&dyn CloudStore> {
         self.inner.cloud().is_some().then_some(self)
     }

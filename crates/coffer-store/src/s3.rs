@@ -283,6 +283,10 @@ impl ObjectStore for S3Store {
         PARALLELISM
     }
 
+    fn moved_bytes(&self) -> u64 {
+        self.transport.moved_bytes()
+    }
+
     fn cloud(&self) -> Option<&dyn CloudStore> {
         Some(self)
     }

@@ -74,6 +74,15 @@ impl Location {
             )),
         }
     }
+
+    /// The address that a store there gives as its own.
+    #[must_use]
+    pub fn url(&self) -> String {
+        match self {
+            Self::Local(path) => file_url(&std::path::absolute(path).unwrap_or_else(|_| path.clone())),
+            Self::S3(location) => location.url(),
+        }
+    }
 }
 
 impl S3Location {

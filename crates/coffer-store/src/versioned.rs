@@ -482,6 +482,10 @@ impl<S: ObjectStore> ObjectStore for VersionedStore<S> {
         self.inner.parallelism_hint()
     }
 
+    fn moved_bytes(&self) -> u64 {
+        self.inner.moved_bytes()
+    }
+
     fn version_rules(&self) -> Vec<(String, VersionRule)> {
         self.rule.get().map(|rule| (self.inner.url(), *rule)).into_iter().collect()
     }

@@ -9,7 +9,7 @@
 //!
 //! [`proxy`] does to real requests over HTTP what a bad network does.
 //!
-//! [`softhsm`] makes PKCS#11 tokens in a directory.
+//! [`softhsm`] makes PKCS#11 tokens in a directory; [`Mounted`] is a file system of a test's own.
 //!
 //! [`conformance`] holds the suites that every implementation of a trait runs; [`copy`] takes stores apart and builds
 //! them, for damage tests. Helpers here panic on what a test would have to unwrap anyway.
@@ -18,6 +18,7 @@ pub mod conformance;
 pub mod copy;
 mod crashing;
 mod faulty;
+mod mounted;
 pub mod proxy;
 mod recording;
 mod scheduled;
@@ -26,6 +27,7 @@ pub mod softhsm;
 
 pub use crashing::{CrashMoment, CrashingStore};
 pub use faulty::{Fault, FaultKind, FaultMoment, FaultyStore};
+pub use mounted::Mounted;
 pub use recording::{Recording, RecordingStore};
 pub use scheduled::{ExploreLimits, Explored, ScheduledStore, Worker, explore, replay, worker};
 pub use slow::{SlowCounts, SlowStore};

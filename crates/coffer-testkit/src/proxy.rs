@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -30,6 +30,9 @@ const EXCHANGE_COUNT_MAX: usize = 100_000;
 
 /// Listings that are remembered to be replayed, by path and query.
 const LISTING_COUNT_MAX: usize = 1000;
+
+/// How long exchanges that are under way are waited for.
+const END_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// What happens to one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -65,8 +68,11 @@ type Plan = Box<dyn Fn(&Request) -> Option<NetworkFault> + Send + Sync>;
 /// What was asked for since the plan was set.
 #[derive(Default)]
 struct Record {
+    /// How many plans there were before; an exchange belongs to the one that it began under.
+    plan_number: u64,
     request_count: u64,
     fault_count: u64,
+    under_way_count: u64,
     exchanges: Vec<Exchange>,
     totals: BTreeMap<RequestKind, Total>,
 }
@@ -78,6 +84,8 @@ struct Shared {
     wire: Wire,
     plan: Mutex<Plan>,
     record: Mutex<Record>,
+    /// Told whenever an exchange has ended.
+    ended: Condvar,
     /// First answers to listings, each a whole body.
     listings: Mutex<HashMap<String, Vec<u8>>>,
     /// Handles of open connections, by which they are ended.
@@ -105,6 +113,7 @@ impl Proxy {
             wire: Wire::default(),
             plan: Mutex::new(Box::new(|_| None)),
             record: Mutex::default(),
+            ended: Condvar::new(),
             listings: Mutex::default(),
             open: Mutex::default(),
         });
@@ -137,7 +146,8 @@ impl Proxy {
     pub fn set_plan(&self, plan: impl Fn(&Request) -> Option<NetworkFault> + Send + Sync + 'static) {
         let mut current = lock(&self.shared.plan);
         *current = Box::new(plan);
-        *lock(&self.shared.record) = Record::default();
+        let mut record = lock(&self.shared.record);
+        *record = Record { plan_number: record.plan_number + 1, ..Record::default() };
     }
 
     /// As [`Self::set_plan`]: request `index` meets `fault`, and no other does.
@@ -162,16 +172,17 @@ impl Proxy {
         lock(&self.shared.record).fault_count
     }
 
-    /// What was asked for and answered since the plan was set, in the order in which it ended; the first 100,000 of it.
+    /// What was asked for and answered since the plan was set, in the order in which it ended; the first 100,000 of it. What is under way
+    /// is waited for, a minute at most: a client may have its answer before the proxy has written down that it gave it.
     #[must_use]
     pub fn exchanges(&self) -> Vec<Exchange> {
-        lock(&self.shared.record).exchanges.clone()
+        self.shared.settled().exchanges.clone()
     }
 
-    /// Requests and bytes since the plan was set, by kind.
+    /// Requests and bytes since the plan was set, by kind. Waits as [`Self::exchanges`] does.
     #[must_use]
     pub fn totals(&self) -> BTreeMap<RequestKind, Total> {
-        lock(&self.shared.record).totals.clone()
+        self.shared.settled().totals.clone()
     }
 }
 
@@ -190,24 +201,38 @@ impl Drop for Proxy {
 }
 
 impl Shared {
-    /// Numbers a request and tells what happens to it.
-    fn begin(&self, request: &mut Request) -> Option<NetworkFault> {
+    /// Numbers a request and tells what happens to it, and the number of the plan that says so.
+    fn begin(&self, request: &mut Request) -> (Option<NetworkFault>, u64) {
         // Held over both, so that a new plan sees its own numbers only.
         let plan = lock(&self.plan);
         let mut record = lock(&self.record);
         request.index = record.request_count;
         record.request_count += 1;
+        record.under_way_count += 1;
         let fault = plan(request).filter(|fault| fault.concerns(request.kind));
         record.fault_count += u64::from(fault.is_some());
-        fault
+        (fault, record.plan_number)
     }
 
-    fn end(&self, exchange: Exchange) {
+    /// Writes down an exchange that began under the plan of this number.
+    fn end(&self, exchange: Exchange, plan_number: u64) {
         let mut record = lock(&self.record);
+        if record.plan_number != plan_number {
+            return;
+        }
+        record.under_way_count -= 1;
+        self.ended.notify_all();
         record.totals.entry(exchange.request.kind).or_default().add(&exchange);
         if record.exchanges.len() < EXCHANGE_COUNT_MAX {
             record.exchanges.push(exchange);
         }
+    }
+
+    /// What was recorded, once nothing is under way.
+    fn settled(&self) -> MutexGuard<'_, Record> {
+        let is_open = |record: &mut Record| record.under_way_count > 0;
+        let waited = self.ended.wait_timeout_while(lock(&self.record), END_TIME_MAX, is_open);
+        waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
     /// Keeps the first answer to a listing.

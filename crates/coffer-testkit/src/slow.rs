@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn requests_one_after_the_other_are_rounds_and_those_side_by_side_are_one() {
-        let store = SlowStore::new(MemoryStore::new(), Duration::from_millis(30), 8);
+        let store = SlowStore::new(MemoryStore::new(), Duration::from_millis(500), 8);
         for name in ["a", "b", "c"] {
             store.put_if_absent(&key(name), b"12").expect("is made");
         }

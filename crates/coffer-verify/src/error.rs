@@ -7,8 +7,8 @@ use coffer_store::StoreError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum VerifyError {
-    /// The store cannot be listed or reached.
-    #[error("the store does not answer")]
+    /// The store cannot be listed or reached, or does not let itself be read.
+    #[error("the store could not be read")]
     Store {
         /// What it said.
         #[source]

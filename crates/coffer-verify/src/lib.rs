@@ -14,8 +14,8 @@
 //! | `deep` | what needs the key |
 //!
 //! Invariants:
-//! - It never writes. It never stops at the first bad entry: what is wrong with one object becomes a [`Finding`], and
-//!   only a store that cannot be reached, a vault too new, or a key that does not fit is an error.
+//! - It never writes. It never stops at the first bad entry: what is wrong with one object becomes a [`Finding`], as does that it is archived, and
+//!   only a store that cannot be reached or denies a read, a vault too new, or a key that does not fit is an error.
 //! - The structure (log, slots, index segments, presence and length of every pack) is always checked whole;
 //!   [`Subset`] thins out only the rehashing and opening of packs.
 //! - The same vault and options give the same report, whatever the number of threads.

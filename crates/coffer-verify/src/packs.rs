@@ -15,7 +15,7 @@ use crate::progress::{Progress, Stage};
 use crate::replay::Replayed;
 use crate::report::{Affected, Class, Counts, Faults, Findings};
 use crate::segments::Segment;
-use crate::source::{Fetched, Source};
+use crate::source::{Fetched, ReadFault, Source};
 
 /// Bytes read and hashed at once.
 const PIECE_LEN: usize = 1 << 20;
@@ -164,6 +164,16 @@ impl PackFault {
         faults.add(what);
         Self { class, faults }
     }
+
+    /// What a fault met on reading a pack says of it.
+    pub(crate) fn of_read(fault: &ReadFault) -> Self {
+        Self::new(fault.class(), fault.what())
+    }
+
+    /// Whether it says something of the pack's bytes: one that is archived was not read.
+    pub(crate) fn is_of_bytes(&self) -> bool {
+        self.class != Class::Archived
+    }
 }
 
 /// The length of a pack. A listing settles it where it confirms the index; else the object itself is asked for.
@@ -185,7 +195,7 @@ pub(crate) fn actual_len(
 /// What the lengths of a pack say about it.
 pub(crate) fn len_fault(pack: &Pack, actual: &Fetched<u64>) -> Option<PackFault> {
     let fault = match actual {
-        Err(fault) => Some(PackFault::new(fault.class(), fault.what())),
+        Err(fault) => Some(PackFault::of_read(fault)),
         Ok(len) if *len != pack.len => {
             Some(PackFault::new(Class::Corrupt, format!("it is {len} bytes, the index says {}", pack.len)))
         }
@@ -221,10 +231,12 @@ pub(crate) fn check(
         if *chosen {
             if fault.is_none() {
                 fault = hash_fault(source, pack, buffer)?;
-                if fault.is_some() && source.distrust(ObjectName::Pack(pack.id)) {
+                if fault.as_ref().is_some_and(PackFault::is_of_bytes)
+                    && source.distrust(ObjectName::Pack(pack.id))
+                {
                     fault = hash_fault(source, pack, buffer)?;
                 }
-                hashed = pack.len;
+                hashed = if fault.as_ref().is_none_or(PackFault::is_of_bytes) { pack.len } else { 0 };
             }
             progress.advance(Stage::Packs, pack.len);
         }
@@ -290,7 +302,7 @@ fn hash_fault(
         let len = usize::try_from(pack.len - offset).map_or(PIECE_LEN, |left| left.min(PIECE_LEN));
         let piece = aligned(buffer, len);
         if let Err(fault) = source.read_range(ObjectName::Pack(pack.id), offset, piece)? {
-            return Ok(Some(PackFault::new(fault.class(), fault.what())));
+            return Ok(Some(PackFault::of_read(&fault)));
         }
         hasher.update(piece);
         offset += len as u64;

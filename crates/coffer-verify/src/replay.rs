@@ -8,11 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use coffer_crypto::hash::hash;
 use coffer_format::FormatError;
 use coffer_format::header::Header;
-use coffer_format::id::{SlotId, SnapshotId, VaultId};
+use coffer_format::id::{SlotId, SnapshotId, VaultId, hex};
 use coffer_format::limits::{HEADER_LEN_MAX, LOG_NUMBER_MAX, RECORD_LEN_MAX};
 use coffer_format::log::{LiveSegment, LogState, Outcome, StoredRecord, VoidReason};
 use coffer_format::object::ObjectName;
-use coffer_format::record::{Details, Record, RecordKind};
+use coffer_format::record::{Details, Record, RecordKind, Role};
 use coffer_pipeline::record::{LastSignature, signature_is_good};
 
 use crate::error::VerifyError;
@@ -25,8 +25,6 @@ use crate::source::{Fetched, ReadFault, Source};
 
 /// Most listed records that are read in search of one that proves a gap.
 const EVIDENCE_COUNT_MAX: usize = 4_096;
-/// Most records that a gap is believed to hold.
-const GAP_COUNT_MAX: u64 = 1_000_000;
 /// Records read at once, for each thread.
 const WINDOW_COUNT: u64 = 4;
 
@@ -209,6 +207,8 @@ struct Replay<'a> {
 struct Link {
     chain: Option<[u8; 32]>,
     previous: Option<[u8; 32]>,
+    /// Whether an enrolled signer signed it.
+    is_authentic: bool,
 }
 
 impl Replay<'_> {
@@ -306,7 +306,6 @@ impl Replay<'_> {
 
     fn note(&mut self, number: u64, outcome: Outcome, bytes: &[u8]) {
         let previous = Record::decode(bytes).ok().map(|record| record.public.previous);
-        self.links.push(Link { chain: self.log.head().map(|head| head.chain), previous });
         let at_head = self.options.head.map(|head| head.number);
         if at_head == Some(number) {
             self.chain_at_head = self.log.head().map(|head| head.chain);
@@ -316,6 +315,8 @@ impl Replay<'_> {
             Outcome::Void(reason) => reason.is_authentic(),
             Outcome::Missing => false,
         };
+        let chain = self.log.head().map(|head| head.chain);
+        self.links.push(Link { chain, previous, is_authentic: authentic });
         if authentic && at_head.is_some_and(|head| head + 1 == number) {
             self.claimed_at_head = previous;
         }
@@ -345,9 +346,9 @@ impl Replay<'_> {
             if !self.log.is_evidence(*candidate, &bytes, &signature_is_good) {
                 continue;
             }
-            if candidate - number > GAP_COUNT_MAX {
+            if !self.log.proves_gap(*candidate, &bytes, &signature_is_good) {
                 let what = format!(
-                    "an enrolled signer signed it, but {} records before it are absent",
+                    "an enrolled signer signed it, but {} records before it are absent, which is more than it can prove",
                     candidate - number
                 );
                 findings.add(Class::Surplus, ObjectName::Record(*candidate), what);
@@ -367,14 +368,27 @@ impl Replay<'_> {
         for (number, fault) in &self.unreadable {
             findings.add(fault.class(), ObjectName::Record(*number), fault.what());
         }
-        for run in self.missing.chunk_by(|a, b| a + 1 == *b) {
+        let claim = |number: &u64| self.log.claims.get(number);
+        for run in self.missing.chunk_by(|a, b| a + 1 == *b && claim(a) == claim(b)) {
             let (first, last) = (run[0], run[run.len() - 1]);
-            let what = if first == last {
-                "it is absent, though an enrolled signer signed a later record".to_owned()
+            let (subject, later) = if first == last {
+                ("it is".to_owned(), "a later record")
             } else {
-                format!("records {first} to {last} are absent, though an enrolled signer signed a later one")
+                (format!("records {first} to {last} are"), "a later one")
             };
-            findings.add(Class::Missing, ObjectName::Record(first), what);
+            let name = ObjectName::Record(first);
+            if self.log.damaged.binary_search(&first).is_ok() {
+                let what = format!(
+                    "{subject} absent, though an enrolled signer signed {later}{}",
+                    self.on_claim(first)
+                );
+                findings.add(Class::Missing, name, what);
+            } else {
+                let what = format!(
+                    "{subject} absent; only a writer who was revoked since signed {later} and so says that anything was there"
+                );
+                findings.add(Class::Surplus, name, what);
+            }
         }
         let damaged: BTreeSet<_> = self.log.damaged.iter().collect();
         let disproved = self.disproved_by_head();
@@ -382,8 +396,9 @@ impl Replay<'_> {
             let name = ObjectName::Record(*number);
             if damaged.contains(number) {
                 let what = format!(
-                    "it was signed with other bytes, as the record after it proves; now it is void ({})",
-                    reason.name()
+                    "it was signed with other bytes, as the record after it proves; now it is void ({}){}",
+                    reason.name(),
+                    self.on_claim(*number)
                 );
                 findings.add(Class::Corrupt, name, what);
             } else if disproved == Some(*number) {
@@ -402,6 +417,17 @@ impl Replay<'_> {
         }
     }
 
+    /// Who says that a record is damaged or missing, where it is a writer, who may have made it up.
+    fn on_claim(&self, number: u64) -> String {
+        let claim = self.log.claims.get(&number);
+        let writer =
+            claim.filter(|key| self.log.signers.get(*key).is_some_and(|signer| signer.role == Role::Put));
+        writer.map_or_else(String::new, |key| {
+            let key = hex(&key[..8]);
+            format!("; the writer with the key {key} says so: if it is not trusted, `coffer keys revoke-writer {key}` ends that")
+        })
+    }
+
     /// The first record, going back from the given head, whose bytes are not those that its successor was chained to. Each record up to it is
     /// proved by the head, whoever signed it.
     fn disproved_by_head(&self) -> Option<u64> {
@@ -409,7 +435,8 @@ impl Replay<'_> {
         let link = |number: u64| self.links.get(usize::try_from(number).ok()?);
         (0..head.number).rev().find_map(|number| match link(number + 1)?.previous {
             Some(previous) if link(number)?.chain == Some(previous) => None,
-            Some(_) => Some(Some(number)),
+            // What an enrolled signer says of the record before, the replay has judged.
+            Some(_) => Some(Some(number).filter(|_| !link(number + 1).is_some_and(|link| link.is_authentic))),
             // What is chained to cannot be told: the proof ends.
             None => Some(None),
         })?

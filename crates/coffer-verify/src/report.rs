@@ -36,7 +36,7 @@ impl Report {
         self.findings.is_empty()
     }
 
-    /// Whether nothing that the vault needs was found missing, damaged or rolled back. Surplus does not count, but a
+    /// Whether everything that the vault needs was found there, read and sound, and nothing rolled back. Surplus does not count, but a
     /// void record at the head of the log may be one that was damaged: see [`Class::Surplus`].
     #[must_use]
     pub fn is_intact(&self) -> bool {
@@ -95,6 +95,8 @@ pub enum Class {
     Missing,
     /// Something the vault needs is there and wrong.
     Corrupt,
+    /// Something the vault needs is there and was not read, as it is in an archive class: nothing is known to be wrong with it.
+    Archived,
     /// Something is there that means nothing: a void record, an object or a foreign item that nothing refers to. The
     /// newest record, if it was damaged, cannot be told from a forged one and shows as surplus unless a head is given.
     Surplus,
@@ -108,6 +110,7 @@ impl Class {
             Self::Rollback => "rollback",
             Self::Missing => "missing",
             Self::Corrupt => "corrupt",
+            Self::Archived => "archived",
             Self::Surplus => "surplus",
         }
     }

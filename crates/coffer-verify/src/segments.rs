@@ -223,7 +223,10 @@ impl<'a> Reading<'a> {
     }
 
     fn fail(&mut self, fault: &ReadFault) {
-        self.segment.class = fault.class();
+        // What was found wrong before stays the graver.
+        if self.segment.faults.is_empty() {
+            self.segment.class = fault.class();
+        }
         self.segment.faults.add(fault.what());
     }
 }

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use coffer_format::object::{HEADER_NAME, ObjectName};
+use coffer_format::object::ObjectName;
 use coffer_store::{ObjectKey, ObjectStore, StoreError};
 
 use crate::error::VerifyError;
@@ -16,8 +16,14 @@ const IN_FLIGHT_MAX: usize = 32;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ReadFault {
     Absent,
-    TooLong { len: u64 },
-    Short { len: u64 },
+    TooLong {
+        len: u64,
+    },
+    Short {
+        len: u64,
+    },
+    /// It is there, and in an archive class.
+    Archived,
     Unreadable(String),
 }
 
@@ -25,6 +31,7 @@ impl ReadFault {
     pub(crate) const fn class(&self) -> Class {
         match self {
             Self::Absent => Class::Missing,
+            Self::Archived => Class::Archived,
             _ => Class::Corrupt,
         }
     }
@@ -34,6 +41,7 @@ impl ReadFault {
             Self::Absent => "it is absent".to_owned(),
             Self::TooLong { len } => format!("it is {len} bytes, over the limit of its kind"),
             Self::Short { len } => format!("it ends after {len} bytes"),
+            Self::Archived => "it is archived, and was not read".to_owned(),
             Self::Unreadable(reason) => format!("unreadable: {reason}"),
         }
     }
@@ -75,7 +83,7 @@ impl<'a> Source<'a> {
     ) -> Result<Fetched<()>, VerifyError> {
         let result = self.store.read(&key(name), len_max, out);
         self.read_bytes.fetch_add(out.len() as u64, Ordering::Relaxed);
-        self.judge(result)
+        Self::judge(result)
     }
 
     /// Fills `out` from `offset` on.
@@ -89,7 +97,7 @@ impl<'a> Source<'a> {
         if result.is_ok() {
             self.read_bytes.fetch_add(out.len() as u64, Ordering::Relaxed);
         }
-        self.judge(result)
+        Self::judge(result)
     }
 
     /// The bytes of an object were found wrong. Whether another copy of it is read from now on: a store that keeps versions turns to
@@ -100,26 +108,23 @@ impl<'a> Source<'a> {
 
     /// The length of an object.
     pub(crate) fn len(&self, name: ObjectName) -> Result<Fetched<u64>, VerifyError> {
-        self.judge(self.store.stat(&key(name)).map(|stat| stat.len))
+        Self::judge(self.store.stat(&key(name)).map(|stat| stat.len))
     }
 
     /// Sorts an error into what is wrong with the object and what is wrong with the store.
-    fn judge<T>(&self, result: Result<T, StoreError>) -> Result<Fetched<T>, VerifyError> {
+    fn judge<T>(result: Result<T, StoreError>) -> Result<Fetched<T>, VerifyError> {
         let error = match result {
             Ok(value) => return Ok(Ok(value)),
             Err(error) => error,
         };
         Ok(Err(match error {
-            StoreError::NotFound { .. } => ReadFault::Absent,
+            error if error.is_not_found() => ReadFault::Absent,
             StoreError::TooLong { len, .. } => ReadFault::TooLong { len },
             StoreError::Truncated { actual_len, .. } => ReadFault::Short { len: actual_len },
-            error => {
-                let answer = self.store.stat(&key(ObjectName::Header));
-                if answer.is_err_and(|error| error.is_retryable()) {
-                    return Err(VerifyError::Store { source: error });
-                }
-                ReadFault::Unreadable(reason(&error))
-            }
+            StoreError::Archived { .. } => ReadFault::Archived,
+            error if is_of_object(&error) => ReadFault::Unreadable(reason(&error)),
+            // Rights that are missing, or a store that is gone, prove nothing about what is stored.
+            error => return Err(VerifyError::Store { source: error }),
         }))
     }
 }
@@ -141,5 +146,14 @@ pub(crate) fn reason(error: &dyn Error) -> String {
     text
 }
 
-const _: () =
-    assert!(HEADER_NAME.len() == 5, "the header is what a store is asked for to see whether it answers");
+/// Whether an error says that this object cannot be read, though the store is there and lets it be read.
+const fn is_of_object(error: &StoreError) -> bool {
+    matches!(
+        error,
+        StoreError::NotAnObject { .. }
+            | StoreError::LengthChanged { .. }
+            | StoreError::Io { .. }
+            | StoreError::Rejected { .. }
+            | StoreError::InvalidKey { .. }
+    )
+}

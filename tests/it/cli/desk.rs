@@ -234,10 +234,11 @@ impl Ran {
         parse(&self.err).unwrap_or_else(|| panic!("not JSON: {self:?}"))
     }
 
-    /// The only JSON value on standard output.
+    /// The only JSON value on standard output, but for those that say every second how far a command is: how many, the machine decides.
     #[track_caller]
     pub(super) fn message(&self) -> Value {
         let mut messages = self.messages();
+        messages.retain(|message| message["message_type"] != "status");
         assert_eq!(messages.len(), 1, "{self:?}");
         messages.pop().unwrap()
     }

@@ -92,6 +92,16 @@ fn a_slot_is_added_tested_and_revoked() {
     assert_eq!(slots(&desk, "").len(), 2);
     desk.run("verify").expect(0);
     desk.run("verify --deep").expect(0);
+
+    // Whoever can create an object brings it back no more.
+    let next = desk.objects("log").len();
+    fs::write(desk.path(&format!("vault/log/{next:012}")), "junk").unwrap();
+    for command in ["snapshots", "backup src", "keys add --new-key-file ../second"] {
+        desk.run(&format!("--key-file ../second {command}")).expect(12);
+    }
+    desk.run("backup src").expect(0);
+    desk.run("--key-file ../second snapshots").expect(12);
+    desk.run("verify").expect(22);
 }
 
 #[test]

@@ -31,6 +31,136 @@ fn refusal(output: &Output, exit: i32) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
+/// The source of a module that never comes back from the first function that is called.
+const HANGS: &str =
+    "#include <unistd.h>\nunsigned long C_GetFunctionList(void **list) { for (;;) pause(); }\n";
+
+#[test]
+fn a_token_that_never_answers_does_not_keep_the_next_slot_from_opening() {
+    let place = scratch();
+    let place = place.path();
+    let Some(tokens) = SoftHsm::new(place, "") else { return };
+    tokens.make_token("hsm", PIN);
+    let (words, source, module) = (place.join("words"), place.join("hangs.c"), place.join("hangs.so"));
+    fs::write(&words, "six words that are not guessed").unwrap();
+    fs::write(&source, HANGS).unwrap();
+    let made = Command::new("cc").args(["-shared", "-fPIC", "-o"]).args([&module, &source]).status();
+    assert!(made.unwrap().success());
+    let (words, module) = (words.to_str().unwrap(), module.to_str().unwrap());
+
+    let good = [("COFFER_PKCS11_PIN", PIN), ("COFFER_PKCS11_TOKEN", "hsm")];
+    let run = |more: &[(&str, &str)], arguments: &[&str]| coffer(&tokens, place, more, arguments);
+    assert!(run(&good, &["keys", "new-token-key", "backup"]).status.success());
+    let init = run(&good, &["init", "--add-pkcs11-key", "backup", "--add-passphrase-file", words]);
+    assert!(init.status.success(), "{init:?}");
+    assert!(run(&good, &["snapshots"]).status.success());
+
+    let bad = [("COFFER_PKCS11_PIN", PIN), ("COFFER_PKCS11_MODULE", module)];
+    let since = std::time::Instant::now();
+    let alone = refusal(&run(&bad, &["--key-service-timeout", "1", "snapshots"]), 12);
+    assert!(alone.contains("token hsm did not answer within 1 s"), "{alone}");
+    assert!(alone.contains("--key-service-timeout gives it more time"), "{alone}");
+    // The token is asked before the passphrase, and that opens when the time is over.
+    let both = ["--key-service-timeout", "1", "--passphrase-file", words, "snapshots"];
+    let opened = run(&bad, &both);
+    assert!(opened.status.success(), "{opened:?}");
+    assert!(since.elapsed() < std::time::Duration::from_secs(60), "{:?}", since.elapsed());
+}
+
+/// The source of a module that passes everything on to another one, and writes a line for each login.
+const COUNTS: &str = r#"
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+/* CK_FUNCTION_LIST: the version, then the functions; C_Login is number 18. */
+static void *list[1 + 68];
+typedef unsigned long (*login_t)(unsigned long, unsigned long, unsigned char *, unsigned long);
+static login_t login;
+static unsigned long counted(unsigned long session, unsigned long user, unsigned char *pin, unsigned long len) {
+    FILE *file = fopen(getenv("TEST_LOGINS"), "a");
+    fputs("login\n", file);
+    fclose(file);
+    return login(session, user, pin, len);
+}
+unsigned long C_GetFunctionList(void **out) {
+    unsigned long (*get)(void **) = dlsym(dlopen(getenv("TEST_MODULE"), RTLD_NOW), "C_GetFunctionList");
+    void *inner;
+    unsigned long code = get(&inner);
+    memcpy(list, inner, sizeof list);
+    login = (login_t)list[1 + 18];
+    list[1 + 18] = (void *)counted;
+    *out = list;
+    return code;
+}
+"#;
+
+#[test]
+fn a_wrong_pin_is_sent_once_in_a_run() {
+    let place = scratch();
+    let place = place.path();
+    let Some(tokens) = SoftHsm::new(place, "") else { return };
+    tokens.make_token("hsm", PIN);
+    let (words, source, module, logins) =
+        (place.join("words"), place.join("counts.c"), place.join("counts.so"), place.join("logins"));
+    fs::write(&words, "six words that are not guessed").unwrap();
+    fs::write(&source, COUNTS).unwrap();
+    let made = Command::new("cc").args(["-shared", "-fPIC", "-o"]).args([&module, &source]).status();
+    assert!(made.unwrap().success());
+    let own = tokens.module().to_str().unwrap().to_owned();
+    let words = words.to_str().unwrap();
+    let run = |pin: &str, arguments: &[&str]| {
+        let more = [
+            ("COFFER_PKCS11_PIN", pin),
+            ("COFFER_PKCS11_TOKEN", "hsm"),
+            ("COFFER_PKCS11_MODULE", module.to_str().unwrap()),
+            ("TEST_LOGINS", logins.to_str().unwrap()),
+            ("TEST_MODULE", &own),
+        ];
+        drop(fs::remove_file(&logins));
+        let output = coffer(&tokens, place, &more, arguments);
+        (output, fs::read_to_string(&logins).unwrap_or_default().lines().count())
+    };
+    assert!(run(PIN, &["keys", "new-token-key", "backup"]).0.status.success());
+    let (init, _) = run(PIN, &["init", "--add-pkcs11-key", "backup", "--add-passphrase-file", words]);
+    assert!(init.status.success(), "{init:?}");
+    let by_words = ["--passphrase-file", words];
+    for (command, exit) in [
+        (&["snapshots"][..], 0),
+        (&["keys", "test"], 20),
+        (&["keys", "rotate", "--revoke-others"], 12),
+        (&["keys", "add", "--new-pkcs11-key", "backup"], 12),
+    ] {
+        let (output, count) = run("0000-wrong", &[&by_words, command].concat());
+        assert_eq!((output.status.code(), count), (Some(exit), 1), "{command:?}: {output:?}");
+    }
+    let (good, count) = run(PIN, &["keys", "test"]);
+    assert!(good.status.success() && count >= 1, "{good:?}");
+}
+
+#[test]
+fn the_slot_of_a_token_that_is_gone_can_be_given_up() {
+    let place = scratch();
+    let place = place.path();
+    let Some(tokens) = SoftHsm::new(place, "") else { return };
+    tokens.make_token("hsm", PIN);
+    let words = place.join("words");
+    fs::write(&words, "six words that are not guessed").unwrap();
+    let words = words.to_str().unwrap();
+    let environment = [("COFFER_PKCS11_PIN", PIN), ("COFFER_PKCS11_TOKEN", "hsm")];
+    let run = |arguments: &[&str]| coffer(&tokens, place, &environment, arguments);
+    assert!(run(&["keys", "new-token-key", "backup"]).status.success());
+    let init = run(&["init", "--add-pkcs11-key", "backup", "--add-passphrase-file", words]);
+    assert!(init.status.success(), "{init:?}");
+    tokens.delete_token("hsm");
+    let rotate = ["--passphrase-file", words, "keys", "rotate"];
+    let kept = refusal(&run(&rotate), 1);
+    assert!(kept.contains("there is no token hsm") && kept.contains("--revoke-others"), "{kept}");
+    let given_up = run(&[&rotate[..], &["--revoke-others"]].concat());
+    assert!(given_up.status.success(), "{given_up:?}");
+    assert!(run(&["--passphrase-file", words, "snapshots"]).status.success());
+}
+
 #[test]
 fn a_token_opens_the_vault() {
     let place = scratch();

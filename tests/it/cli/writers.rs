@@ -179,12 +179,18 @@ fn a_reader_reads_everything_and_signs_nothing() {
         "keys revoke-writer web",
         "keys revoke 00",
         "policy set --lock none",
-        "keys passwd --new-passphrase-file ../third",
     ] {
         reader(command).expect(12).says("cannot").says("a slot that holds the vault key");
     }
     assert!(!desk.path("more").exists());
     assert_eq!(desk.objects(""), objects);
+    fs::write(desk.path("words"), "words that only read").unwrap();
+    desk.run("keys add --reader --new-passphrase-file ../words").expect(0);
+    let words = "-V ../vault --passphrase-file ../words --no-cache";
+    desk.bare(&format!("{words} keys passwd --new-passphrase-file ../third"))
+        .expect(12)
+        .says("cannot")
+        .says("a slot that holds the vault key");
     // One key for both would open whichever comes first.
     desk.run("keys add --reader --new-key-file ../key").expect(1).says("already");
     desk.run("keys add --new-key-file ../audit").expect(1).says("already");

@@ -2,22 +2,28 @@
 
 use std::time::Duration;
 
-use coffer_store::ObjectStore;
+use coffer_sandbox::Policy;
+use coffer_store::{ObjectKey, ObjectStore};
 
 use super::desk::{BUCKET, Desk};
 
 /// Puts the packs into an archive class, as a lifecycle rule does.
 pub(super) fn archive_packs(desk: &Desk) -> usize {
-    let bucket = desk.bucket();
     let packs = desk.names("packs/");
-    for pack in &packs {
+    archive(desk, BUCKET, &packs);
+    packs.len()
+}
+
+/// Puts objects of a bucket into an archive class.
+fn archive(desk: &Desk, name: &str, objects: &[ObjectKey]) {
+    let bucket = desk.bucket_named(name);
+    for object in objects {
         let mut bytes = Vec::new();
-        bucket.read(pack, 1 << 30, &mut bytes).unwrap();
-        bucket.delete(pack).unwrap();
-        let path = format!("/{BUCKET}/v/{pack}");
+        bucket.read(object, 1 << 30, &mut bytes).unwrap();
+        bucket.delete(object).unwrap();
+        let path = format!("/{name}/v/{object}");
         desk.raw("PUT", &path, &[("x-amz-storage-class", "GLACIER")], &bytes);
     }
-    packs.len()
 }
 
 #[test]
@@ -60,4 +66,83 @@ fn a_restore_waits_if_it_is_told_to() {
     archive_packs(&desk);
     desk.sandbox.switch(|switches| switches.restore_delay_s = Some(1)).unwrap();
     desk.assert_restores("--request-archived --wait --poll 1 --tier expedited", "out");
+}
+
+/// What is archived is as it should be, and is not called damaged by those who cannot read it.
+#[test]
+fn what_is_archived_is_not_corrupt() {
+    let desk = Desk::new(|_| {});
+    desk.run("init --single-slot").expect(0);
+    desk.run("backup src").expect(0);
+    let pack_count = archive_packs(&desk);
+    for line in ["verify", "verify --deep"] {
+        let verified = desk.run(&format!("--json {line}")).expect(25).value();
+        let findings = verified["findings"].as_array().unwrap();
+        assert_eq!(findings.len(), pack_count, "{verified}");
+        assert!(findings.iter().all(|finding| finding["class"] == "archived"), "{verified}");
+        assert_eq!(verified["hashed_packs"], 0, "{verified}");
+        desk.run(line).expect(25).says("--request-archived");
+    }
+    for line in
+        ["ls latest", "find a", "cat latest:/src/a", "diff latest latest:/src", "restore latest -t ../out"]
+    {
+        let ran = desk.run(&format!("{line} --no-cache")).expect(25).says("is archived");
+        assert!(!ran.err.contains("damaged"), "{line}: {ran:?}");
+    }
+    // Damage beside it is what counts.
+    let slot = desk.names("index/").pop().unwrap();
+    desk.bucket().delete(&slot).unwrap();
+    desk.run("verify").expect(21);
+}
+
+/// What the credentials may not read is no damage either.
+#[test]
+fn what_may_not_be_read_is_not_corrupt() {
+    let mut desk = Desk::new(|_| {});
+    desk.run("init --single-slot").expect(0);
+    desk.run("backup src").expect(0);
+    let id = desk.sandbox.create_service_id("job", &[]).unwrap();
+    let hmac = desk.sandbox.create_hmac(&id).unwrap();
+    desk.act_as(&hmac.access_key_id, &hmac.secret_access_key);
+    let actions = ["cloud-object-storage.bucket.get", "cloud-object-storage.object.head"];
+    desk.sandbox.set_policies(&id, &[Policy::actions(actions).on_bucket(BUCKET)]).unwrap();
+    for line in ["verify", "verify --offline"] {
+        desk.run(line).expect(30).says("denied");
+    }
+}
+
+/// Of two buckets with archived packs one is asked to bring them back, and none for what the other has at hand.
+#[test]
+fn packs_that_several_stores_have_archived_are_asked_for_once() {
+    let desk = Desk::new(|_| {});
+    desk.add_bucket("second", |_| {});
+    let both = format!("--store s3://{BUCKET}/v --store s3://second/v");
+    desk.run(&format!("{both} init --single-slot")).expect(0);
+    desk.run(&format!("{both} backup src --ack all --no-cache")).expect(0);
+    let packs = desk.names("packs/");
+    archive(&desk, BUCKET, &packs);
+    // What the other one has at hand needs no request.
+    desk.assert_restores(both.as_str(), "warm");
+    let ready = format!("--json {both} restore latest --target ../ready --request-archived");
+    desk.run(&ready).expect(0);
+    let estimate = format!("--json {both} restore latest --target ../out --estimate --no-cache");
+    assert_eq!(desk.run(&estimate).expect(0).value()["archived_objects"], 0);
+    archive(&desk, "second", &packs);
+    desk.run(&format!("{both} restore latest --target ../out --no-cache"))
+        .expect(25)
+        .says("--request-archived");
+    assert_ne!(desk.run(&estimate).expect(0).value()["archived_objects"], 0);
+    let mut asked = 0;
+    for round in 0.. {
+        let ran =
+            desk.run(&format!("--json {both} restore latest --target ../out --request-archived --no-cache"));
+        if ran.code == 0 {
+            break;
+        }
+        assert!(ran.code == 25 && round < 5, "{ran:?}");
+        asked += ran.value()["requested"].as_u64().unwrap();
+        desk.sandbox.advance(Duration::from_secs(13 * 3600)).unwrap();
+    }
+    assert_eq!(asked, packs.len() as u64, "each pack was asked for once");
+    desk.assert_restores(&format!("{both} --no-cache"), "out2");
 }

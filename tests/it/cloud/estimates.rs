@@ -26,6 +26,25 @@ fn estimates_do_nothing_and_come_near() {
     assert!(bytes(&said) * 2 > bytes(&done) && bytes(&said) < bytes(&done) * 3, "{said}\n{done}");
 }
 
+/// What is written to several stores is paid for in each.
+#[test]
+fn an_estimate_counts_every_store_that_is_written_to() {
+    let desk = Desk::new(|_| {});
+    desk.add_bucket("second", |_| {});
+    let both = "--store s3://backups/v --store s3://second/v";
+    desk.run(&format!("{both} init --single-slot")).expect(0);
+    let said = desk.run(&format!("--json {both} backup src --estimate")).expect(0).value();
+    let done = desk.run(&format!("--json {both} backup src --ack all --no-cache")).expect(0).value();
+    let (estimated, stored) =
+        (said["stored_bytes"].as_u64().unwrap(), done["requests"]["create_bytes"].as_u64().unwrap());
+    assert!(
+        stored > 600_000 && estimated * 4 > stored * 3 && estimated < stored * 2,
+        "{estimated} and {stored}"
+    );
+    let creates = |value: &serde_json::Value| value["requests"]["create_count"].as_u64().unwrap();
+    assert!(creates(&said).abs_diff(creates(&done)) <= 2, "{said}\n{done}");
+}
+
 #[test]
 fn the_table_of_prices_is_the_users_own() {
     let desk = Desk::new(|_| {});

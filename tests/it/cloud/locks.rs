@@ -66,10 +66,11 @@ fn locks_are_made_firmer_and_never_less_firm() {
     let before: Vec<_> = names.iter().map(|name| bucket.retention(name, None).unwrap().unwrap()).collect();
     desk.run("verify --locks").expect(0).says("under governance, and the policy says compliance");
     let verified = desk.run("--json verify --locks --min-days 2").expect(26).value();
-    assert_eq!(verified["stores"][0]["weaker"], names.len(), "{verified}");
+    // The record of the change is under the new policy.
+    assert_eq!(verified["stores"][0]["weaker"], names.len() - 1, "{verified}");
     assert_eq!(verified["short"], 0, "{verified}");
     let done = desk.run("--json locks extend").expect(0).value();
-    assert_eq!(done["stores"][0]["firmer"], names.len(), "{done}");
+    assert_eq!(done["stores"][0]["firmer"], names.len() - 1, "{done}");
     for (name, before) in names.iter().zip(&before) {
         let after = bucket.retention(name, None).unwrap().unwrap();
         assert_eq!(after.mode, RetentionMode::Compliance, "{name}");
@@ -154,6 +155,62 @@ fn the_locks_of_several_buckets_are_looked_at_and_prolonged() {
         (&verified["stores"][0]["unlocked"], &verified["stores"][1]["unlocked"]),
         (&0.into(), &1.into())
     );
+}
+
+/// A bucket that is named and was not asked is no bucket in which all is well.
+#[test]
+fn a_bucket_that_is_not_asked_raises_the_alarm() {
+    let desk = Desk::new(|bucket| bucket.object_lock = true);
+    desk.add_bucket("second", |bucket| bucket.object_lock = true);
+    let both = format!("--store s3://{BUCKET}/v --store s3://second/v");
+    desk.run(&format!("{both} init --single-slot --lock compliance --lock-days 9")).expect(0);
+    desk.run(&format!("{both} backup src --ack all --no-cache")).expect(0);
+    desk.run(&format!("{both} verify --locks --min-days 8")).expect(0).says("is locked for 8 day(s) more");
+    let records = desk.names("log/").len();
+    // The bucket is gone.
+    let gone = format!("--store s3://{BUCKET}/v --store s3://third/v");
+    let ran = desk.run(&format!("{gone} verify --locks --min-days 8")).expect(26).says("NOT looked at");
+    let claims_all = |out: &str| out.lines().any(|line| line.starts_with("everything"));
+    assert!(!claims_all(&ran.out), "{ran:?}");
+    let verified = desk.run(&format!("--json {gone} verify --locks")).expect(3).value();
+    assert_eq!(verified["not_asked"][0]["store"], "s3://third/v", "{verified}");
+    let extended = desk.run(&format!("--json {gone} locks extend --days 20")).expect(3).value();
+    assert!(extended["head"].is_null() && extended["stores"][0]["extended"] != 0, "{extended}");
+    assert_eq!(extended["not_asked"][0]["store"], "s3://third/v", "{extended}");
+    assert_eq!(desk.names("log/").len(), records, "what was not done everywhere is not recorded");
+    desk.run(&format!("{gone} locks hold")).expect(3).says("NOT asked");
+    // So it is where there are no credentials for it, so that it is not even opened.
+    let config = "[store.\"s3://second/v\"]\naws-profile = \"nobody\"\n";
+    std::fs::write(desk.path("config.toml"), config).unwrap();
+    let ran = desk.run(&format!("--config ../config.toml {both} verify --locks --min-days 8")).expect(26);
+    assert!(!claims_all(&ran.out) && ran.out.contains("s3://second/v: NOT looked at"), "{ran:?}");
+    desk.run(&format!("--config ../config.toml {both} verify --locks")).expect(3);
+    let extended = desk.run(&format!("--config ../config.toml --json {both} locks extend --days 20"));
+    assert!(extended.expect(3).value()["head"].is_null());
+    desk.run(&format!("{both} locks extend --days 20")).expect(0);
+    desk.run(&format!("{both} verify --locks --min-days 19")).expect(26);
+    desk.run(&format!("{both} verify --locks --min-days 8")).expect(0);
+}
+
+/// Where the tree is archived nobody can tell which packs lie below: all that the index lists are prolonged.
+#[test]
+fn packs_below_an_archived_tree_are_prolonged() {
+    let desk = Desk::new(|bucket| bucket.object_lock = true);
+    desk.run("init --single-slot --lock governance --lock-days 3").expect(0);
+    desk.run("backup src").expect(0);
+    super::cold::archive_packs(&desk);
+    let packs = desk.names("packs/");
+    let done = desk.run("--json locks extend --days 20 --no-cache").expect(0).value();
+    assert_eq!(done["widened"].as_array().unwrap().len(), 1, "{done}");
+    assert!(!done["head"].is_null(), "{done}");
+    let bucket = desk.bucket();
+    let wanted = desk.sandbox.now_ms() / 1000 + 19 * 86_400;
+    for pack in &packs {
+        let until = bucket.retention(pack, None).unwrap().map_or(0, |retention| retention.until_s);
+        assert!(until > wanted, "{pack} is not prolonged");
+    }
+    let verified = desk.run("--json verify --locks --min-days 2 --no-cache").expect(0).value();
+    assert_eq!(verified["widened"], done["widened"], "{verified}");
 }
 
 #[test]

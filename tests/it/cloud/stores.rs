@@ -180,3 +180,77 @@ fn what_a_promotion_loses_is_named_by_who_knew_one_store_only() {
     let value: serde_json::Value = serde_json::from_str(refused.out.lines().next().unwrap()).unwrap();
     assert_eq!(value["loss"]["snapshots"][0]["id"], lost, "{refused:?}");
 }
+
+/// A store that is not reached is said to be as far behind as it was when it was last seen.
+#[test]
+fn the_status_tells_the_last_known_lag() {
+    let desk = Desk::new(|_| {});
+    let both = "--store ../home --store ../replica";
+    desk.run(&format!("{both} init --single-slot")).expect(0);
+    desk.run(&format!("{both} backup src")).expect(0);
+    fs::remove_dir_all(desk.path("replica")).unwrap();
+    desk.run(&format!("{both} backup src")).expect(3);
+    desk.run(&format!("{both} replicate --status")).expect(3).says("1 record(s) behind now");
+    let status = desk.run(&format!("--json {both} replicate --status")).expect(3).value();
+    let seen = &status["stores"][1]["last_seen"];
+    assert_eq!((&seen["behind_records"], &seen["behind_objects"]), (&1.into(), &0.into()), "{status}");
+    assert!(seen["time"].is_string() && status["stores"][0]["last_seen"].is_null(), "{status}");
+}
+
+/// Backs up five times to the first bucket alone, after the second one was promoted.
+fn go_on_in_the_old_home(desk: &Desk) {
+    desk.run(&format!("{} backup src --ack all", both())).expect(0);
+    desk.run("-V s3://second/v promote --accept-loss").expect(0);
+    for number in 0..5 {
+        fs::write(desk.path(&format!("work/src/late{number}")), format!("late {number}")).unwrap();
+        desk.run("--no-cache backup src").expect(0);
+    }
+}
+
+/// Of a record that a deletion merely hides, every older version would count still.
+#[test]
+fn an_old_home_that_keeps_versions_is_in_line_again() {
+    for condition in [ConditionMode::Honoured, ConditionMode::Ignored] {
+        let desk = Desk::new(|bucket| bucket.versioning = true);
+        desk.add_bucket("second", |bucket| bucket.versioning = true);
+        set(&desk, condition);
+        desk.run(&format!("{} init --single-slot", both())).expect(0);
+        go_on_in_the_old_home(&desk);
+        let done = desk.run(&format!("{} reconcile --rejoin", both())).expect(0);
+        done.says("5 record(s) removed, in line again");
+        desk.run(&format!("{} backup src --ack all", both())).expect(0);
+        desk.run(&format!("{} replicate --status", both())).expect(0);
+        desk.run(&format!("{} reconcile", both())).expect(0).says("nothing to reconcile");
+        desk.run(&format!("{} handover --to s3://{BUCKET}/v", both())).expect(0);
+        desk.run(&format!("{} backup src --ack all", both())).expect(0);
+        desk.run(&format!("{} verify --deep", both())).expect(0);
+        desk.assert_restores(&both(), "out");
+        desk.assert_restores("--no-cache", "alone");
+    }
+}
+
+#[test]
+fn an_old_home_whose_records_are_locked_stays_fenced() {
+    let desk = Desk::new(|bucket| bucket.object_lock = true);
+    desk.add_bucket("second", |bucket| bucket.object_lock = true);
+    desk.run(&format!("{} init --single-slot --lock compliance --lock-days 3", both())).expect(0);
+    go_on_in_the_old_home(&desk);
+    let records = desk.names("log/");
+    for _ in 0..2 {
+        let report = desk.run(&format!("--json {} reconcile --rejoin", both())).expect(3).value();
+        let rejoined = &report["rejoined"][0];
+        assert_eq!(
+            (&rejoined["removed_records"], &rejoined["fenced"]),
+            (&0.into(), &true.into()),
+            "{report}"
+        );
+        assert!(rejoined["error"].is_string(), "{report}");
+        assert_eq!(desk.names("log/"), records, "nothing is hidden either");
+        let status = desk.run(&format!("--json {} replicate --status", both())).expect(3).value();
+        assert_eq!(status["stores"][0]["standing"], "fenced", "{status}");
+    }
+    // The snapshots are taken over, and the new home goes on without it.
+    desk.run(&format!("{} backup src --ack primary", both())).expect(0);
+    desk.run(&format!("{} restore latest --target ../out", both())).expect(0);
+    assert!(desk.path("out/src/late4").exists());
+}

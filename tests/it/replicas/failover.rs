@@ -6,7 +6,7 @@ use coffer_engine::{Ack, HealOutcome, Replicas};
 use coffer_store::ObjectStore;
 
 use super::stores::{NamedStore, url};
-use super::{Site, options};
+use super::{Site, impatient, options};
 use crate::support::{assert_clean, assert_restores, keyless, tree_of};
 
 fn damage(site: &Site, at: usize, prefix: &str) -> Vec<String> {
@@ -61,7 +61,7 @@ fn a_store_that_does_not_answer_is_done_without() {
     restores(&site, site.without(&[1]), "the replica is down");
     let hanging = Arc::new(NamedStore::new(0, Arc::clone(&site.stores[0])));
     let stores: Vec<Arc<dyn ObjectStore>> = vec![hanging.clone(), site.store(1)];
-    let replicas = Replicas::open(stores, options(Ack::Two)).unwrap();
+    let replicas = Replicas::open(stores, impatient(Ack::Two)).unwrap();
     let vault = site.world.open(&replicas).unwrap();
     hanging.hang();
     let snapshot = vault.select("latest").unwrap();

@@ -203,7 +203,7 @@ fn a_replication_reads_records_ahead() {
     }
     let far = Arc::new(SlowStore::new(
         NamedStore::new(0, Arc::clone(&site.stores[0])),
-        Duration::from_millis(2),
+        Duration::from_millis(20),
         16,
     ));
     let stores: Vec<Arc<dyn ObjectStore>> = vec![far.clone(), site.store(1)];

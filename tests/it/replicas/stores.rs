@@ -45,6 +45,9 @@ pub(super) struct NamedStore {
     hangs: AtomicBool,
     denies_deletion: AtomicBool,
     read_count: AtomicU64,
+    /// Steps of each transfer, and the pause before each.
+    pace: Mutex<(u64, Duration)>,
+    moved_bytes: AtomicU64,
 }
 
 impl NamedStore {
@@ -60,6 +63,28 @@ impl NamedStore {
             hangs: AtomicBool::new(false),
             denies_deletion: AtomicBool::new(false),
             read_count: AtomicU64::new(0),
+            pace: Mutex::default(),
+            moved_bytes: AtomicU64::new(0),
+        }
+    }
+
+    /// From now on each call takes so many steps with a pause before each, and in each of them something moves.
+    pub(super) fn crawl(&self, steps: u64, pause: Duration) {
+        *self.pace.lock().unwrap() = (steps, pause);
+    }
+
+    pub(super) fn read_count(&self) -> u64 {
+        self.read_count.load(Ordering::SeqCst)
+    }
+
+    fn wait(&self) {
+        while self.hangs.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let (steps, pause) = *self.pace.lock().unwrap();
+        for _ in 0..steps {
+            std::thread::sleep(pause);
+            self.moved_bytes.fetch_add(1, Ordering::SeqCst);
         }
     }
 
@@ -86,9 +111,7 @@ impl NamedStore {
         name: &str,
         call: impl FnOnce() -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        while self.hangs.load(Ordering::SeqCst) {
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        self.wait();
         self.read_count.fetch_add(1, Ordering::SeqCst);
         if self.process.is_stopped() { self.stopped(name) } else { call() }
     }
@@ -98,9 +121,7 @@ impl NamedStore {
         name: &str,
         call: impl FnOnce() -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        while self.hangs.load(Ordering::SeqCst) {
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        self.wait();
         // One write at a time over all stores, so that "after write n" has a meaning.
         let mut writes = self.process.writes.lock().unwrap();
         if self.process.is_stopped() {
@@ -155,5 +176,9 @@ impl ObjectStore for NamedStore {
 
     fn url(&self) -> String {
         url(self.at)
+    }
+
+    fn moved_bytes(&self) -> u64 {
+        self.moved_bytes.load(Ordering::SeqCst)
     }
 }

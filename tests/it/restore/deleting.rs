@@ -11,7 +11,7 @@ use coffer_store::MemoryStore;
 
 use super::by_hand::{Writer, entry, inline};
 use super::stored::Backup;
-use super::typed::{Bench, Small, User};
+use super::typed::{Bench, User, mount_small};
 use crate::support::{Quiet, World, assert_same, restore_options, scratch, tree_of};
 
 fn deleting() -> RestoreOptions {
@@ -82,7 +82,7 @@ fn nothing_goes_from_a_file_system_mounted_at_a_directory_of_the_snapshot() {
     fs::create_dir_all(bench.work("src/usb")).unwrap();
     fs::write(bench.work("src/a"), "a").unwrap();
     bench.run(["backup", "-x", "src"]).expect(0);
-    let Some(small) = Small::mount_at(&bench, "src/usb", "1m") else { return };
+    let Some(small) = mount_small(&bench, "src/usb", "1m") else { return };
     fill(&bench.work("src"), &["usb/precious", "usb/below/precious", "surplus"]);
     let there = || {
         ["usb/precious", "usb/below/precious"].map(|path| bench.work("src").join(path).exists())

@@ -11,6 +11,7 @@ use std::path::Path;
 
 use coffer_crypto::Rng;
 use coffer_crypto::rng::SeededRng;
+use coffer_testkit::Mounted;
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Timespec, Timestamps};
 
 use super::typed::{Bench, User};
@@ -362,40 +363,17 @@ fn owners_are_taken_by_name_unless_told_otherwise() {
     assert_eq!(stat.uid(), super::typed::NOBODY);
 }
 
-/// A file system of two layers, until it is dropped.
-struct Overlay<'b>(&'b Bench);
-
-impl<'b> Overlay<'b> {
-    /// `lower` shown as `src`, changes going to `upper`; `None`, said aloud, where this process may not mount.
-    fn mount(bench: &'b Bench) -> Option<Self> {
-        for name in ["upper", "scratch", "src"] {
-            fs::create_dir(bench.work(name)).unwrap();
-        }
-        let layers = [("lowerdir", "lower"), ("upperdir", "upper"), ("workdir", "scratch")];
-        let layers = layers.map(|(word, name)| format!("{word}={}", bench.work(name).display())).join(",");
-        let mut mount = std::process::Command::new("mount");
-        mount.args(["-t", "overlay", "overlay", "-o", &layers]).arg(bench.work("src"));
-        if mount.output().is_ok_and(|output| output.status.success()) {
-            return Some(Self(bench));
-        }
-        println!("skipped: this process may not mount an overlay");
-        None
-    }
-}
-
-impl Drop for Overlay<'_> {
-    fn drop(&mut self) {
-        run("umount", &[], &self.0.work("src"));
-    }
-}
-
 #[test]
 fn what_lies_in_layers_comes_back_as_it_was() {
     let bench = Bench::new();
     fs::create_dir(bench.work("lower")).unwrap();
     grow(&bench.work("lower"), 6);
-    let Some(_overlay) = Overlay::mount(&bench) else { return };
+    for name in ["upper", "scratch", "src"] {
+        fs::create_dir(bench.work(name)).unwrap();
+    }
     let src = bench.work("src");
+    let mounted = Mounted::overlay(&src, &bench.work("lower"), &bench.work("upper"), &bench.work("scratch"));
+    let Some(_mounted) = mounted else { return };
     // Some of it changes, so that it comes from the upper layer, and some goes.
     let files = || {
         let children = fs::read_dir(&src).unwrap().map(Result::unwrap);

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use coffer_engine::RestoreOptions;
@@ -11,16 +11,15 @@ use coffer_engine::RestoreOptions;
 use super::stored::Backup;
 use crate::support::{assert_same, noise, restore_options, scratch, tree_of};
 
-/// Swaps a directory of the target for a symlink that leads out, and back, until it is told to stop.
-fn swap(target: &Path, outside: &Path, stop: &AtomicBool) -> u64 {
+/// Swaps a directory of the target for a symlink that leads out, and back, until it is told to stop. Counts how often.
+fn swap(target: &Path, outside: &Path, stop: &AtomicBool, count: &AtomicU64) {
     let (directory, aside) = (target.join("src/dir"), target.join("aside"));
-    let mut count = 0;
     while !stop.load(Ordering::Relaxed) {
         if fs::rename(&directory, &aside).is_err() {
             continue;
         }
         if symlink(outside, &directory).is_ok() {
-            count += 1;
+            count.fetch_add(1, Ordering::Relaxed);
             std::thread::yield_now();
         }
         // Whatever stands there now is not what was there before.
@@ -30,7 +29,15 @@ fn swap(target: &Path, outside: &Path, stop: &AtomicBool) -> u64 {
         drop(fs::rename(&aside, &directory));
         drop(fs::remove_dir_all(&aside));
     }
-    count
+}
+
+/// Tells a thread to stop, also where the test fails.
+struct StopOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 #[test]
@@ -52,12 +59,19 @@ fn symlinks_swapped_in_meanwhile_are_not_followed() {
         fs::write(outside.path().join(format!("deep/surplus{file:02}")), "outside").unwrap();
     }
     let before = tree_of(outside.path());
-    let stop = AtomicBool::new(false);
-    let swapped = std::thread::scope(|scope| {
-        let swapper = scope.spawn(|| swap(target.path(), outside.path(), &stop));
+    let (stop, swapped) = (AtomicBool::new(false), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| swap(target.path(), outside.path(), &stop, &swapped));
+        let _stop = StopOnDrop(&stop);
         let begun = Instant::now();
+        // On a busy machine it takes longer until both have had their turns.
+        let is_enough = |round: u64| {
+            let time = begun.elapsed();
+            let is_done = round >= 6 && swapped.load(Ordering::Relaxed) > 20;
+            time >= Duration::from_millis(1_500) && is_done || time > Duration::from_secs(120)
+        };
         let mut round = 0;
-        while begun.elapsed() < Duration::from_millis(1_500) {
+        while !is_enough(round) {
             round += 1;
             let options = RestoreOptions {
                 delete: round % 2 == 0,
@@ -69,9 +83,8 @@ fn symlinks_swapped_in_meanwhile_are_not_followed() {
             backup.restore_with(target.path(), &options).unwrap();
             assert_same(&before, &tree_of(outside.path()), "outside");
         }
-        stop.store(true, Ordering::Relaxed);
-        swapper.join().unwrap()
     });
+    let swapped = swapped.into_inner();
     assert!(swapped > 20, "{swapped} swaps");
     drop(fs::remove_dir_all(target.path().join("aside")));
     let report =

@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use coffer_testkit::Mounted;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -39,8 +40,13 @@ impl Bench {
                 return None;
             }
             fs::set_permissions(bench.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-            // Where the command was built, others may not be allowed in.
-            fs::copy(env!("CARGO_BIN_EXE_coffer-under-test"), bench.path("coffer")).unwrap();
+            // Where the command was built, others may not be allowed in. This process must not write the copy: a child that another test
+            // is starting would have it open for a moment, and what is open for writing cannot be run.
+            let copied = Command::new("cp")
+                .arg(env!("CARGO_BIN_EXE_coffer-under-test"))
+                .arg(bench.path("coffer"))
+                .status();
+            assert!(copied.unwrap().success());
             let works = bench.program("true").status().is_ok_and(|status| status.success());
             if !works {
                 println!("skipped: setpriv does not work here");
@@ -149,29 +155,10 @@ pub(super) fn files_below(root: &Path) -> Vec<(PathBuf, u64)> {
     files
 }
 
-/// A small file system in memory, until it is dropped.
-pub(super) struct Small(PathBuf);
-
-impl Small {
-    /// Mounted at a directory of the bench, which is made if it is not there. `None`, said aloud, where this process may not mount.
-    pub(super) fn mount_at(bench: &Bench, path: &str, size: &str) -> Option<Self> {
-        let small = Self(bench.work(path));
-        fs::create_dir_all(&small.0).unwrap();
-        if small.run("mount", &["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]) {
-            return Some(small);
-        }
-        println!("skipped: this process may not mount a small file system");
-        None
-    }
-
-    pub(super) fn run(&self, program: &str, arguments: &[&str]) -> bool {
-        let output = Command::new(program).args(arguments).arg(&self.0).output();
-        output.is_ok_and(|output| output.status.success())
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        self.run("umount", &["-l"]);
-    }
+/// Mounts a small file system in memory at a directory of the bench, which is made if it is not there. `None`, said aloud, where this process
+/// may not mount.
+pub(super) fn mount_small(bench: &Bench, path: &str, size: &str) -> Option<Mounted> {
+    let path = bench.work(path);
+    fs::create_dir_all(&path).unwrap();
+    Mounted::tmpfs(&path, &format!("size={size}"))
 }

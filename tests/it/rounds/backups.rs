@@ -15,7 +15,7 @@ fn an_unchanged_backup_costs_few_requests_whatever_the_number_of_files() {
         let source = place.path().join("src");
         grow(&source, count);
         let host = World::with_cache(10 + round as u64, &place.path().join("cache"));
-        let store = far(MemoryStore::new(), 10);
+        let store = far(MemoryStore::new(), 100);
         host.init(&store).unwrap();
         host.backup(&store, &source).unwrap();
         store.reset();
@@ -68,7 +68,7 @@ fn many_index_segments_are_opened_side_by_side() {
     let place = scratch();
     let source = place.path().join("src");
     grow(&source, 40);
-    let (world, store) = (World::new(21), far(MemoryStore::new(), 10));
+    let (world, store) = (World::new(21), far(MemoryStore::new(), 100));
     world.init(store.inner()).unwrap();
     for round in 0..60_u64 {
         fs::write(source.join("changes"), noise(2000 + round, 900)).unwrap();
@@ -87,7 +87,7 @@ fn packs_are_stored_side_by_side() {
     let place = scratch();
     let source = place.path().join("src");
     grow_large(&source);
-    let (world, store) = (World::new(22), far(MemoryStore::new(), 60));
+    let (world, store) = (World::new(22), far(MemoryStore::new(), 500));
     world.init_with(store.inner(), MIB_CHUNKS).unwrap();
     let options = BackupOptions { pack_len_target: 1 << 20, worker_count: 2, ..backup_options(&source) };
     world.backup_with(&store, &options).unwrap();

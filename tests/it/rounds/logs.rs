@@ -36,7 +36,7 @@ fn a_thousand_snapshots_open_in_few_rounds() {
     let expected = world.open(&near).unwrap();
     assert_eq!(expected.state().snapshots.len(), 1000);
 
-    let store = far(clone_of(&near), 20);
+    let store = far(clone_of(&near), 100);
     let cold = world.open(&store).unwrap();
     let counts = store.reset();
     tell("1000 snapshots, nothing known", &counts);
@@ -76,7 +76,7 @@ fn without_a_checkpoint_records_are_read_side_by_side() {
     let world = World::new(2);
     world.init(&near).unwrap();
     add_snapshots(&world, &near, &source, 300, 0);
-    let store = far(near, 20);
+    let store = far(near, 100);
     let vault = world.open(&store).unwrap();
     let counts = store.reset();
     tell("300 snapshots without a checkpoint", &counts);

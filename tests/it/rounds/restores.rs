@@ -12,7 +12,7 @@ fn frames_are_fetched_side_by_side() {
     let place = scratch();
     let source = place.path().join("src");
     grow_large(&source);
-    let (world, store) = (World::new(30), far(MemoryStore::new(), 40));
+    let (world, store) = (World::new(30), far(MemoryStore::new(), 200));
     world.init_with(store.inner(), MIB_CHUNKS).unwrap();
     let options = BackupOptions { pack_len_target: 1 << 20, ..backup_options(&source) };
     world.backup_with(store.inner(), &options).unwrap();
@@ -28,7 +28,7 @@ fn a_tree_is_read_ahead() {
     let place = scratch();
     let source = place.path().join("src");
     grow(&source, 6000);
-    let (world, store) = (World::new(31), far(MemoryStore::new(), 20));
+    let (world, store) = (World::new(31), far(MemoryStore::new(), 150));
     world.init(store.inner()).unwrap();
     world.backup(store.inner(), &source).unwrap();
     let vault = world.open(&store).unwrap();
@@ -52,7 +52,7 @@ fn packs_are_verified_side_by_side() {
     let place = scratch();
     let source = place.path().join("src");
     grow_large(&source);
-    let (world, store) = (World::new(32), far(MemoryStore::new(), 20));
+    let (world, store) = (World::new(32), far(MemoryStore::new(), 150));
     world.init_with(store.inner(), MIB_CHUNKS).unwrap();
     let options = BackupOptions { pack_len_target: 1 << 20, ..backup_options(&source) };
     world.backup_with(store.inner(), &options).unwrap();

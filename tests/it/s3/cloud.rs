@@ -21,8 +21,11 @@ const SEED: u64 = 77;
 
 const BUCKET: &str = "nightly";
 
-/// How long a transfer may stand still.
-pub(super) const STALL_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long a transfer may stand still where some are made to. Well above what a busy machine does to the others.
+pub(super) const STALL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long one may stand still where none is made to.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Longest wait between two attempts, whatever the store asks for; that it is asked for is tested where time is not real.
 const WAIT_MAX: Duration = Duration::from_millis(30);
@@ -68,15 +71,20 @@ impl Cloud {
 
     /// A new client that goes straight to the bucket.
     pub(super) fn store(&self, prefix: &str) -> RetryStore<S3Store> {
-        self.store_by(self.sandbox.endpoint(), prefix)
+        self.store_by(self.sandbox.endpoint(), prefix, PATIENCE)
     }
 
     /// A new client that goes through a proxy.
     pub(super) fn store_behind(&self, proxy: &Proxy, prefix: &str) -> RetryStore<S3Store> {
-        self.store_by(&proxy.endpoint(), prefix)
+        self.store_by(&proxy.endpoint(), prefix, PATIENCE)
     }
 
-    fn store_by(&self, endpoint: &str, prefix: &str) -> RetryStore<S3Store> {
+    /// As [`Self::store_behind`], with a client that gives a transfer up after [`STALL_TIMEOUT`].
+    pub(super) fn impatient_store_behind(&self, proxy: &Proxy, prefix: &str) -> RetryStore<S3Store> {
+        self.store_by(&proxy.endpoint(), prefix, STALL_TIMEOUT)
+    }
+
+    fn store_by(&self, endpoint: &str, prefix: &str, stall_timeout: Duration) -> RetryStore<S3Store> {
         let Location::S3(location) = Location::parse(Self::url(endpoint, prefix)).unwrap() else {
             panic!("it is a bucket");
         };
@@ -84,7 +92,7 @@ impl Cloud {
         let keys = AwsKeys::new(keys.access_key_id.clone(), keys.secret_access_key.clone(), None);
         let mut options = S3Options::new(Credentials::Keys(keys));
         options.use_proxies = false;
-        options.stall_timeout = STALL_TIMEOUT;
+        options.stall_timeout = stall_timeout;
         options.part_len = 5 << 20;
         let policy = RetryPolicy {
             attempts_max: 5,

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use coffer_engine::EngineError;
-use coffer_store::ObjectStore;
+use coffer_store::{ObjectStore, RetryStore, S3Store};
 use coffer_testkit::copy::{Objects, snapshot_of};
 use coffer_testkit::proxy::{NetworkFault, Proxy};
 use tempfile::TempDir;
@@ -22,11 +22,11 @@ use crate::support::{
 /// Cases that run at once. Most of their time they wait.
 const WORKER_COUNT: usize = 8;
 
-const STALL: Duration = Duration::from_millis(800);
+const STALL: Duration = Duration::from_secs(3);
 const _: () = assert!(STALL.as_millis() > STALL_TIMEOUT.as_millis());
 
 /// How long one case may take before it counts as hanging.
-const HANG: Duration = Duration::from_secs(60);
+const HANG: Duration = Duration::from_secs(300);
 
 /// How many requests in a row meet the fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +50,16 @@ impl Case {
     fn must_succeed(&self) -> bool {
         let is_final = matches!(self.fault, NetworkFault::ExpiredToken { .. } | NetworkFault::StaleList);
         self.span != Span::Forever && !is_final
+    }
+
+    /// A client that waits no longer than it must for this fault.
+    fn client(case: Option<&Self>, cloud: &Cloud, proxy: &Proxy, prefix: &str) -> RetryStore<S3Store> {
+        match case.map(|case| case.fault) {
+            Some(NetworkFault::StallRequest(_) | NetworkFault::StallAnswer(_)) => {
+                cloud.impatient_store_behind(proxy, prefix)
+            }
+            _ => cloud.store_behind(proxy, prefix),
+        }
     }
 
     fn arm(&self, proxy: &Proxy) {
@@ -166,9 +176,9 @@ fn sweep(cloud: &Cloud, name: &str, run: impl Fn(&Proxy, &str, Option<&Case>, &s
 fn a_backup_meets_every_fault_at_every_request() {
     let cloud = Cloud::start();
     let site = Site::new(&cloud);
-    sweep(&cloud, "backup", |proxy, prefix, _, context| {
+    sweep(&cloud, "backup", |proxy, prefix, case, context| {
         cloud.fill(prefix, &site.objects);
-        let outcome = world().backup(&cloud.store_behind(proxy, prefix), &site.source);
+        let outcome = world().backup(&Case::client(case, &cloud, proxy, prefix), &site.source);
         // From here on nothing goes wrong, and nobody has a memory of the vault.
         let store = cloud.store(prefix);
         let left = clone_of(&store);
@@ -199,8 +209,8 @@ fn a_backup_meets_every_fault_at_every_request() {
 fn an_init_meets_every_fault_at_every_request() {
     let cloud = Cloud::start();
     let site = Site::new(&cloud);
-    sweep(&cloud, "init", |proxy, prefix, _, context| {
-        let outcome = world().init(&cloud.store_behind(proxy, prefix));
+    sweep(&cloud, "init", |proxy, prefix, case, context| {
+        let outcome = world().init(&Case::client(case, &cloud, proxy, prefix));
         let store = cloud.store(prefix);
         let is_whole = world().open(&store).is_ok();
         let is_done = outcome.is_ok();
@@ -230,11 +240,11 @@ fn a_commit_that_takes_place_late_makes_one_snapshot() {
         let is_commit = request.method == "PUT" && request.path.contains("/log/");
         is_commit.then_some(NetworkFault::StallRequest(STALL))
     });
-    let outcome = world().backup(&cloud.store_behind(&proxy, "late"), &site.source);
+    let outcome = world().backup(&cloud.impatient_store_behind(&proxy, "late"), &site.source);
     assert!(outcome.is_err(), "no answer to a commit ever came in time");
     assert!(proxy.fault_count() > 1);
     // Until the last of them has taken place.
-    std::thread::sleep(2 * STALL);
+    drop(proxy.exchanges());
     let store = cloud.store("late");
     let count = world().open(&store).unwrap().state().snapshots.len();
     assert!(count <= 2, "{count} snapshots");

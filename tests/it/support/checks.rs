@@ -1,7 +1,8 @@
 //! What tests ask of a vault again and again: that it verifies, and which chunks its index lists.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use coffer_crypto::VaultKey;
 use coffer_format::id::SegmentId;
@@ -16,11 +17,17 @@ use tempfile::TempDir;
 
 use super::{Tree, World, assert_same, tree_of};
 
-/// A scratch directory, in memory where the system offers that.
+/// Room for all tests that run at once.
+const SCRATCH_BYTES: u64 = 2 << 30;
+
+/// A scratch directory, in memory where the system offers enough of that. All of a process are in one file system.
 pub(crate) fn scratch() -> TempDir {
-    let memory = Path::new("/dev/shm");
-    let parent = if memory.is_dir() { memory.to_path_buf() } else { std::env::temp_dir() };
-    tempfile::Builder::new().prefix("coffer-test-").tempdir_in(parent).unwrap()
+    static PARENT: LazyLock<PathBuf> = LazyLock::new(|| {
+        let memory = Path::new("/dev/shm");
+        let room = rustix::fs::statvfs(memory).map_or(0, |stat| stat.f_bavail * stat.f_frsize);
+        if room >= SCRATCH_BYTES { memory.to_path_buf() } else { std::env::temp_dir() }
+    });
+    tempfile::Builder::new().prefix("coffer-test-").tempdir_in(&*PARENT).unwrap()
 }
 
 /// A store of its own with the same objects.

@@ -1,17 +1,27 @@
 //! A writer whose credential is in the hands of somebody else.
 
 use std::fs;
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use coffer_format::id::{DomainId, SlotId};
+use coffer_engine::{BackupOptions, EngineError, SnapshotFilter};
+use coffer_format::id::{DomainId, Head, SlotId, SnapshotId, hex};
 use coffer_format::log::{Outcome, VoidReason};
+use coffer_format::object::ObjectName;
 use coffer_format::pack::ChunkKind;
-use coffer_format::record::{Details, Public, RecordKind, Role, RoleAction, SegmentAdded};
+use coffer_format::record::{
+    BodySeal, Details, Public, Record, RecordKind, Role, RoleAction, SegmentAdded, chain_value,
+};
 use coffer_format::tree::ChunkRef;
+use coffer_keys::WriterCredential;
 use coffer_pipeline::pack_reader::chunk_id;
+use coffer_store::{ListItem, MemoryStore, ObjectKey, ObjectStat, ObjectStore, PutOutcome, StoreError};
+use coffer_testkit::RecordingStore;
+use coffer_verify::{Class, Options, Report, Silent, verify};
 
 use super::{Host, grant, owned};
 use crate::restore::by_hand::{EMPTY_BODY, Writer, file, record, signing_key, store_as_next};
-use crate::support::{assert_restores, deep, keyless, noise, scratch, tree_of};
+use crate::support::{World, assert_restores, backup_options, deep, keyless, noise, scratch, tree_of};
 
 #[test]
 fn garbage_under_valid_ids_enters_nobody_elses_backup() {
@@ -206,4 +216,296 @@ fn what_is_beyond_its_role_is_void_and_in_nobodys_way() {
     let owning = owner.open(&store).unwrap();
     assert!(owning.state().segments.values().all(|live| live.domain != DomainId::owner(0)));
     assert_eq!(owning.writers().unwrap().len(), 2);
+}
+
+/// A record within the role of a writer that changes nothing, for any place.
+fn evidence(
+    owner: &World,
+    store: &MemoryStore,
+    credential: &WriterCredential,
+    edit: impl FnOnce(&mut Public),
+) -> Vec<u8> {
+    let vault = owner.open(store).unwrap();
+    let (signing, _) = credential.keys();
+    let body = Some((EMPTY_BODY, credential.domain()));
+    record(&vault, vault.state(), RecordKind::Evidence, &signing, body, |public| {
+        public.details = Details::Evidence { hash: [1; 32] }.encode();
+        edit(public);
+    })
+}
+
+fn next(owner: &World, store: &MemoryStore) -> u64 {
+    owner.open(store).unwrap().state().next
+}
+
+/// A vault with an honest writer that has one backup, and a hostile one.
+fn with_backup(seed: u64) -> (World, MemoryStore, Host, WriterCredential) {
+    let (owner, store) = owned(seed);
+    let hostile = grant(&owner, &store, "hostile", None);
+    let honest = Host::new(grant(&owner, &store, "honest", None), seed + 1);
+    fs::write(honest.source().join("one"), noise(1, 900)).unwrap();
+    honest.backup(&store).unwrap();
+    (owner, store, honest, hostile)
+}
+
+/// Both go on: what the honest writer backs up, the owner restores.
+#[track_caller]
+fn assert_goes_on(owner: &World, store: &MemoryStore, honest: &Host, seed: u64) -> Head {
+    fs::write(honest.source().join("one"), noise(seed, 900)).unwrap();
+    let head = honest.backup(store).unwrap().head;
+    assert_restores(owner, store, "latest", &tree_of(&honest.source()), "the honest writer");
+    head
+}
+
+/// Findings that are not surplus.
+fn damage(report: &Report) -> Vec<&coffer_verify::Finding> {
+    report.findings.iter().filter(|finding| finding.class != Class::Surplus).collect()
+}
+
+#[test]
+fn a_long_gap_is_not_believed() {
+    let (owner, store, honest, hostile) = with_backup(200);
+    let before = next(&owner, &store);
+    let far_away = before + 900_000;
+    let bytes = evidence(&owner, &store, &hostile, |public| public.number = far_away);
+    store.insert_raw(ObjectName::Record(far_away).to_string(), bytes);
+    let counted = RecordingStore::new(&store);
+    let vault = owner.open(&counted).unwrap();
+    assert_eq!((vault.state().next, vault.state().damaged.len()), (before, 0));
+    drop(vault);
+    let reads = counted.snapshot().read_count;
+    assert!(reads < 50, "{reads} objects were read");
+    for report in [keyless(&store), deep(&owner, &store)] {
+        assert!(report.is_intact() && !report.is_clean(), "{:?}", report.findings);
+    }
+    assert_goes_on(&owner, &store, &honest, 2);
+}
+
+#[test]
+fn damage_that_a_writer_makes_up_ends_when_it_is_revoked() {
+    for gap in [false, true] {
+        let (owner, store, honest, hostile) = with_backup(210);
+        let number = next(&owner, &store);
+        let claimed: Vec<u64> = if gap { (number..number + 64).collect() } else { vec![number] };
+        if gap {
+            let bytes = evidence(&owner, &store, &hostile, |public| public.number = number + 64);
+            store.insert_raw(ObjectName::Record(number + 64).to_string(), bytes);
+        } else {
+            store.insert_raw(ObjectName::Record(number).to_string(), b"junk");
+            let bytes = evidence(&owner, &store, &hostile, |public| public.previous = [9; 32]);
+            store.insert_raw(ObjectName::Record(number + 1).to_string(), bytes);
+        }
+        // It may be true, so it is reported, by name; and nothing is in the way of the others.
+        let key = hostile.verifying_key();
+        let vault = owner.open(&store).unwrap();
+        assert_eq!(vault.state().damaged, claimed);
+        assert!(vault.state().claims.values().all(|claimant| *claimant == key));
+        drop(vault);
+        assert_goes_on(&owner, &store, &honest, 3);
+        assert_eq!(owner.open(&store).unwrap().checkpoint_if_due(1).unwrap(), None);
+        let report = keyless(&store);
+        let [finding] = &damage(&report)[..] else { panic!("{:#?}", report.findings) };
+        let advice = format!("`coffer keys revoke-writer {}`", hex(&key[..8]));
+        assert!(finding.what.contains(&advice), "{}", finding.what);
+
+        owner.open(&store).unwrap().revoke_writer(&hex(&key[..8])).unwrap();
+        let mut vault = owner.open(&store).unwrap();
+        assert_eq!((vault.state().damaged.len(), vault.state().claims.len()), (0, 0));
+        vault.checkpoint_if_due(1).unwrap().unwrap();
+        drop(vault);
+        let head = assert_goes_on(&owner, &store, &honest, 4);
+        for report in [keyless(&store), deep(&owner, &store)] {
+            assert!(report.is_intact(), "{:#?}", report.findings);
+            assert_eq!(report.counts.damaged_records, 0);
+        }
+        let options = Options { head: Some(head), ..Options::default() };
+        let report = verify(&store, &options, &Silent).unwrap();
+        assert!(report.fresh_proved && report.is_intact(), "{:#?}", report.findings);
+
+        // What the owner's own record proves stays damage, whoever else was revoked.
+        let lost = next(&owner, &store);
+        assert_goes_on(&owner, &store, &honest, 5);
+        grant(&owner, &store, "another", None);
+        store.remove_raw(&ObjectName::Record(lost).to_string()).unwrap();
+        owner.open(&store).unwrap().revoke_writer("honest").unwrap();
+        assert_eq!(owner.open(&store).unwrap().state().damaged, [lost]);
+    }
+}
+
+#[test]
+fn surplus_without_end_is_not_in_the_way() {
+    let (owner, store, honest, _) = with_backup(220);
+    let number = next(&owner, &store);
+    for surplus in 0..5000 {
+        store.insert_raw(ObjectName::Record(number + 100 + surplus).to_string(), b"junk");
+    }
+    let vault = owner.open(&store).unwrap();
+    assert_eq!((vault.state().next, vault.snapshots().len()), (number, 1));
+    let [warning] = &vault.log.warnings[..] else { panic!("{:?}", vault.log.warnings) };
+    assert!(warning.contains("more than 4096 objects"), "{warning}");
+    drop(vault);
+    assert_restores(&owner, &store, "latest", &tree_of(&honest.source()), "among surplus");
+    assert_goes_on(&owner, &store, &honest, 2);
+    assert!(keyless(&store).is_intact());
+}
+
+#[test]
+fn a_snapshot_that_nobody_can_open_is_passed_over() {
+    let (owner, store, honest, hostile) = with_backup(230);
+    let (signing, _) = hostile.keys();
+    let mut planted = Vec::new();
+    // Random bytes; of an epoch that does not exist; a body that opens and is no manifest.
+    // And one that is too short to be a sealed body.
+    for (number, epoch, len) in [(0, 0, 2000), (1, 7, 2000), (2, 0, 0), (3, 0, 10)] {
+        let vault = owner.open(&store).unwrap();
+        let body = noise(number, len);
+        let mut public = vault.state().next_public(RecordKind::Snapshot, hostile.verifying_key());
+        public.body = Some(BodySeal { hash: chain_value(&body), domain: hostile.domain(), epoch });
+        let encoded = public.encode();
+        let bytes = if len > 0 {
+            Record::assemble(&encoded, &body, &signing.sign_record(&encoded)).unwrap()
+        } else {
+            let body = Some((EMPTY_BODY, hostile.domain()));
+            record(&vault, vault.state(), RecordKind::Snapshot, &signing, body, |_| {})
+        };
+        planted.push(SnapshotId(chain_value(&bytes)));
+        store_as_next(&store, vault.state(), bytes);
+    }
+    let vault = owner.open(&store).unwrap();
+    assert_eq!(vault.log.ineffective, []);
+    let all = SnapshotFilter::default();
+    let chosen = vault.select_with(&"latest".parse().unwrap(), &all).unwrap();
+    assert_eq!(chosen.snapshot.manifest.host, "host");
+    let unread: Vec<_> = chosen.unread.iter().map(|(id, _)| *id).rev().collect();
+    assert_eq!(unread, planted);
+    let unreadable = vault.snapshots().into_iter().filter(|(_, snapshot)| snapshot.is_err());
+    assert_eq!(unreadable.map(|(state, _)| state.id).collect::<Vec<_>>(), planted);
+    for id in &planted {
+        let named = vault.select(&id.to_string());
+        assert!(matches!(named, Err(EngineError::Damaged { .. })), "{named:?}");
+    }
+    drop(vault);
+    assert_restores(&owner, &store, "latest", &tree_of(&honest.source()), "before the others");
+    // Who looks inside finds each of them.
+    assert!(keyless(&store).is_clean(), "without a key nothing is wrong");
+    let report = deep(&owner, &store);
+    let found: Vec<_> = report.findings.iter().flat_map(|finding| finding.snapshots.clone()).collect();
+    assert_eq!(found, planted, "{:#?}", report.findings);
+    assert!(report.findings.iter().all(|finding| finding.class == Class::Corrupt), "{:#?}", report.findings);
+    assert_goes_on(&owner, &store, &honest, 2);
+    owner.open(&store).unwrap().checkpoint_if_due(1).unwrap().unwrap();
+    assert_restores(&owner, &store, "latest", &tree_of(&honest.source()), "behind a checkpoint");
+}
+
+#[test]
+fn where_no_snapshot_opens_the_newest_one_is_damaged() {
+    let (owner, store) = owned(240);
+    let hostile = grant(&owner, &store, "hostile", None);
+    let vault = owner.open(&store).unwrap();
+    let body = Some((EMPTY_BODY, hostile.domain()));
+    let bytes = record(&vault, vault.state(), RecordKind::Snapshot, &hostile.keys().0, body, |_| {});
+    store_as_next(&store, vault.state(), bytes);
+    drop(vault);
+    let chosen = owner.open(&store).unwrap().select("latest");
+    assert!(matches!(chosen, Err(EngineError::Damaged { .. })), "{chosen:?}");
+}
+
+/// A store in which a writer commits a record that names each new index segment, as soon as it is stored, in a domain of its own.
+struct FrontRunner<'a> {
+    inner: &'a MemoryStore,
+    owner: &'a World,
+    credential: &'a WriterCredential,
+    left: AtomicUsize,
+}
+
+impl std::fmt::Debug for FrontRunner<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("FrontRunner")
+    }
+}
+
+impl ObjectStore for FrontRunner<'_> {
+    fn put_if_absent(&self, key: &ObjectKey, body: &[u8]) -> Result<PutOutcome, StoreError> {
+        let outcome = self.inner.put_if_absent(key, body)?;
+        if let Some(ObjectName::Segment(id)) = ObjectName::parse(key.as_str())
+            && self.left.load(Ordering::Relaxed) > 0
+        {
+            self.left.fetch_sub(1, Ordering::Relaxed);
+            let vault = self.owner.open(self.inner).unwrap();
+            let (domain, (signing, _)) = (self.credential.domain(), self.credential.keys());
+            let sealed = Some((EMPTY_BODY, domain));
+            let bytes = record(&vault, vault.state(), RecordKind::Progress, &signing, sealed, |public| {
+                public.segments_added = vec![SegmentAdded { id, len: body.len() as u64, domain }];
+            });
+            store_as_next(self.inner, vault.state(), bytes);
+        }
+        Ok(outcome)
+    }
+
+    fn read(&self, key: &ObjectKey, len_max: u64, out: &mut Vec<u8>) -> Result<(), StoreError> {
+        self.inner.read(key, len_max, out)
+    }
+
+    fn read_range(&self, key: &ObjectKey, offset: u64, out: &mut [u8]) -> Result<(), StoreError> {
+        self.inner.read_range(key, offset, out)
+    }
+
+    fn stat(&self, key: &ObjectKey) -> Result<ObjectStat, StoreError> {
+        self.inner.stat(key)
+    }
+
+    fn list(
+        &self,
+        prefix: &str,
+        start_after: Option<&str>,
+        visit: &mut dyn FnMut(ListItem) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        self.inner.list(prefix, start_after, visit)
+    }
+
+    fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
+        self.inner.delete(key)
+    }
+
+    fn url(&self) -> String {
+        self.inner.url()
+    }
+}
+
+#[test]
+fn a_name_that_is_taken_first_is_replaced_by_another() {
+    let (owner, store, honest, hostile) = with_backup(250);
+    let place = scratch();
+    let source = place.path().join("src");
+    fs::create_dir(&source).unwrap();
+    for (left, progress) in [(1, false), (3, false), (3, true), (100, false), (100, true)] {
+        fs::write(honest.source().join("one"), noise(300 + left, 900)).unwrap();
+        fs::write(source.join("one"), noise(400 + left, 900)).unwrap();
+        let left = usize::try_from(left).unwrap();
+        let racing = || FrontRunner { inner: &store, owner: &owner, credential: &hostile, left: left.into() };
+        let interval = |options: BackupOptions| BackupOptions {
+            progress_interval_ns: if progress { 0 } else { options.progress_interval_ns },
+            ..options
+        };
+        let by_writer = honest.backup_with(&racing(), &interval(honest.options())).map(|_| ());
+        let by_owner = owner.backup_with(&racing(), &interval(backup_options(&source))).map(|_| ());
+        for (backed_up, is_owner) in [(by_writer, false), (by_owner, true)] {
+            let context = format!("{left} times, by the owner: {is_owner}, progress: {progress}");
+            if left < 100 {
+                backed_up.unwrap_or_else(|error| panic!("{context}: {error}"));
+            } else {
+                let Err(EngineError::CannotCommit { reason }) = backed_up else { panic!("{context}") };
+                let key = hex(&hostile.verifying_key()[..8]);
+                assert!(reason.contains(&format!("revoke-writer {key}")), "{context}: {reason}");
+            }
+        }
+        if left < 100 {
+            assert_restores(&owner, &store, "latest", &tree_of(&source), "the owner's");
+            assert_restores(&owner, &store, "latest~1", &tree_of(&honest.source()), "the writer's");
+        }
+        let vault = owner.open(&store).unwrap();
+        assert!(vault.state().damaged.is_empty());
+    }
+    owner.open(&store).unwrap().revoke_writer("hostile").unwrap();
+    assert_goes_on(&owner, &store, &honest, 9);
 }

@@ -29,7 +29,6 @@ use crate::stores::Store;
 use crate::wiring::World;
 
 mod selection;
-pub(crate) mod time;
 
 use selection::SelectionArgs;
 
@@ -64,7 +63,7 @@ pub(crate) struct BackupArgs {
     #[arg(short = 'H', long, value_name = "NAME", value_parser = parse_name)]
     pub(crate) host: Option<String>,
     /// Time to record: YYYY-MM-DD HH:MM[:SS] in local time, or as in RFC 3339.
-    #[arg(long, value_name = "TIME", value_parser = time::parse_time)]
+    #[arg(long, value_name = "TIME", value_parser = crate::time::parse_time)]
     time: Option<i64>,
     /// Snapshot to compare with, instead of the newest one of the same host and paths.
     #[arg(long, value_name = "SNAPSHOT", conflicts_with = "force")]
@@ -246,7 +245,7 @@ pub(super) fn run(world: &World, args: &BackupArgs) -> Result<Exit> {
     Ok(if done.error_count > 0 || !is_acknowledged { Exit::Partial } else { Exit::Done })
 }
 
-/// What the backup would ask of the store, were it no dry run. Compression is taken to do what it did for the parent.
+/// What the backup would ask of all stores that it writes to, were it no dry run. Compression is taken to do what it did for the parent.
 fn estimate(vault: &Vault<'_>, done: &Done, args: &BackupArgs, store: &Store) -> Estimate {
     let asked = store.requests();
     let statistics = &done.manifest.statistics;
@@ -260,6 +259,7 @@ fn estimate(vault: &Vault<'_>, done: &Done, args: &BackupArgs, store: &Store) ->
         (statistics.new_bytes, statistics.new_chunk_count),
         compression,
         args.pack_size << 20,
+        store.replicas.written_count(),
     )
 }
 

@@ -11,14 +11,15 @@ use coffer_engine::{
 };
 use coffer_format::path::display_path;
 use coffer_format::tree::Kind;
+use coffer_store::RequestCounts;
 use serde_json::json;
 
-use super::backup::time::parse_time;
 use super::entries;
 use crate::command_error::{Failure, chain};
 use crate::exit_code::Exit;
-use crate::output::{Output, bytes};
+use crate::output::{Output, bytes, requests_json};
 use crate::select_args::{Choice, FilterArgs};
+use crate::time::parse_time;
 use crate::wiring::World;
 
 #[derive(Debug, Args)]
@@ -55,7 +56,11 @@ pub(super) fn run(world: &World, args: &DiffArgs) -> Result<Exit> {
     let vault = world.open_vault(&store)?;
     let output = world.output;
     let mut failed = None;
+    let mut lost_exit = Exit::Done;
     let mut visit = |item: DiffItem| {
+        if let DiffItem::Lost(lost) = &item {
+            lost_exit = entries::exit_after(lost_exit, &lost.error);
+        }
         show(output, item).map_err(|error| {
             failed = Some(error);
             EngineError::Interrupted
@@ -86,8 +91,9 @@ pub(super) fn run(world: &World, args: &DiffArgs) -> Result<Exit> {
         return Err(failed).context("print the differences");
     }
     let report = report?;
-    print(output, args, &report, &old, new.as_ref())?;
+    print(output, args, &report, (&old, new.as_ref()), &store.requests())?;
     Ok(match (report.lost, report.uncompared_count) {
+        (true, _) if lost_exit != Exit::Done => lost_exit,
         (true, _) => Exit::Corrupt,
         (false, 0) => Exit::Done,
         (false, _) => Exit::Partial,
@@ -182,8 +188,8 @@ fn print(
     output: Output,
     args: &DiffArgs,
     report: &DiffReport,
-    old: &Snapshot,
-    new: Option<&Snapshot>,
+    (old, new): (&Snapshot, Option<&Snapshot>),
+    requests: &RequestCounts,
 ) -> std::io::Result<()> {
     let counts = |counts: &DiffCounts| {
         json!({
@@ -197,7 +203,7 @@ fn print(
         "directory": args.dir.as_ref().map(|directory| directory.display().to_string()),
         "added": counts(&report.added), "removed": counts(&report.removed), "changed_content": report.content_count,
         "changed_metadata": report.metadata_count, "changed_kind": report.kind_count,
-        "not_compared": report.uncompared_count, "tree_chunks": report.tree_chunk_count,
+        "not_compared": report.uncompared_count, "tree_chunks": report.tree_chunk_count, "requests": requests_json(requests),
     });
     let DiffReport { added, removed, .. } = report;
     let mut text = format!(

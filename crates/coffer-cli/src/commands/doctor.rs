@@ -11,6 +11,7 @@ use super::keys::key_id;
 use super::verify::exit_of;
 use crate::apart::{self, ServiceSlot, Site};
 use crate::bucket::{support_of, told};
+use crate::command_error::classify_store;
 use crate::exit_code::Exit;
 use crate::fitness;
 use crate::output::{requests_json, time_utc};
@@ -68,7 +69,7 @@ pub(super) fn run(world: &World) -> Result<Exit> {
         })).collect::<Vec<_>>(),
         "writers": told(support),
         "probe": reports.iter().flat_map(|(url, report)| report.checks.iter().map(move |check| json!({
-            "store": url, "name": check.name, "passed": check.is_passed, "detail": check.detail,
+            "store": url, "name": check.name, "passed": check.is_passed, "tried": check.is_tried, "detail": check.detail,
         }))).collect::<Vec<_>>(),
         "bucket": reports.iter().flat_map(|(url, report)| report.facts.iter().map(move |fact| json!({
             "store": url, "name": fact.name, "found": fact.found, "consequence": fact.consequence,
@@ -91,7 +92,11 @@ pub(super) fn run(world: &World) -> Result<Exit> {
     for (url, report) in &reports {
         let of = if reports.len() > 1 { format!(" {url}") } else { String::new() };
         for check in &report.checks {
-            let outcome = if check.is_passed { "ok" } else { "FAILED" };
+            let outcome = match (check.is_passed, check.is_tried) {
+                (true, _) => "ok",
+                (false, true) => "FAILED",
+                (false, false) => "could not be tried",
+            };
             lines.push(format!(
                 "store{of}: {}: {outcome}{}",
                 check.name,
@@ -117,41 +122,65 @@ pub(super) fn run(world: &World) -> Result<Exit> {
     lines.extend(advice.iter().map(|advice| format!("advice: {advice}")));
     world.output.result(&value, &lines.join("\n"))?;
     Ok(match exit_of(&state.findings) {
-        Exit::Done
-            if !reports.iter().zip(&needed).all(|((_, report), needed)| report.is_enough_for(*needed)) =>
-        {
-            Exit::Failed
-        }
+        Exit::Done => exit_of_stores(&reports, &needed),
         exit => exit,
     })
+}
+
+/// That a store does less than the vault needs goes before that one could not be asked.
+fn exit_of_stores(reports: &[(String, ProbeReport)], needed: &[Support]) -> Exit {
+    let all = || reports.iter().map(|(_, report)| report).zip(needed.iter().copied());
+    if all().any(|(report, needed)| report.is_broken_for(needed)) {
+        return Exit::Failed;
+    }
+    let untried = reports.iter().find_map(|(_, report)| report.untried.as_ref());
+    match untried {
+        Some(error) => classify_store(error).0,
+        None if all().all(|(report, needed)| report.is_enough_for(needed)) => Exit::Done,
+        None => Exit::Failed,
+    }
 }
 
 /// What follows from the probes, for a vault that needs this of each store.
 fn of_stores(reports: &[(String, ProbeReport)], needed: &[Support]) -> Vec<String> {
     let mut advice = Vec::new();
     for ((url, report), support) in reports.iter().zip(needed.iter().copied()) {
-        if !report.is_enough_for(support) {
+        if report.is_broken_for(support) {
+            let broken: Vec<_> = report.broken().map(|check| check.name).collect();
             advice.push(match support {
-                Support::ConditionalCreate => format!(
+                Support::ConditionalCreate if report.is_condition_broken() => format!(
                     "{url} does not create objects exclusively any more, which this vault relies on: let only one machine \
                      write, and move the vault to a store that does (`coffer replicate`, `coffer handover`)"
                 ),
-                Support::OldestVersion => format!(
+                Support::OldestVersion if report.versioning().is_some_and(|found| *found != Fact::Known(Versioning::On)) => format!(
                     "{url} does not keep versions as this vault needs them: turn versions on again before anything is written"
                 ),
-                Support::SingleWriter => format!("{url} does not do what every vault needs; do not write to it"),
+                _ => format!(
+                    "{url} does not do what this vault needs ({}); do not write to it",
+                    broken.join(", ")
+                ),
             });
+        } else if let Some(error) = &report.untried {
+            let hint = classify_store(error).1.map(|hint| format!(": {hint}")).unwrap_or_default();
+            advice.push(format!("{url} could not be tried, and what it does is not known{hint}"));
+        } else if !report.is_enough_for(support) {
+            advice.push(format!(
+                "whether {url} keeps versions is not known, and this vault needs them: ask with credentials that may see it"
+            ));
         } else if support == Support::SingleWriter {
             advice.push(format!("{url}: only one machine may write, one command at a time"));
         }
         let Some(bucket) = &report.bucket else { continue };
-        let has_policy = matches!(bucket.protection, Fact::Known(Some(_)));
-        let has_versions = bucket.versioning.known() == Some(&Versioning::On);
-        if !has_versions && !has_policy {
-            advice.push(format!(
+        match (&bucket.versioning, &bucket.protection) {
+            (Fact::Known(Versioning::On), _) | (_, Fact::Known(Some(_))) => {}
+            (Fact::Known(_), Fact::Known(None)) => advice.push(format!(
                 "{url} keeps no versions and has no retention policy: whoever may delete can destroy the vault; turn on \
                  versions with object lock, or set a retention policy"
-            ));
+            )),
+            _ => advice.push(format!(
+                "whether {url} keeps versions or has a retention policy is not known: with neither, whoever may delete can \
+                 destroy the vault; ask with credentials that may see it"
+            )),
         }
     }
     advice

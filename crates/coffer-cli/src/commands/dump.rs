@@ -9,12 +9,13 @@ use clap::{Args, ValueEnum};
 use coffer_collect::{ArchiveWriter, TarArchive, ZipArchive};
 use coffer_engine::{DumpReport, EngineError, Snapshot, Vault, cat, dump, entry_at};
 use coffer_format::tree::Kind;
+use coffer_store::RequestCounts;
 use serde_json::json;
 
 use super::cat::StandardOutput;
 use crate::command_error::Failure;
 use crate::exit_code::Exit;
-use crate::output::{Output, bytes};
+use crate::output::{Output, bytes, requests_json};
 use crate::select_args::{Choice, SelectArgs};
 use crate::wiring::World;
 
@@ -58,7 +59,7 @@ pub(super) fn run(world: &World, args: &DumpArgs) -> Result<Exit> {
         }
         None => write(&vault, &snapshot, &choice, format, &mut StandardOutput)?,
     };
-    print(world.output, args, &snapshot, &report)?;
+    print(world.output, args, &snapshot, &report, &store.requests())?;
     Ok(match (report.error_count, report.degraded) {
         (0, false) => Exit::Done,
         (0, true) => Exit::Degraded,
@@ -154,7 +155,13 @@ impl Drop for OutputFile {
     }
 }
 
-fn print(output: Output, args: &DumpArgs, snapshot: &Snapshot, report: &DumpReport) -> Result<()> {
+fn print(
+    output: Output,
+    args: &DumpArgs,
+    snapshot: &Snapshot,
+    report: &DumpReport,
+    requests: &RequestCounts,
+) -> Result<()> {
     let Some(path) = args.output.as_ref() else {
         // Standard output is taken.
         warn(output, report);
@@ -166,7 +173,7 @@ fn print(output: Output, args: &DumpArgs, snapshot: &Snapshot, report: &DumpRepo
         "message_type": "summary", "command": "dump", "snapshot_id": snapshot.id().to_string(),
         "output": path.display().to_string(), "entries": report.entry_count, "files": report.file_count,
         "content_bytes": report.content_bytes, "errors": errors.collect::<Vec<_>>(), "error_count": report.error_count,
-        "warnings": report.warnings, "degraded": report.degraded,
+        "warnings": report.warnings, "degraded": report.degraded, "requests": requests_json(requests),
     });
     let text = format!(
         "{} entries, {} files, {} of snapshot {} in {}",

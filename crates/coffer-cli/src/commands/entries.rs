@@ -1,11 +1,12 @@
 //! Entries of snapshots as `ls` and `find` print them.
 
-use coffer_engine::LostSubtree;
+use coffer_engine::{EngineError, LostSubtree};
 use coffer_format::path::display_path;
 use coffer_format::tree::{Kind, TreeEntry};
 use serde_json::{Value, json};
 
-use crate::command_error::chain;
+use crate::command_error::{chain, exit_of_loss};
+use crate::exit_code::Exit;
 use crate::output::{Output, time, time_utc};
 
 /// Prints one entry on one line.
@@ -23,6 +24,14 @@ pub(super) fn print(output: Output, entry: &TreeEntry, long: bool) -> std::io::R
 pub(super) fn warn_of_lost(output: Output, lost: &LostSubtree) {
     let path = path_text(&lost.last_path);
     output.warn(&format!("entries up to {path} cannot be read: {}", chain(&lost.error)));
+}
+
+/// How a command ends that would have ended with `exit` and met a part of a tree that cannot be read.
+pub(super) fn exit_after(exit: Exit, error: &EngineError) -> Exit {
+    match exit {
+        Exit::Corrupt => exit,
+        _ => exit_of_loss(error),
+    }
 }
 
 /// A path for people; `.` for the root.

@@ -10,12 +10,12 @@ use coffer_engine::{EngineError, FindOptions, Finder, Snapshot, Vault};
 use coffer_format::path::display_path;
 use serde_json::json;
 
-use super::backup::time::parse_time;
 use super::{entries, snapshots};
 use crate::command_error::{Failure, chain};
 use crate::exit_code::Exit;
 use crate::output::{Output, time};
 use crate::select_args::{Choice, FilterArgs};
+use crate::time::parse_time;
 use crate::wiring::World;
 
 #[derive(Debug, Args)]
@@ -129,7 +129,7 @@ impl Search {
                 }
                 Err(lost) => {
                     entries::warn_of_lost(output, &lost);
-                    *exit = Exit::Corrupt;
+                    *exit = entries::exit_after(*exit, &lost.error);
                     Ok(())
                 }
             };

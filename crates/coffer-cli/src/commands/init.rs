@@ -1,22 +1,26 @@
 //! `coffer init`
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use coffer_engine::{InitOptions, Settings, Vault, init};
 use coffer_format::header::{ChunkerSpec, StoreMode};
 use coffer_keys::RootKey;
-use coffer_store::{Support, probe};
+use coffer_store::Support;
 use serde_json::json;
 
 use super::policy::LockArgs;
 use crate::bucket::{mode_of, told};
 use crate::command_error::Failure;
 use crate::exit_code::Exit;
+use crate::fitness;
 use crate::key_service::PlaceArgs;
 use crate::keys;
 use crate::pkcs11::NewPkcs11Args;
+use crate::process;
+use crate::root_keys::none_given;
 use crate::shares::{self, ShareCounts};
 use crate::stores::Store;
 use crate::wiring::World;
@@ -70,60 +74,48 @@ pub(crate) enum ChunkerName {
 pub(super) fn run(world: &World, args: &InitArgs) -> Result<Exit> {
     let chunker = chunker(args)?;
     let policy = args.lock.policy()?;
-    let mut roots: Vec<(Box<dyn RootKey>, String)> = Vec::new();
-    roots.extend(world.root_keys()?.into_iter().map(|root| (root, String::new())));
-    if roots.is_empty() && args.add_root_key.is_empty() && args.add_pkcs11_key.is_none() {
-        if keys::has_terminal() {
-            roots.push((Box::new(keys::ask_new_passphrase("Passphrase of the new vault")?), String::new()));
-        } else {
-            roots.push((world.root_key()?, String::new()));
-        }
-    }
-    if args.add_pkcs11_key.is_some() {
-        let token = NewPkcs11Args { new_pkcs11_key: args.add_pkcs11_key.clone(), ..NewPkcs11Args::default() };
-        roots.push((Box::new(world.pkcs11.new_root_key(&token)?), String::new()));
-    }
-    for text in &args.add_root_key {
-        roots.push((Box::new(world.service_root(args.place.place(text)?)?), String::new()));
-    }
-    if let Some(path) = &args.add_key_file {
-        roots.push((Box::new(keys::key_file(path)?), "second".to_owned()));
-    }
-    if let Some(path) = &args.add_passphrase_file {
-        roots.push((Box::new(keys::passphrase_file(path)?), "recovery".to_owned()));
-    }
-    if let (Some(counts), Some(dir)) = (args.add_shares, &args.shares_dir) {
-        let (set, paths) = shares::make(counts, dir)?;
-        for path in &paths {
-            world.output.note(&format!("made share {}", path.display()));
-        }
-        world.output.note(shares::ADVICE);
-        roots.push((Box::new(set), "recovery shares".to_owned()));
-    }
+    args.place.check(args.add_root_key.len())?;
+    let mut roots = roots(world, args)?;
+    let new_shares = args.add_shares.map(shares::generate).transpose()?.map(Arc::new);
+    roots.extend(
+        new_shares.iter().map(|set| (Arc::clone(set) as Arc<dyn RootKey>, "recovery shares".to_owned())),
+    );
     if is_one_way(&roots) && !args.single_slot {
-        if !keys::has_terminal() || roots.iter().any(|(root, _)| root.kind_name() == "passphrase") {
+        if !process::has_terminal() || roots.iter().any(|(root, _)| root.kind_name() == "passphrase") {
             return Err(one_way(&roots).into());
         }
         roots.push((
-            Box::new(keys::ask_new_passphrase("Recovery passphrase, the second way in")?),
+            Arc::new(keys::ask_new_passphrase("Recovery passphrase, the second way in")?),
             "recovery".to_owned(),
         ));
     }
     let store = world.create_store()?;
-    let access = world.access(&store);
-    let is_new = access.store.stat(&coffer_store::ObjectKey::new("vault")?).is_err();
-    let store_mode = if is_new { mode(world, args, &store)? } else { StoreMode::ConditionalCreate };
     if let Some(policy) = policy {
         if store.buckets().next().is_none() {
             return Err(Failure::usage("a directory has no locks").hint("leave out --lock").into());
         }
+        fitness::check_lock(world, &store, policy)?;
+    }
+    let access = world.access(&store);
+    let is_new = access.store.stat(&coffer_store::ObjectKey::new("vault")?).is_err();
+    let store_mode = if is_new { mode(world, args, &store)? } else { StoreMode::ConditionalCreate };
+    if let Some(policy) = policy {
         store.buckets().for_each(|bucket| bucket.retain(policy));
     }
     let options = InitOptions { chunker, store_mode };
     let roots: Vec<(&dyn RootKey, String)> =
         roots.iter().map(|(root, label)| (root.as_ref(), label.clone())).collect();
     store.replicas.name_stores(access.rng)?;
+    // Before anything is sealed for them, and after all that may be wrong was looked at.
+    let written = new_shares.as_deref().zip(args.shares_dir.as_deref());
+    let written = written.map(|(set, dir)| shares::write(set, dir)).transpose()?;
     let created = init(&access, &roots, &options)?;
+    if let Some(files) = written {
+        for path in files.keep() {
+            world.output.note(&format!("made share {}", path.display()));
+        }
+        world.output.note(shares::ADVICE);
+    }
     if policy.is_some() {
         let mut vault = Vault::open(access, roots[0].0, Some(created.vault))?;
         Settings::change(&mut vault, &args.lock.changes())?;
@@ -150,13 +142,43 @@ pub(super) fn run(world: &World, args: &InitArgs) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
+/// The keys that the new vault gets slots for, but for new shares, each with the label of its slot: those that are given to open it, and those
+/// that are to be added. If there are none, the terminal is asked for a passphrase.
+fn roots(world: &World, args: &InitArgs) -> Result<Vec<(Arc<dyn RootKey>, String)>> {
+    let given = world.keys.at_hand()?;
+    let mut roots: Vec<(Arc<dyn RootKey>, String)> =
+        given.into_iter().map(|root| (root, String::new())).collect();
+    if args.add_pkcs11_key.is_some() {
+        let token = NewPkcs11Args { new_pkcs11_key: args.add_pkcs11_key.clone(), ..NewPkcs11Args::default() };
+        roots.push((Arc::new(world.keys.pkcs11().new_root_key(&token)?), String::new()));
+    }
+    for text in &args.add_root_key {
+        roots.push((Arc::new(world.service_root(args.place.place(text)?)?), String::new()));
+    }
+    if let Some(path) = &args.add_key_file {
+        let label = if roots.is_empty() { "" } else { "second" };
+        roots.push((Arc::new(keys::key_file(path)?), label.to_owned()));
+    }
+    if let Some(path) = &args.add_passphrase_file {
+        roots.push((Arc::new(keys::passphrase_file(path)?), "recovery".to_owned()));
+    }
+    if roots.is_empty() && args.add_shares.is_none() {
+        // Credentials of a bucket may be those of a key service as well, but they name no root key.
+        if !process::has_terminal() {
+            return Err(none_given().into());
+        }
+        roots.push((Arc::new(keys::ask_new_passphrase("Passphrase of the new vault")?), String::new()));
+    }
+    Ok(roots)
+}
+
 /// Whether all slots would be of one kind, and be lost together for one reason.
-fn is_one_way(roots: &[(Box<dyn RootKey>, String)]) -> bool {
+fn is_one_way(roots: &[(Arc<dyn RootKey>, String)]) -> bool {
     let first = roots.first().map(|(root, _)| root.kind_name());
     roots.iter().all(|(root, _)| Some(root.kind_name()) == first)
 }
 
-fn one_way(roots: &[(Box<dyn RootKey>, String)]) -> Failure {
+fn one_way(roots: &[(Arc<dyn RootKey>, String)]) -> Failure {
     let message = if roots.len() == 1 {
         "a vault with a single key slot is lost with that one key"
     } else {
@@ -170,18 +192,17 @@ fn one_way(roots: &[(Box<dyn RootKey>, String)]) -> Failure {
 fn mode(world: &World, args: &InitArgs, store: &Store) -> Result<StoreMode> {
     let mut weakest = Support::ConditionalCreate;
     for plain in store.plain() {
-        let report = probe(plain, &coffer_crypto::rng::array(&coffer_crypto::OsRng)?);
+        let report = fitness::tried(world, plain, Support::SingleWriter)?;
         let support = report.support();
         if !report.is_enough_for(support) {
-            let failed = report.checks.iter().filter(|check| !check.is_passed);
-            let failed: Vec<_> = failed.map(|check| format!("{}: {}", check.name, check.detail)).collect();
+            let failed: Vec<_> =
+                report.broken().map(|check| format!("{}: {}", check.name, check.detail)).collect();
             let message = format!("{} does not do what a vault needs: {}", plain.url(), failed.join("; "));
             return Err(Failure::new(Exit::Failed, message).hint("use another store").into());
         }
         // Why it is not the usual way.
         if support != Support::ConditionalCreate {
-            let failed = report.checks.iter().filter(|check| !check.is_passed);
-            failed.for_each(|check| world.output.warn(&format!("{}: {}", check.name, check.detail)));
+            report.broken().for_each(|check| world.output.warn(&format!("{}: {}", check.name, check.detail)));
         }
         // Of several stores the header can say but one way: that of the weakest.
         weakest = match (weakest, support) {
@@ -189,9 +210,11 @@ fn mode(world: &World, args: &InitArgs, store: &Store) -> Result<StoreMode> {
             (Support::OldestVersion, _) | (_, Support::OldestVersion) => Support::OldestVersion,
             (Support::ConditionalCreate, Support::ConditionalCreate) => Support::ConditionalCreate,
         };
-        if !report.leftovers.is_empty() {
-            let count = report.leftovers.len();
-            world.output.note(&format!("{count} probe object(s) could not be deleted from {}", plain.url()));
+        if support == Support::SingleWriter
+            && !args.single_writer
+            && let Some(unknown) = fitness::unknown_versions(&plain.url(), &report)
+        {
+            return Err(unknown.into());
         }
     }
     if weakest == Support::SingleWriter && !args.single_writer {

@@ -1,5 +1,6 @@
 //! `coffer kms`
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -19,17 +20,19 @@ use serde_json::json;
 
 use crate::command_error::Failure;
 use crate::exit_code::Exit;
-use crate::keys;
 use crate::output::{self, Output};
+use crate::{private_file, process};
 
 /// A file with a key part, a passphrase or a PIN has at most this length.
 const SECRET_FILE_LEN_MAX: u64 = 4096;
+/// Where the service listens if nothing is said. Slots record where their root key is, so it stays the same from start to start.
+const LISTEN: &str = "127.0.0.1:8443";
 /// In place of a vault, in the slot that a token wraps a master key in.
 const MASTER_KEY: VaultId = VaultId(*b"coffer key service master key v1");
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum KmsCommand {
-    /// Run the key service until the process ends. Its state stays in the directory.
+    /// Run the key service until it is interrupted or told to terminate. Its state stays in the directory.
     #[command(after_help = "Examples:\n  \
         coffer kms serve --dir kms --tokens tokens --master-key-part a.part --master-key-part b.part\n  \
         coffer kms serve --dir kms --tokens tokens --master-passphrase-file words")]
@@ -57,8 +60,8 @@ pub(crate) struct ServeArgs {
     /// Where the state of the service is kept; made if it is not there.
     #[arg(long, value_name = "DIR")]
     dir: PathBuf,
-    /// Where it listens: on loopback, or with a certificate anywhere.
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    /// Where it listens: on loopback, or with a certificate anywhere. Slots record the port: keep it from start to start.
+    #[arg(long, value_name = "ADDRESS", default_value = LISTEN)]
     listen: SocketAddr,
     /// Certificate for HTTPS (PEM), with those of intermediate authorities behind it.
     #[arg(long, value_name = "FILE", requires = "tls_key")]
@@ -180,12 +183,18 @@ fn failure(error: SandboxError) -> anyhow::Error {
             (Exit::Usage, "give --tls-cert and --tls-key, or listen on 127.0.0.1")
         }
         SandboxError::InUse { .. } => (Exit::Failed, "another process serves this directory; stop it first"),
+        SandboxError::Listen { source, .. } if source.kind() == ErrorKind::AddrInUse => (
+            Exit::Failed,
+            "another process listens there: stop it, or name another port with --listen; \
+            `coffer keys retarget` takes slots that were made at this port to the new one",
+        ),
         _ => return error.into(),
     };
     let message = match &error {
         SandboxError::NotLoopback { address } => {
             format!("listen on {address}: without a certificate only on loopback")
         }
+        SandboxError::Listen { address, source } => format!("listen on {address}: {source}"),
         SandboxError::InUse { path } => format!("use {}: it is in use", path.display()),
         _ => error.to_string(),
     };
@@ -193,13 +202,13 @@ fn failure(error: SandboxError) -> anyhow::Error {
 }
 
 fn read(what: &str, path: &Path) -> Result<SecretBytes> {
-    let bytes = keys::read_bounded(what, path, SECRET_FILE_LEN_MAX + 1, "check the path")?;
+    let bytes = private_file::read_bounded(what, path, SECRET_FILE_LEN_MAX + 1, "check the path")?;
     Ok(SecretBytes::new(bytes))
 }
 
 fn read_line(what: &str, path: &Path) -> Result<SecretBytes> {
-    let bytes = keys::read_bounded(what, path, SECRET_FILE_LEN_MAX + 1, "check the path")?;
-    Ok(SecretBytes::new(keys::without_line_end(bytes)))
+    let bytes = private_file::read_bounded(what, path, SECRET_FILE_LEN_MAX + 1, "check the path")?;
+    Ok(SecretBytes::new(private_file::without_line_end(bytes)))
 }
 
 fn master_key(args: &ServeArgs) -> Result<Option<MasterKeySource>> {
@@ -266,6 +275,7 @@ fn serve(args: &ServeArgs, output: Output) -> Result<Exit> {
         let message = "check the audit log: --accept-damaged-audit needs the master key";
         return Err(Failure::new(Exit::Usage, message).hint("give the master key too").into());
     }
+    let end = process::catch_end()?;
     let server = KmsServer::start(&options).map_err(failure)?;
     let value = json!({
         "message_type": "kms", "endpoint": server.endpoint(), "instance_id": server.instance_id(),
@@ -290,19 +300,19 @@ fn serve(args: &ServeArgs, output: Output) -> Result<Exit> {
     } else if args.accept_damaged_audit {
         output.warn("the audit log is whole: start without --accept-damaged-audit from now on");
     }
-    loop {
-        // The service has threads of its own; a signal ends the process.
-        std::thread::park();
-    }
+    // The service has threads of its own. There is a sender for as long as the process runs.
+    let _ = end.recv();
+    server.stop().map_err(failure)?;
+    Ok(Exit::Done)
 }
 
 fn new_part(path: &Path, output: Output) -> Result<Exit> {
     let part = KeyPart::generate();
-    let file = keys::create_private(path).map_err(|error| {
+    let file = private_file::create_private(path).map_err(|error| {
         let message = format!("make the key part {}: {error}", path.display());
         Failure::new(Exit::Failed, message).hint("a key part is never overwritten; choose another name")
     })?;
-    let written = keys::write_private(file, path, part.to_text().expose());
+    let written = private_file::write_private(file, path, part.to_text().expose());
     written.with_context(|| format!("write the key part {}", path.display()))?;
     let pattern = part.pattern();
     let value = json!({"message_type": "kms_part", "file": path.display().to_string(), "pattern": pattern});
@@ -352,8 +362,17 @@ fn audit(args: &AuditArgs, output: Output) -> Result<Exit> {
         printed.map_err(|source| SandboxError::File { path: PathBuf::from("standard output"), source })
     })
     .map_err(failure)?;
-    let value = json!({"message_type": "kms_audit", "entries": head.number, "hash": head.hash});
+    let aside = KmsServer::audits_aside(&args.dir).map_err(failure)?;
+    let value = json!({
+        "message_type": "kms_audit", "entries": head.number, "hash": head.hash, "put_aside": aside,
+    });
     output.result(&value, &format!("the log is whole: {}:{}", head.number, head.hash))?;
+    if !aside.is_empty() {
+        let names = aside.join(", ");
+        output.warn(&format!(
+            "it is not the first: logs that were damaged were put aside as {names} (tables in kms.redb)"
+        ));
+    }
     Ok(Exit::Done)
 }
 

@@ -3,14 +3,14 @@
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use coffer_engine::{
-    ExtendReport, LockPolicy, LockReport, LockView, Needed, Settings, Vault, extend_locks, hold_objects,
-    lock_mode_name, look_at_locks, record_locks,
+    EngineError, ExtendReport, LockPolicy, LockReport, LockView, Needed, Settings, Vault, extend_locks,
+    hold_objects, lock_mode_name, look_at_locks, record_locks,
 };
 use coffer_format::id::SnapshotId;
-use coffer_store::{Retention, RetentionMode};
-use serde_json::json;
+use coffer_store::{ObjectStore, Retention, RetentionMode};
+use serde_json::{Value, json};
 
-use crate::command_error::Failure;
+use crate::command_error::{Failure, chain};
 use crate::exit_code::Exit;
 use crate::output::{requests_json, requests_text, time, time_utc};
 use crate::stores::Store;
@@ -84,14 +84,12 @@ fn extend(world: &World, args: &ExtendArgs) -> Result<Exit> {
     let retention = Retention { mode: policy.mode, until_s };
     let needed = Needed::find(&vault, None)?;
     let objects = needed.objects();
-    let mut reports = Vec::new();
-    for bucket in store.buckets() {
-        reports.push((
-            bucket.store().url(),
-            extend_locks(&*bucket.store(), &objects, &retention, view(&vault, Some(policy)), args.dry_run)?,
-        ));
-    }
-    let is_whole = needed.unreadable.is_empty() && reports.iter().all(|(_, report)| report.errors.is_empty());
+    let view = view(&vault, Some(policy));
+    let (reports, not_asked) =
+        ask_buckets(&store, |bucket| extend_locks(bucket, &objects, &retention, view, args.dry_run))?;
+    let is_whole = needed.unreadable.is_empty()
+        && not_asked.is_empty()
+        && reports.iter().all(|(_, report)| report.errors.is_empty());
     let extended: u64 = reports.iter().map(|(_, report)| report.extended_count).sum();
     let head = if !args.dry_run && is_whole && extended > 0 {
         let head = record_locks(&mut vault, until_s, objects.len() as u64)?;
@@ -104,6 +102,7 @@ fn extend(world: &World, args: &ExtendArgs) -> Result<Exit> {
     let value = json!({
         "message_type": "summary", "command": "locks extend", "dry_run": args.dry_run, "mode": lock_mode_name(policy.mode),
         "until": time_utc(ns(until_s)), "head": head, "unreadable": errors,
+        "not_asked": not_asked_json(&not_asked), "widened": ids_json(&needed.widened),
         "stores": reports.iter().map(|(url, report)| json!({
             "store": url, "objects": report.object_count, "extended": report.extended_count, "first": report.first_count,
             "firmer": report.firmer_count, "unchanged": report.unchanged_count,
@@ -125,6 +124,8 @@ fn extend(world: &World, args: &ExtendArgs) -> Result<Exit> {
         report.errors.iter().for_each(|(object, message)| world.output.warn(&format!("{object}: {message}")));
     }
     errors.iter().for_each(|message| world.output.warn(message));
+    lines.extend(not_asked.iter().map(|(url, reason)| format!("{url}: NOT asked: {reason}")));
+    lines.extend(widened_text(&needed));
     lines.push(requests_text(&requests));
     lines.extend(head.map(|head| format!("head {head}")));
     world.output.summary(&value, &lines.join("\n"))?;
@@ -153,10 +154,8 @@ fn hold(world: &World, args: &HoldArgs, is_held: bool) -> Result<Exit> {
     let needed = Needed::find(&vault, (!chosen.is_empty()).then_some(&chosen[..]))?;
     let objects = needed.objects();
     let view = view(&vault, Settings::read(&vault)?.lock()?);
-    let mut failed = Vec::new();
-    for bucket in store.buckets() {
-        failed.extend(hold_objects(&*bucket.store(), &objects, view, is_held)?);
-    }
+    let (failed, not_asked) = ask_buckets(&store, |bucket| hold_objects(bucket, &objects, view, is_held))?;
+    let failed: Vec<_> = failed.into_iter().flat_map(|(_, failed)| failed).collect();
     let mut value = if is_held {
         json!({"message_type": "summary", "command": "locks hold"})
     } else {
@@ -166,22 +165,68 @@ fn hold(world: &World, args: &HoldArgs, is_held: bool) -> Result<Exit> {
     value["objects"] = json!(objects.len());
     value["errors"] = failed.iter().map(error).collect();
     value["unreadable"] = json!(needed.unreadable);
+    value["not_asked"] = not_asked_json(&not_asked);
+    value["widened"] = ids_json(&needed.widened);
     value["requests"] = requests_json(&store.requests());
     failed.iter().for_each(|(object, message)| world.output.warn(&format!("{object}: {message}")));
     needed.unreadable.iter().for_each(|message| world.output.warn(message));
     let done = if is_held { "under a legal hold" } else { "without coffer's legal hold" };
-    let text = format!(
-        "{} object(s) of {} snapshot(s) are {done}\n{}",
+    let mut lines = vec![format!(
+        "{} object(s) of {} snapshot(s) are {done}",
         objects.len() - failed.len().min(objects.len()),
         needed.packs.len(),
-        requests_text(&store.requests())
-    );
-    world.output.summary(&value, &text)?;
-    Ok(if failed.is_empty() && needed.unreadable.is_empty() { Exit::Done } else { Exit::Partial })
+    )];
+    lines.extend(not_asked.iter().map(|(url, reason)| format!("{url}: NOT asked: {reason}")));
+    lines.extend(widened_text(&needed));
+    lines.push(requests_text(&store.requests()));
+    world.output.summary(&value, &lines.join("\n"))?;
+    let is_whole = failed.is_empty() && needed.unreadable.is_empty() && not_asked.is_empty();
+    Ok(if is_whole { Exit::Done } else { Exit::Partial })
+}
+
+/// The buckets that were not asked, and why.
+type NotAsked = Vec<(String, String)>;
+
+/// Asks each bucket that is named. One of several that does not answer, or does not let itself be asked, is told apart.
+fn ask_buckets<T>(
+    store: &Store,
+    mut ask: impl FnMut(&dyn ObjectStore) -> Result<T, EngineError>,
+) -> Result<(Vec<(String, T)>, NotAsked)> {
+    let mut not_asked = store.unreached_buckets();
+    let mut answers = Vec::new();
+    for bucket in store.reached_buckets() {
+        let objects = bucket.store();
+        match ask(&*objects) {
+            Ok(answer) => answers.push((objects.url(), answer)),
+            Err(EngineError::Store(error)) if !store.replicas.is_alone() => {
+                not_asked.push((objects.url(), chain(&error)));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok((answers, not_asked))
+}
+
+fn not_asked_json(not_asked: &NotAsked) -> Value {
+    not_asked.iter().map(|(url, reason)| json!({"store": url, "reason": reason})).collect()
+}
+
+fn ids_json(ids: &[SnapshotId]) -> Value {
+    ids.iter().map(ToString::to_string).collect()
+}
+
+/// What there is to know where trees are archived.
+fn widened_text(needed: &Needed) -> Option<String> {
+    (!needed.widened.is_empty()).then(|| {
+        format!(
+            "the trees of {} snapshot(s) are archived, so that all packs that the index lists are taken for needed",
+            needed.widened.len()
+        )
+    })
 }
 
 fn refuse_directories(store: &Store) -> Result<()> {
-    if store.buckets().next().is_some() {
+    if store.buckets().next().is_some() || !store.unreached_buckets().is_empty() {
         return Ok(());
     }
     let hint = "only object storage locks objects: s3://BUCKET/PREFIX or cos://LOCATION/BUCKET/PREFIX";
@@ -198,11 +243,9 @@ pub(super) fn verify(world: &World, min_days: Option<u32>) -> Result<Exit> {
     let wanted = policy.map(|policy| policy.mode);
     let now_s = world.now_s();
     let floor_s = now_s + u64::from(min_days.unwrap_or(0)) * DAY_S;
-    let mut reports: Vec<(String, LockReport)> = Vec::new();
-    for bucket in store.buckets() {
-        let report = look_at_locks(&*bucket.store(), &needed, view(&vault, policy), wanted)?;
-        reports.push((bucket.store().url(), report));
-    }
+    let view = view(&vault, policy);
+    let (reports, not_asked): (Vec<(String, LockReport)>, _) =
+        ask_buckets(&store, |bucket| look_at_locks(bucket, &needed, view, wanted))?;
     let is_short = |until_s: Option<u64>| until_s.is_none_or(|until_s| until_s < floor_s);
     let mut lines = Vec::new();
     let mut short_count = 0_u64;
@@ -240,14 +283,19 @@ pub(super) fn verify(world: &World, min_days: Option<u32>) -> Result<Exit> {
         }
         report.unreadable.iter().for_each(|message| world.output.warn(message));
     }
+    lines.extend(not_asked.iter().map(|(url, reason)| format!("{url}: NOT looked at: {reason}")));
+    lines.extend(widened_text(&needed));
     let requests = store.requests();
     lines.push(requests_text(&requests));
-    let is_unknown = reports.iter().any(|(_, report)| !report.unreadable.is_empty());
+    let is_unreadable = reports.iter().any(|(_, report)| !report.unreadable.is_empty());
+    let is_unknown = is_unreadable || !not_asked.is_empty();
     let weaker_count: u64 = reports.iter().map(|(_, report)| report.weaker_count).sum();
     let is_failed = min_days.is_some() && (short_count > 0 || weaker_count > 0 || is_unknown);
     if let Some(days) = min_days {
         lines.push(if is_failed && short_count == 0 && weaker_count > 0 {
             format!("{weaker_count} object(s) are locked less firmly than the policy says; `coffer locks extend` makes it so")
+        } else if is_failed && short_count == 0 && is_unknown {
+            format!("whether everything that kept snapshots need is locked for {days} day(s) more is not known")
         } else if is_failed {
             format!("{short_count} snapshot(s) depend on an object that is not locked for {days} day(s) more; `coffer locks extend` prolongs")
         } else {
@@ -256,6 +304,7 @@ pub(super) fn verify(world: &World, min_days: Option<u32>) -> Result<Exit> {
     }
     let value = json!({
         "message_type": "summary", "command": "verify --locks", "min_days": min_days, "short": short_count,
+        "not_asked": not_asked_json(&not_asked), "widened": ids_json(&needed.widened),
         "stores": reports.iter().map(|(url, report)| json!({
             "store": url, "objects": report.object_count, "unlocked": report.unlocked_count, "weaker": report.weaker_count,
             "unreadable": report.unreadable,

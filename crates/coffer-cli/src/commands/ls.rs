@@ -34,7 +34,7 @@ pub(super) fn run(world: &World, args: &LsArgs) -> Result<Exit> {
             Ok(entry) => entries::print(output, &entry, args.long),
             Err(lost) => {
                 entries::warn_of_lost(output, &lost);
-                exit = Exit::Corrupt;
+                exit = entries::exit_after(exit, &lost.error);
                 Ok(())
             }
         };

@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 
 use crate::command_error::Failure;
 use crate::exit_code::Exit;
+use crate::fitness;
+use crate::stores::Store;
 use crate::wiring::World;
 
 #[derive(Debug, Subcommand)]
@@ -92,12 +94,32 @@ pub(super) fn run(world: &World, command: &PolicyCommand) -> Result<Exit> {
                     .into());
             }
             let store = world.open_store()?;
-            let mut vault = world.open_vault_to_write(&store)?;
+            let mut vault = world.open_vault_to_write_unlocked(&store)?;
+            if let Some(lock) = lock_of_change(world, &store, &Settings::read(&vault)?, &changes)? {
+                store.buckets().for_each(|bucket| bucket.retain(lock));
+            }
             let (settings, head) = Settings::change(&mut vault, &changes)?;
             store.replicas.finish();
             show(world, &settings, Some(head.to_string()))
         }
     }
+}
+
+/// The lock under which a change of the settings is written: the new one, which every bucket must be able to give; or, when it
+/// ends, the old one, if that is a lock that the buckets give.
+fn lock_of_change(
+    world: &World,
+    store: &Store,
+    settings: &Settings,
+    changes: &[(String, Option<String>)],
+) -> Result<Option<LockPolicy>> {
+    // Settings that mean nothing are there to be changed.
+    let old = settings.lock().ok().flatten();
+    let new = settings.clone().with(changes).lock()?;
+    if let Some(new) = new {
+        fitness::check_lock(world, store, new)?;
+    }
+    Ok(new.or(old.filter(|old| fitness::can_lock(store, *old))))
 }
 
 fn show(world: &World, settings: &Settings, head: Option<String>) -> Result<Exit> {

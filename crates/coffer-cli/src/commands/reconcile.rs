@@ -7,6 +7,7 @@ use coffer_format::id::SnapshotId;
 use serde_json::json;
 
 use crate::exit_code::Exit;
+use crate::output::{requests_json, requests_text};
 use crate::wiring::World;
 
 #[derive(Debug, Args)]
@@ -26,7 +27,7 @@ pub(super) fn run(world: &World, args: &ReconcileArgs) -> Result<Exit> {
     };
     let fenced = |(store, fork): &(String, u64)| json!({"store": store, "fork": fork});
     let refused = |(id, reason): &(SnapshotId, String)| json!({"id": id.to_string(), "reason": reason});
-    let rejoined = |rejoined: &Rejoined| json!({"store": rejoined.store, "removed_records": rejoined.removed_count, "error": rejoined.error});
+    let rejoined = |rejoined: &Rejoined| json!({"store": rejoined.store, "removed_records": rejoined.removed_count, "fenced": rejoined.is_fenced, "error": rejoined.error});
     let value = json!({
         "message_type": "summary", "command": "reconcile",
         "fenced": report.fenced.iter().map(fenced).collect::<Vec<_>>(),
@@ -36,8 +37,9 @@ pub(super) fn run(world: &World, args: &ReconcileArgs) -> Result<Exit> {
         "heads": report.heads.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "rejoined": report.rejoined.iter().map(rejoined).collect::<Vec<_>>(),
         "acknowledged": receipt.as_ref().map(|receipt| receipt.is_acknowledged),
+        "requests": requests_json(&store.requests()),
     });
-    world.output.result(&value, &text(&report))?;
+    world.output.result(&value, &format!("{}\n{}", text(&report), requests_text(&store.requests())))?;
     let is_acknowledged = receipt.is_none_or(|receipt| receipt.is_acknowledged);
     let is_whole =
         report.refused.is_empty() && report.rejoined.iter().all(|rejoined| rejoined.error.is_none());
@@ -62,7 +64,13 @@ fn text(report: &ReconcileReport) -> String {
         .extend(report.refused.iter().map(|(id, reason)| format!("record {id} is not taken over: {reason}")));
     lines.extend(report.rejoined.iter().map(|rejoined| match &rejoined.error {
         None => format!("{}: {} record(s) removed, in line again", rejoined.store, rejoined.removed_count),
-        Some(error) => format!("{}: stays fenced: {error}", rejoined.store),
+        Some(error) if rejoined.is_fenced => {
+            format!("{}: stays fenced, {} record(s) removed: {error}", rejoined.store, rejoined.removed_count)
+        }
+        Some(error) => format!(
+            "{}: {} record(s) removed, in line but not complete; `coffer replicate` copies the rest: {error}",
+            rejoined.store, rejoined.removed_count
+        ),
     }));
     lines.extend(report.heads.iter().map(|head| format!("head {head}")));
     lines.join("\n")

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::exit_code::Exit;
 use crate::fitness::check_replica;
-use crate::output::bytes;
+use crate::output::{bytes, requests_json, requests_text, time, time_utc};
 use crate::stores::Store;
 use crate::wiring::World;
 
@@ -35,14 +35,15 @@ pub(super) fn run(world: &World, args: &ReplicateArgs) -> Result<Exit> {
     };
     let access = world.access(&store);
     if args.status {
-        let (log, status) = store.replicas.status(&access)?;
+        let (log, status) =
+            store.replicas.status(&access).inspect_err(|_| world.say_what_is_apart(&store))?;
         let head = log.head().map(|head| head.to_string());
         let value = json!({
             "message_type": "replicas", "vault_id": log.vault.to_string(), "head": head, "term": log.state.term,
-            "stores": status.iter().map(status_json).collect::<Vec<_>>(),
+            "stores": status.iter().map(|status| status_json(status, log.state.next)).collect::<Vec<_>>(),
         });
         let mut lines = vec![format!("head {}, term {}", head.unwrap_or_default(), log.state.term)];
-        lines.extend(status.iter().map(status_text));
+        lines.extend(status.iter().map(|status| status_text(status, log.state.next)));
         world.output.result(&value, &lines.join("\n"))?;
         if let Err(refused) = store.replicas.check_writable() {
             world.output.warn(&crate::command_error::chain(&refused));
@@ -61,8 +62,9 @@ pub(super) fn run(world: &World, args: &ReplicateArgs) -> Result<Exit> {
         "message_type": "summary", "command": "replicate", "source": report.source, "records": report.next,
         "copies": report.copies.iter().map(copy_json).collect::<Vec<_>>(),
         "left_out": report.left_out.iter().map(left_out).collect::<Vec<_>>(), "complete": report.is_complete(),
+        "requests": requests_json(&store.requests()),
     });
-    world.output.result(&value, &text(&report))?;
+    world.output.result(&value, &format!("{}\n{}", text(&report), requests_text(&store.requests())))?;
     Ok(if report.is_complete() { Exit::Done } else { Exit::Partial })
 }
 
@@ -90,14 +92,21 @@ const fn standing_name(standing: &Standing) -> &'static str {
     }
 }
 
-fn status_json(status: &StoreStatus) -> Value {
+fn status_json(status: &StoreStatus, next: u64) -> Value {
+    let last_seen = status.last_seen.as_ref().map(|seen| {
+        json!({
+            "time": time_utc(seen.time_s.saturating_mul(1_000_000_000)), "behind_records": next.saturating_sub(seen.next),
+            "behind_objects": seen.behind_objects,
+        })
+    });
     json!({
         "store": status.store, "id": hex(&status.id), "home": status.is_home, "standing": standing_name(&status.standing),
         "behind_records": status.behind_records, "behind_objects": status.behind_objects,
+        "last_seen": last_seen,
     })
 }
 
-fn status_text(status: &StoreStatus) -> String {
+fn status_text(status: &StoreStatus, next: u64) -> String {
     let role = if status.is_home { "home" } else { "replica" };
     let state = match (&status.standing, status.behind_records, status.behind_objects) {
         (Standing::InLine { .. }, Some(0), Some(0)) => "holds everything".to_owned(),
@@ -110,6 +119,18 @@ fn status_text(status: &StoreStatus) -> String {
             format!("fenced: {} record(s) of its own from number {fork} on", next.saturating_sub(*fork))
         }
         (Standing::Unreachable { reason }, ..) => format!("not reached: {reason}"),
+    };
+    let state = match &status.last_seen {
+        None => state,
+        Some(seen) => {
+            let at = time(seen.time_s.saturating_mul(1_000_000_000));
+            let behind = next.saturating_sub(seen.next);
+            let objects = match seen.behind_objects {
+                None | Some(0) => String::new(),
+                Some(count) => format!(", and lacked {count} object(s) then"),
+            };
+            format!("{state}; by what this machine saw of it on {at}, {behind} record(s) behind now{objects}")
+        }
     };
     format!("{role} {} ({}): {state}", status.store, &hex(&status.id)[..8])
 }

@@ -9,11 +9,11 @@ use coffer_sandbox::{KmsKind, Sandbox, SandboxOptions};
 use serde_json::json;
 
 use crate::exit_code::Exit;
-use crate::output;
+use crate::{output, process};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum SandboxCommand {
-    /// Run the region until the process ends. Its state stays in the directory.
+    /// Run the region until it is interrupted or told to terminate. Its state stays in the directory.
     #[command(after_help = "Examples:\n  \
         coffer sandbox serve --dir /tmp/region\n  \
         coffer sandbox serve --dir /tmp/region --region eu-de --location eu --tls --listen 127.0.0.1:9000")]
@@ -53,13 +53,13 @@ fn serve(args: &ServeArgs, json: bool) -> Result<Exit> {
     options.region.clone_from(&args.region);
     options.more_locations.clone_from(&args.locations);
     options.tls = args.tls;
+    let end = process::catch_end()?;
     let sandbox = Sandbox::start(&options)?;
     let root_key = root_key(&sandbox)?;
     output::line(&if json { machine_text(&sandbox, &root_key) } else { text(&sandbox, &root_key) })?;
-    loop {
-        // The services have threads of their own; a signal ends the process.
-        std::thread::park();
-    }
+    // The services have threads of their own. There is a sender for as long as the process runs.
+    let _ = end.recv();
+    Ok(Exit::Done)
 }
 
 /// The name of the instance of Key Protect, and of its root key, that every region here has from its first start.

@@ -5,7 +5,8 @@ use std::ffi::OsString;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use coffer_engine::{Snapshot, SnapshotFilter, Vault};
+use coffer_engine::{EngineError, Snapshot, SnapshotFilter, Vault};
+use coffer_format::id::SnapshotId;
 use coffer_format::path::display_path;
 use serde_json::{Value, json};
 
@@ -71,10 +72,11 @@ pub(super) fn run(world: &World, args: &SnapshotsArgs) -> Result<Exit> {
     let choices = choices(args, &filter)?;
     let store = world.open_store()?;
     let vault = world.open_vault(&store)?;
-    let (mut shown, exit) = if choices.is_empty() {
-        all(&vault, &filter, world.output)
+    let mut unread = Vec::new();
+    let mut shown = if choices.is_empty() {
+        all(&vault, &filter, world.output, &mut unread)?
     } else {
-        (chosen(&vault, &choices, world.output)?, Exit::Done)
+        chosen(&vault, &choices, world.output)?
     };
     if let Some(latest) = args.latest {
         let by = if args.group_by.is_empty() { &[GroupBy::Host, GroupBy::Paths][..] } else { &args.group_by };
@@ -98,6 +100,7 @@ pub(super) fn run(world: &World, args: &SnapshotsArgs) -> Result<Exit> {
         "head": vault.log.head().map(|head| head.to_string()),
         "snapshots": shown.iter().map(to_json).collect::<Vec<_>>(),
         "groups": groups.iter().map(group_json).collect::<Vec<_>>(),
+        "unread": unread.iter().map(ToString::to_string).collect::<Vec<_>>(),
     });
     let mut text = format!("{:<8}  {:<19}  {:<12}  {:>10}  {}", "id", "time", "host", "size", "sources");
     if args.group_by.is_empty() {
@@ -109,7 +112,7 @@ pub(super) fn run(world: &World, args: &SnapshotsArgs) -> Result<Exit> {
     }
     text.push_str(&format!("\n{} snapshot(s)", shown.len()));
     world.output.result(&value, &text)?;
-    Ok(exit)
+    Ok(Exit::Done)
 }
 
 fn choices(args: &SnapshotsArgs, filter: &SnapshotFilter) -> Result<Vec<Choice>> {
@@ -125,21 +128,27 @@ fn choices(args: &SnapshotsArgs, filter: &SnapshotFilter) -> Result<Vec<Choice>>
     args.snapshot.iter().map(choose).collect()
 }
 
-/// All snapshots that the filter admits, the oldest first. Those that cannot be read are warned of.
-fn all(vault: &Vault<'_>, filter: &SnapshotFilter, output: Output) -> (Vec<Snapshot>, Exit) {
-    let mut exit = Exit::Done;
+/// All snapshots that the filter admits, the oldest first. Those that cannot be read are warned of, and are in `unread`: any writer can make
+/// one, so they end nothing.
+fn all(
+    vault: &Vault<'_>,
+    filter: &SnapshotFilter,
+    output: Output,
+    unread: &mut Vec<SnapshotId>,
+) -> Result<Vec<Snapshot>> {
     let mut found = Vec::new();
     for (state, snapshot) in vault.snapshots() {
         match snapshot {
             Ok(snapshot) if filter.admits(&snapshot.manifest) => found.push(snapshot),
             Ok(_) => {}
+            Err(error @ EngineError::Store(_)) => return Err(error.into()),
             Err(error) => {
                 output.warn(&format!("snapshot {} cannot be read: {}", state.id, chain(&error)));
-                exit = Exit::Corrupt;
+                unread.push(state.id);
             }
         }
     }
-    (found, exit)
+    Ok(found)
 }
 
 /// The snapshots that were named, the oldest first, and each of them once.

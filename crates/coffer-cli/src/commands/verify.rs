@@ -121,9 +121,10 @@ const fn gravity(exit: Exit) -> u8 {
         Exit::Done => 0,
         Exit::Surplus => 1,
         Exit::Partial => 2,
-        Exit::Missing => 3,
-        Exit::Corrupt => 4,
-        _ => 5,
+        Exit::Archived => 3,
+        Exit::Missing => 4,
+        Exit::Corrupt => 5,
+        _ => 6,
     }
 }
 
@@ -241,6 +242,8 @@ pub(super) fn exit_of(findings: &[Finding]) -> Exit {
         Exit::Corrupt
     } else if has(Class::Missing) {
         Exit::Missing
+    } else if has(Class::Archived) {
+        Exit::Archived
     } else if has(Class::Surplus) {
         Exit::Surplus
     } else {
@@ -301,7 +304,13 @@ fn to_text(report: &Report, args: &VerifyArgs, requests: &RequestCounts) -> Stri
         if report.origin_proved { "origin proved: the vault id is the one given" } else { ORIGIN_UNPROVED };
     let fresh = if report.fresh_proved { "at least as new as the head given" } else { FRESHNESS_UNPROVED };
     lines.push(format!("{origin}\n{fresh}"));
-    if !report.deep {
+    let archived_count = report.findings.iter().filter(|finding| finding.class == Class::Archived).count();
+    if archived_count > 0 {
+        lines.push(format!(
+            "{archived_count} object(s) are archived and were not read, which says nothing against them; `coffer restore \
+             --request-archived` brings back what a snapshot needs"
+        ));
+    } else if !report.deep {
         let with = if args.offline { "" } else { "; with a key, --deep checks what is sealed" };
         lines.push(format!(
             "without a key: every byte that the log calls live was checked for presence and hash{with}"

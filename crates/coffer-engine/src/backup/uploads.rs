@@ -5,21 +5,21 @@ use std::collections::{BTreeSet, HashSet};
 use coffer_crypto::DomainKeys;
 use coffer_format::FormatError;
 use coffer_format::cbor::Encoder;
-use coffer_format::id::{ChunkId, DomainId, PackId, SegmentId};
+use coffer_format::id::{ChunkId, DomainId, Head, PackId, SegmentId, hex};
 use coffer_format::index::ChunkRow;
-use coffer_format::limits::FRAME_PLAIN_MAX;
+use coffer_format::limits::{FRAME_PLAIN_MAX, INDEX_LEN_MAX};
 use coffer_format::log::LogState;
 use coffer_format::object::ObjectName;
 use coffer_format::pack::ChunkKind;
 use coffer_format::record::{OrphanName, RecordKind, SegmentAdded};
 use coffer_format::tree::ChunkRef;
 use coffer_pipeline::pack_reader::chunk_id;
-use coffer_pipeline::segment::SegmentWriter;
+use coffer_pipeline::segment::{SegmentWriter, reseal};
 use coffer_pipeline::tree_writer::MetaSink;
 
 use super::options::BackupOptions;
 use super::stage::{Frame, Stage, StoredPack};
-use crate::access::put_new;
+use crate::access::{key_of, put_new};
 use crate::error::EngineError;
 use crate::index::Index;
 use crate::vault::Vault;
@@ -32,6 +32,8 @@ const META_FRAME_LEN: usize = 512 << 10;
 const LONE_CHUNK_LEN: usize = 1 << 20;
 /// An index segment is closed, and named in a progress record, when it has this many chunks.
 const SEGMENT_CHUNK_COUNT: usize = 1 << 20;
+/// How often segments are stored again because somebody else took the name of one.
+const RENAME_COUNT_MAX: usize = 3;
 /// After this many lookups the filter pays.
 const LOOKUPS_BEFORE_FILTER: u32 = 64;
 
@@ -65,6 +67,64 @@ pub(super) fn check_relied_upon(
     }
     let reason = "a prune removed what this backup relies on; run it again".to_owned();
     Err(EngineError::CannotCommit { reason })
+}
+
+/// Commits a record that adds these index segments. Whoever is enrolled can list the name of a segment that is stored and not named yet, and
+/// the record would be void: then the segment is stored again under another name, a few times.
+pub(super) fn commit_segments(
+    vault: &mut Vault<'_>,
+    kind: RecordKind,
+    body: &[u8],
+    segments: &mut Vec<SegmentAdded>,
+    check: &dyn Fn(&LogState) -> Result<(), EngineError>,
+) -> Result<Head, EngineError> {
+    for attempt in 0.. {
+        let mut taken = None;
+        let committed = vault.commit(kind, Some(body), &mut |state, public| {
+            check(state)?;
+            let live = segments.iter().find_map(|segment| state.segments.get(&segment.id));
+            if let Some(live) = live {
+                taken = Some(live.added_by);
+                return Err(EngineError::CannotCommit {
+                    reason: "a segment of it is named already".to_owned(),
+                });
+            }
+            public.segments_added.clone_from(segments);
+            Ok(())
+        });
+        let Some(number) = taken else { return committed };
+        let signer = vault.signer_of(number)?;
+        // A record of one's own is no reason to write another.
+        if signer == *vault.signing_key()?.verifying_key().as_bytes() {
+            return committed;
+        }
+        if attempt == RENAME_COUNT_MAX {
+            let key = hex(&signer[..8]);
+            let reason = format!(
+                "the signer {key} takes the name of each index segment before it is committed; if it is a writer, have it revoked: \
+                 `coffer keys revoke-writer {key}`"
+            );
+            return Err(EngineError::CannotCommit { reason });
+        }
+        for segment in segments.iter_mut() {
+            *segment = rename(vault, segment)?;
+        }
+        segments.sort_unstable();
+    }
+    Err(EngineError::WorkerGone)
+}
+
+/// Stores an index segment under another name.
+fn rename(vault: &Vault<'_>, segment: &SegmentAdded) -> Result<SegmentAdded, EngineError> {
+    let access = vault.access;
+    let name = ObjectName::Segment(segment.id);
+    let mut stored = Vec::new();
+    access.store.read(&key_of(name)?, INDEX_LEN_MAX, &mut stored)?;
+    let keys = vault.domain_keys(&segment.domain)?;
+    let renamed = reseal(&stored, vault.id(), &keys, access.rng);
+    let renamed = renamed.map_err(|error| EngineError::damaged(name, error))?;
+    put_new(access.store, ObjectName::Segment(renamed.id), &renamed.bytes)?;
+    Ok(SegmentAdded { id: renamed.id, len: renamed.bytes.len() as u64, domain: segment.domain })
 }
 
 /// New chunks on their way into the vault.
@@ -334,14 +394,15 @@ impl<'v, 'a, 'scope, 'env> Uploads<'v, 'a, 'scope, 'env> {
         });
         let body = body.finish();
         let relied_upon = &self.uploaded.relied_upon;
-        self.vault.commit(RecordKind::Progress, Some(&body), &mut |state, public| {
-            check_relied_upon(state, relied_upon, &packs)?;
-            public.segments_added = vec![segment];
-            Ok(())
+        let mut segments = vec![segment];
+        commit_segments(self.vault, RecordKind::Progress, &body, &mut segments, &|state| {
+            check_relied_upon(state, relied_upon, &packs)
         })?;
         self.uploaded.progress_count += 1;
-        self.uploaded.relied_upon.push(segment.id);
-        self.index.add_segment(segment.id, segment.len)?;
+        for segment in segments {
+            self.uploaded.relied_upon.push(segment.id);
+            self.index.add_segment(segment.id, segment.len)?;
+        }
         prefixes.iter().for_each(|prefix| {
             self.seen.remove(prefix);
         });

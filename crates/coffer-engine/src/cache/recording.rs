@@ -31,18 +31,25 @@ impl Cache {
         make_private(folder).map_err(|source| fail("create", folder, source))?;
         let beginning = format!(".{name}.tmp-");
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-            if entry.file_name().to_string_lossy().starts_with(&beginning)
-                && File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok())
+            if !entry.file_name().to_string_lossy().starts_with(&beginning) {
+                continue;
+            }
+            // It goes while it is locked, so that whoever has just made it and waits for the lock sees it gone.
+            if let Ok(file) = File::open(entry.path())
+                && file.try_lock().is_ok()
             {
                 drop(fs::remove_file(entry.path()));
             }
         }
         let number = self.unique.fetch_add(1, Ordering::Relaxed);
         let temp = folder.join(format!("{beginning}{}-{number}", std::process::id()));
-        let begin = || {
+        let begin = || loop {
             let file = create_private(&temp)?;
             file.lock()?;
-            Ok(file)
+            // Another process may have taken it for one that nobody writes, before it was locked.
+            if temp.try_exists()? {
+                break Ok(file);
+            }
         };
         let file = begin().map_err(|source| fail("create a file in", folder, source))?;
         let out = BufWriter::with_capacity(BUFFER_LEN, file);

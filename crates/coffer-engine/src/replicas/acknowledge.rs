@@ -1,5 +1,6 @@
 //! When a backup is acknowledged, and how far each store is behind.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::str::FromStr;
 use std::time::Instant;
@@ -7,6 +8,7 @@ use std::time::Instant;
 use coffer_format::id::Head;
 use coffer_format::log::LogState;
 
+use super::seen::{LastSeen, remembered};
 use super::{HomeId, Member, Replicas, Standing, lock};
 use crate::access::Access;
 use crate::error::EngineError;
@@ -92,6 +94,8 @@ pub struct StoreStatus {
     pub behind_records: Option<u64>,
     /// Objects that it lacks.
     pub behind_objects: Option<u64>,
+    /// If it is not reached: what this machine saw of it last.
+    pub last_seen: Option<LastSeen>,
 }
 
 impl Replicas {
@@ -109,7 +113,7 @@ impl Replicas {
         self.settle(head, wanted_count);
         let mut holders = self.holders(head);
         let access = Access { store: self, ..*access };
-        let mut failures = std::collections::BTreeMap::new();
+        let mut failures = BTreeMap::new();
         // Stores that have the record and not everything that it needs.
         let mut incomplete = std::collections::BTreeSet::new();
         for (at, member) in self.members.iter().enumerate() {
@@ -131,9 +135,13 @@ impl Replicas {
             holders.retain(|at| !incomplete.contains(at));
         }
         let mut lagging = Vec::new();
+        let mut behind_objects: BTreeMap<_, _> = holders.iter().map(|at| (*at, 0)).collect();
         for (at, member) in self.members.iter().enumerate().filter(|(at, _)| !holders.contains(at)) {
-            lagging.push(self.lag(member, &log.state, failures.remove(&at)));
+            let lag = self.lag(member, &log.state, failures.remove(&at));
+            behind_objects.extend(lag.object_count.map(|count| (at, count)));
+            lagging.push(lag);
         }
+        self.remember_stores(&access, (&log.vault, &log.state), &behind_objects);
         let is_acknowledged = holders.len() >= wanted_count;
         let holders = holders.into_iter().map(|at| self.members[at].url.clone()).collect();
         Ok(Receipt { head, wanted_count, is_acknowledged, holders, lagging })
@@ -191,7 +199,8 @@ impl Replicas {
         Lag { store: member.url.clone(), record_count, object_count, reason }
     }
 
-    fn place_of(&self, member: &Member) -> Standing {
+    /// How a store stands now, with what was written to it in this run.
+    pub(super) fn place_of(&self, member: &Member) -> Standing {
         match (member.lane.get(), member.standing()) {
             (Some(lane), Standing::InLine { .. }) => Standing::InLine { next: lane.next() },
             (_, standing) => standing,
@@ -205,6 +214,7 @@ impl Replicas {
     pub fn status(&self, access: &Access<'_>) -> Result<(Log, Vec<StoreStatus>), EngineError> {
         let access = Access { store: self, ..*access };
         let log = Log::read(&access, self.vault)?;
+        let seen = remembered(access.cache, &log.vault);
         let status = self.members.iter().enumerate().map(|(at, member)| {
             let standing =
                 if self.is_alone { Standing::InLine { next: log.state.next } } else { self.place_of(member) };
@@ -223,9 +233,15 @@ impl Replicas {
             };
             let id = if self.is_alone { self.home_id().unwrap_or_default() } else { *lock(&member.id) };
             let is_home = self.home == Some(at) && id == log.state.home;
-            StoreStatus { store: member.url.clone(), id, is_home, standing, behind_records, behind_objects }
+            let is_unreachable = matches!(standing, Standing::Unreachable { .. });
+            let last_seen = seen.get(&member.url).filter(|_| is_unreachable).cloned();
+            let store = member.url.clone();
+            StoreStatus { store, id, is_home, standing, behind_records, behind_objects, last_seen }
         });
-        let status = status.collect();
+        let status: Vec<_> = status.collect();
+        let counted = status.iter().enumerate();
+        let behind_objects = counted.filter_map(|(at, status)| Some((at, status.behind_objects?))).collect();
+        self.remember_stores(&access, (&log.vault, &log.state), &behind_objects);
         Ok((log, status))
     }
 

@@ -17,6 +17,7 @@ use coffer_store::{ItemKind, ListItem, ObjectStore, StoreError};
 
 use super::lane::put_same;
 use super::reading::Everywhere;
+use super::seen::{LastSeen, remembered};
 use super::{Member, Refusal, Replicas, Standing, lock};
 use crate::access::{Access, key_of};
 use crate::error::EngineError;
@@ -98,12 +99,19 @@ impl Replicas {
         }
         let access = Access { store: self, ..*access };
         let log = Log::read(&access, self.vault)?;
+        let seen = remembered(access.cache, &log.vault);
+        let may_be_home = matches!(&*lock(&self.refusal), Some(Refusal::HomeEmpty { .. }));
         let mut left_out = Vec::new();
         let mut targets = Vec::new();
         for (at, member) in self.members.iter().enumerate().filter(|(at, _)| *at != self.source) {
             match member.standing() {
                 Standing::InLine { next: 0 } if !fills_empty => {
-                    left_out.push((member.url.clone(), "it is empty; --new makes it a replica".to_owned()));
+                    left_out.push((member.url.clone(), "it is empty; --new fills it".to_owned()));
+                }
+                Standing::InLine { next: 0 } if may_be_home && !self.is_home_to_refill(at, &seen, &log) => {
+                    let reason = "it is empty and may be the home of the log, which this machine cannot tell; \
+                                  `coffer promote` makes a replica the home first";
+                    left_out.push((member.url.clone(), reason.to_owned()));
                 }
                 Standing::InLine { .. } => targets.push(at),
                 Standing::Fenced { fork, .. } => {
@@ -112,7 +120,7 @@ impl Replicas {
                 Standing::Unreachable { reason } => left_out.push((member.url.clone(), reason)),
             }
         }
-        let copies = std::thread::scope(|scope| {
+        let copies: Vec<CopyReport> = std::thread::scope(|scope| {
             let (log, access) = (&log, &access);
             let copiers: Vec<_> = targets
                 .iter()
@@ -121,7 +129,24 @@ impl Replicas {
             copiers.into_iter().map(|copier| copier.join().unwrap_or_default()).collect()
         });
         access.check_interrupt()?;
+        let whole = |copy: &CopyReport| copy.error.is_none() && copy.lost.is_empty();
+        let whole = targets.iter().zip(&copies).filter(|(_, copy)| whole(copy)).map(|(at, _)| (*at, 0));
+        self.remember_stores(&access, (&log.vault, &log.state), &whole.collect());
         Ok(ReplicateReport { source: self.url(), next: log.state.next, copies, left_out })
+    }
+
+    /// Whether a store that is empty was the home of the log: by the id that it still has, or as this machine remembers. It goes on
+    /// as what it was; with an id of its own there would be no home.
+    fn is_home_to_refill(&self, at: usize, seen: &BTreeMap<String, LastSeen>, log: &Log) -> bool {
+        let member = &self.members[at];
+        let was_home = |seen: &LastSeen| seen.is_home && seen.id == log.state.home;
+        let is_home = *lock(&member.id) == log.state.home
+            && (member.has_id.load(Ordering::Relaxed) || seen.get(&member.url).is_some_and(was_home));
+        if is_home {
+            // The id of the first store is that it has none.
+            member.has_id.store(true, Ordering::Relaxed);
+        }
+        is_home
     }
 
     /// Brings one store in line up to `state`. What is wrong is in the report.
@@ -149,7 +174,7 @@ impl Replicas {
         member: &Member,
         report: &Mutex<CopyReport>,
     ) -> Result<(), EngineError> {
-        let Standing::InLine { next: from } = self.standing_of(member) else {
+        let Standing::InLine { next: from } = self.place_of(member) else {
             return Err(EngineError::invalid("the store is not in line with the log"));
         };
         if state.damaged.iter().any(|number| *number >= from) {
@@ -177,13 +202,6 @@ impl Replicas {
         next = self.copy_records(access, member, next, state.next, report)?;
         debug_assert_eq!(next, state.next.max(from), "all records were copied");
         self.delete_released(member, state, report)
-    }
-
-    fn standing_of(&self, member: &Member) -> Standing {
-        match (member.lane.get(), member.standing()) {
-            (Some(lane), Standing::InLine { .. }) => Standing::InLine { next: lane.next() },
-            (_, standing) => standing,
-        }
     }
 
     /// What a store lacks whose log goes on with record `from`.
@@ -231,16 +249,8 @@ impl Replicas {
     /// The packs that a segment lists.
     pub(super) fn packs_of(&self, id: SegmentId, len: u64) -> Result<Vec<PackId>, EngineError> {
         let key = key_of(ObjectName::Segment(id))?;
-        let read = || -> Result<Vec<PackId>, EngineError> {
-            let mut head = vec![0; usize::try_from(SEGMENT_HEAD_LEN).unwrap_or_default()];
-            self.read_range(&key, 0, &mut head)?;
-            let head = SegmentHead::decode(&head, len)?;
-            let mut table = vec![0; usize::try_from(head.pack_table_len()).unwrap_or_default()];
-            self.read_range(&key, SEGMENT_HEAD_LEN, &mut table)?;
-            Ok(head.decode_packs(&table)?.into_iter().map(|row| row.id).collect())
-        };
-        match read() {
-            Err(EngineError::Format(_)) if self.distrust(&key) => read(),
+        match packs_in(self, id, len) {
+            Err(EngineError::Format(_)) if self.distrust(&key) => packs_in(self, id, len),
             packs => packs,
         }
     }
@@ -399,6 +409,17 @@ impl Replicas {
         }
         Ok(())
     }
+}
+
+/// The packs that a segment lists, as a store has it.
+pub(super) fn packs_in(store: &dyn ObjectStore, id: SegmentId, len: u64) -> Result<Vec<PackId>, EngineError> {
+    let key = key_of(ObjectName::Segment(id))?;
+    let mut head = vec![0; usize::try_from(SEGMENT_HEAD_LEN).unwrap_or_default()];
+    store.read_range(&key, 0, &mut head)?;
+    let head = SegmentHead::decode(&head, len)?;
+    let mut table = vec![0; usize::try_from(head.pack_table_len()).unwrap_or_default()];
+    store.read_range(&key, SEGMENT_HEAD_LEN, &mut table)?;
+    Ok(head.decode_packs(&table)?.into_iter().map(|row| row.id).collect())
 }
 
 /// A record is created only where everything that it needs is, or is known to be nowhere.

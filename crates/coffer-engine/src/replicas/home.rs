@@ -93,6 +93,7 @@ impl Replicas {
         let unfinished = matches!(&*lock(&self.refusal), Some(Refusal::HandoverUnfinished { home }) if *home == member.url);
         if unfinished {
             self.bring(&access, vault, at)?;
+            check_moved(vault, member)?;
             return vault.log.head().ok_or(EngineError::WorkerGone);
         }
         self.check_writable()?;
@@ -121,6 +122,7 @@ impl Replicas {
         })?;
         *lock(&self.refusal) = Some(Refusal::Moved);
         self.bring(&access, vault, at)?;
+        check_moved(vault, member)?;
         Ok(head)
     }
 
@@ -210,6 +212,17 @@ impl Replicas {
         }
         Ok(others)
     }
+}
+
+/// Whether the store that the log names as its home has that record, and that id.
+fn check_moved(vault: &Vault<'_>, member: &Member) -> Result<(), EngineError> {
+    let (id, _) = read_id(&member.store)?;
+    let head = vault.log.head().ok_or(EngineError::WorkerGone)?;
+    if id == vault.state().home && chain_at(&*member.store, head.number)? == Some(head.chain) {
+        return Ok(());
+    }
+    let reason = "its id and its log, read again, are not those of the home".to_owned();
+    Err(EngineError::CannotCopy { store: member.url.clone(), reason })
 }
 
 /// What a store lacks of what others hold, this machine has seen, or a given head proves.

@@ -91,7 +91,7 @@ impl Lane {
         state.broken.is_none() && (state.bytes == 0 || state.bytes + len <= self.bytes_max)
     }
 
-    /// Queues an object. If there is no room for it, waits while writes end, if the replica `is_needed`, and else leaves it behind.
+    /// Queues an object. If there is no room for it, waits while bytes move, if the replica `is_needed`, and else leaves it behind.
     pub(super) fn object(&self, key: ObjectKey, body: Arc<[u8]>, is_needed: bool) {
         let len = body.len() as u64;
         let mut state = self.shared.state();
@@ -116,7 +116,7 @@ impl Lane {
         self.shared.push(self.shared.state(), Job::Delete { key });
     }
 
-    /// Waits until everything queued is done, while writes end, but not beyond `deadline`. A lane that stands still is left behind.
+    /// Waits until everything queued is done, while bytes move, but not beyond `deadline`. A lane that stands still is left behind.
     pub(super) fn drain(&self, deadline: Option<Instant>) {
         let mut state = self.shared.state();
         while state.broken.is_none() && (!state.queue.is_empty() || state.writing_count > 0) {
@@ -136,7 +136,7 @@ impl Lane {
         }
     }
 
-    /// Whether it was left behind because no write to it ended.
+    /// Whether it was left behind because nothing moved.
     pub(super) fn is_stalled(&self) -> bool {
         self.shared.state().is_stalled
     }
@@ -166,6 +166,12 @@ impl Lane {
         self.shared.state().broken.clone()
     }
 
+    /// Nothing more is to be written to it.
+    pub(super) fn give_up(&self, reason: &str) {
+        self.shared.state().give_up(reason);
+        self.shared.changed.notify_all();
+    }
+
     /// The replica was caught up by other means: its log goes on with record `next`.
     pub(super) fn restart(&self, next: u64) {
         let mut state = self.shared.state();
@@ -176,14 +182,16 @@ impl Lane {
         state.next = next;
     }
 
-    /// Waits until something changes; without any write that ends for long enough the lane is left behind.
+    /// Waits until something changes. If for long enough no write ends and not a byte moves, the lane is left behind: over a slow line
+    /// many large objects may be on their way for minutes before the first of them is there.
     fn wait_for_progress<'s>(&self, state: MutexGuard<'s, State>) -> MutexGuard<'s, State> {
-        let before = state.done_count;
+        let before = (state.done_count, self.shared.store.moved_bytes());
         let waited = self.shared.changed.wait_timeout(state, self.patience);
         let (mut state, waited) = waited.unwrap_or_else(PoisonError::into_inner);
-        if waited.timed_out() && state.done_count == before && state.broken.is_none() {
+        let after = (state.done_count, self.shared.store.moved_bytes());
+        if waited.timed_out() && after == before && state.broken.is_none() {
             state.is_stalled = true;
-            state.give_up("no write to it has ended for too long");
+            state.give_up("nothing has moved on the way to it for too long");
             self.shared.changed.notify_all();
         }
         state

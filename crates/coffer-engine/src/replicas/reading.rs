@@ -15,7 +15,7 @@ use coffer_format::object::ObjectName;
 use coffer_format::record::{Record, chain_value};
 use coffer_pipeline::record::signature_is_good;
 use coffer_store::{ListItem, ObjectKey, ObjectStat, ObjectStore, PutOutcome, StoreError};
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::survey::is_sound;
 use super::{Member, Replicas, Standing, lock};
@@ -38,6 +38,8 @@ pub struct FailedOver {
     pub store: String,
     /// How many reads others answered for it.
     pub count: u64,
+    /// Of these, how many were of objects that it lacks or has damaged.
+    pub damaged_count: u64,
     /// What was met last.
     pub last: String,
 }
@@ -98,25 +100,50 @@ impl ObjectStore for UnreachableStore {
     }
 }
 
-impl Member {
-    pub(super) fn note_failure(&self, error: &StoreError) {
-        self.failed_count.fetch_add(1, Ordering::Relaxed);
-        *lock(&self.last_failure) = explain(error);
-        // One that does not answer is asked last from now on; one that lacks an object may have all others.
-        if matches!(error, StoreError::Unavailable { .. }) {
-            self.is_demoted.store(true, Ordering::Relaxed);
-        }
-    }
+/// Whether an error speaks of an object, and not of the way to its store.
+const fn is_of_object(error: &StoreError) -> bool {
+    !error.is_of_store() || matches!(error, StoreError::Hidden { .. } | StoreError::Io { .. })
 }
 
 impl Replicas {
+    /// Another store had to answer for the one at `at`.
+    pub(super) fn note_failure(&self, at: usize, error: &StoreError) {
+        let member = &self.members[at];
+        if error.is_not_found() && self.need_not_hold(at) {
+            return;
+        }
+        member.failed_count.fetch_add(1, Ordering::Relaxed);
+        if is_of_object(error) {
+            member.damaged_count.fetch_add(1, Ordering::Relaxed);
+        }
+        *lock(&member.last_failure) = explain(error);
+        // One that does not answer is asked last from now on; one that lacks an object may have all others.
+        if matches!(error, StoreError::Unavailable { .. }) {
+            member.is_demoted.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a store may lack objects without being damaged: a fenced one, or a replica that is behind.
+    fn need_not_hold(&self, at: usize) -> bool {
+        let member = &self.members[at];
+        let is_behind = || {
+            let is_broken = member.lane.get().is_some_and(|lane| lane.broken().is_some());
+            is_broken || self.known_next(at) < self.next()
+        };
+        match member.standing() {
+            Standing::InLine { .. } => at != self.source && is_behind(),
+            _ => true,
+        }
+    }
+
     /// Stores that others had to stand in for.
     #[must_use]
     pub fn failed_over(&self) -> Vec<FailedOver> {
         let failed = self.members.iter().filter_map(|member| {
             let count = member.failed_count.load(Ordering::Relaxed);
+            let damaged_count = member.damaged_count.load(Ordering::Relaxed);
             let (store, last) = (member.url.clone(), lock(&member.last_failure).clone());
-            (count > 0 && !self.is_alone).then_some(FailedOver { store, count, last })
+            (count > 0 && !self.is_alone).then_some(FailedOver { store, count, damaged_count, last })
         });
         failed.collect()
     }
@@ -168,7 +195,7 @@ impl Replicas {
         for (place, at) in order.iter().copied().enumerate() {
             match ask(&self.members[at], place + 1 == order.len()) {
                 Ok(answer) => {
-                    failures.iter().for_each(|(at, error)| self.members[*at].note_failure(error));
+                    failures.iter().for_each(|(at, error)| self.note_failure(*at, error));
                     return Ok(answer);
                 }
                 Err(error) => failures.push((at, error)),
@@ -327,7 +354,7 @@ impl Replicas {
         if let Some(first) = order.first().filter(|_| place > 0) {
             let (name, store) = (key.to_string(), self.members[*first].url.clone());
             let source = "its bytes are not those that its name stands for".into();
-            self.members[*first].note_failure(&StoreError::Io { name, store, source });
+            self.note_failure(*first, &StoreError::Io { name, store, source });
         }
         place > 0 || is_older
     }
@@ -388,7 +415,8 @@ impl Replicas {
         }
     }
 
-    /// What `ask` gives, unless it takes so long that another store is better asked. The last one is waited for.
+    /// What `ask` gives, unless nothing comes from the store for so long that another one is better asked: one over a slow line is
+    /// waited for. So is the last one.
     pub(super) fn within_patience<T: Send + 'static>(
         &self,
         member: &Member,
@@ -402,10 +430,20 @@ impl Replicas {
             // Nobody listens any more if it took too long.
             drop(reply.send(ask()));
         }));
-        answer.recv_timeout(patience).unwrap_or_else(|_| {
-            let source = format!("no answer within {} ms", patience.as_millis()).into();
-            Err(StoreError::Unavailable { name: key.to_string(), store: member.url.clone(), source })
-        })
+        let mut moved = member.store.moved_bytes();
+        loop {
+            match answer.recv_timeout(patience) {
+                Ok(answer) => return answer,
+                Err(RecvTimeoutError::Timeout) if member.store.moved_bytes() != moved => {
+                    moved = member.store.moved_bytes();
+                }
+                Err(_) => {
+                    let source = format!("nothing came within {} ms", patience.as_millis()).into();
+                    let (name, store) = (key.to_string(), member.url.clone());
+                    return Err(StoreError::Unavailable { name, store, source });
+                }
+            }
+        }
     }
 }
 

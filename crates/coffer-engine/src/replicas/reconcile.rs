@@ -3,7 +3,7 @@
 //! Snapshots and progress records are quoted whole, so they keep ids and signatures; everything else that was committed there after the fork is
 //! void. Objects come first, as in any commit.
 
-use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 
 use coffer_format::id::{Head, SnapshotId};
 use coffer_format::limits::{INDEX_LEN_MAX, PACK_LEN_MAX};
@@ -11,12 +11,14 @@ use coffer_format::log::{LogState, Outcome, StoredRecord};
 use coffer_format::object::ObjectName;
 use coffer_format::record::{Details, Record, RecordKind, SegmentAdded, chain_value};
 use coffer_pipeline::record::{seal_record, signature_is_good};
-use coffer_store::{ObjectStore, StoreError};
+use coffer_store::{ObjectKey, ObjectStore, StoreError};
 
-use super::survey::replay_with;
+use super::copy::packs_in;
+use super::survey::{chain_at, replay, replay_with};
 use super::{Replicas, Standing, lock};
 use crate::access::{Access, key_of, put_new};
 use crate::error::EngineError;
+use crate::log::explain;
 use crate::vault::Vault;
 
 /// Quoted bytes in one record: a public part holds at most 4 MiB.
@@ -29,7 +31,9 @@ pub struct Rejoined {
     pub store: String,
     /// Records removed from it.
     pub removed_count: u64,
-    /// Why it is not in line, if so.
+    /// Whether its log still leaves the line.
+    pub is_fenced: bool,
+    /// Why it is fenced, or not complete.
     pub error: Option<String>,
 }
 
@@ -54,6 +58,9 @@ pub struct ReconcileReport {
     pub rejoined: Vec<Rejoined>,
 }
 
+/// The id of a version in a bucket that keeps none.
+const UNVERSIONED: &str = "null";
+
 /// A record to be quoted.
 struct Quote {
     bytes: Vec<u8>,
@@ -76,7 +83,7 @@ impl Replicas {
             report.fenced.push((member.url.clone(), fork));
             let refused_before = report.refused.len();
             let (quotes, end) = self.quotes(at, fork, vault, &mut report)?;
-            self.take_over(vault, quotes, &mut report)?;
+            self.take_over(vault, at, quotes, &mut report)?;
             if rejoin {
                 // What was not taken over is nowhere else.
                 let left_count = report.refused.len() - refused_before;
@@ -85,6 +92,7 @@ impl Replicas {
                     _ => Rejoined {
                         store: member.url.clone(),
                         removed_count: 0,
+                        is_fenced: true,
                         error: Some(format!(
                             "{left_count} snapshot(s) of it could not be taken over; it is left as it is"
                         )),
@@ -146,6 +154,7 @@ impl Replicas {
     fn take_over(
         &self,
         vault: &mut Vault<'_>,
+        at: usize,
         quotes: Vec<Quote>,
         report: &mut ReconcileReport,
     ) -> Result<(), EngineError> {
@@ -153,11 +162,11 @@ impl Replicas {
         for quote in quotes {
             match self
                 .check_quote(vault, &quote)
-                .and_then(|()| self.bring_objects(&vault.access, &quote, report))
+                .and_then(|()| self.bring_objects(&vault.access, at, &quote, report))
             {
                 Ok(()) => good.push(quote),
                 Err(error) if error.is_gone() || matches!(error, EngineError::Invalid { .. }) => {
-                    report.refused.push((quote.id, crate::log::explain(&error)));
+                    report.refused.push((quote.id, explain(&error)));
                 }
                 Err(error) => return Err(error),
             }
@@ -198,20 +207,22 @@ impl Replicas {
         }
     }
 
-    /// Brings the objects that a record added into the home and the stores in line with it.
+    /// Brings the objects that a record added from the store at `at`, or any other, into the home and the stores in line with it.
     fn bring_objects(
         &self,
         access: &Access<'_>,
+        at: usize,
         quote: &Quote,
         report: &mut ReconcileReport,
     ) -> Result<(), EngineError> {
         let home = self.home.ok_or_else(|| EngineError::invalid("there is no home"))?;
         for segment in &quote.segments {
-            let mut names: Vec<_> = self
-                .packs_of(segment.id, segment.len)?
-                .into_iter()
-                .map(|id| (ObjectName::Pack(id), PACK_LEN_MAX))
-                .collect();
+            // Only this store has to have what it committed for itself.
+            let fenced = &*self.members[at].store;
+            let packs = packs_in(fenced, segment.id, segment.len)
+                .or_else(|_| self.packs_of(segment.id, segment.len))?;
+            let mut names: Vec<_> =
+                packs.into_iter().map(|id| (ObjectName::Pack(id), PACK_LEN_MAX)).collect();
             names.push((ObjectName::Segment(segment.id), INDEX_LEN_MAX));
             for (name, len_max) in names {
                 access.check_interrupt()?;
@@ -224,8 +235,11 @@ impl Replicas {
                     Err(error) => return Err(error.into()),
                 }
                 let mut bytes = Vec::new();
-                self.read(&key, len_max, &mut bytes)?;
-                if !self.fits(name, &bytes) {
+                let is_read = fenced.read(&key, len_max, &mut bytes).is_ok() && self.fits(name, &bytes);
+                if !is_read {
+                    self.read(&key, len_max, &mut bytes)?;
+                }
+                if !is_read && !self.fits(name, &bytes) {
                     return Err(EngineError::damaged(name, EngineError::invalid("no store has it whole")));
                 }
                 put_new(self, name, &bytes)?;
@@ -235,37 +249,96 @@ impl Replicas {
         Ok(())
     }
 
-    /// Removes the records of a store behind the fork, the newest first, and catches it up.
+    /// Removes the records of a store behind the fork, catches it up, and reads its log again: only what that shows is said.
     fn rejoin(&self, vault: &Vault<'_>, at: usize, fork: u64, end: u64) -> Rejoined {
         let member = &self.members[at];
-        let mut rejoined = Rejoined { store: member.url.clone(), removed_count: 0, error: None };
-        let mut remove = || -> Result<(), EngineError> {
-            // A client that reaches this store alone may have gone on meanwhile.
-            match member.store.stat(&key_of(ObjectName::Record(end))?) {
-                Err(error) if error.is_not_found() => {}
-                Err(error) => return Err(error.into()),
-                Ok(_) => {
-                    let reason = "records were added to it meanwhile; run reconcile again";
-                    return Err(EngineError::invalid(reason));
-                }
-            }
-            let mut numbers = BTreeSet::from_iter(fork..end);
-            while let Some(number) = numbers.pop_last() {
-                match member.store.delete(&key_of(ObjectName::Record(number))?) {
-                    Ok(()) => rejoined.removed_count += 1,
-                    Err(error @ StoreError::Denied { .. }) => return Err(error.into()),
-                    Err(error) => return Err(error.into()),
-                }
-            }
-            Ok(())
-        };
-        if let Err(error) = remove() {
-            rejoined.error = Some(crate::log::explain(&error));
+        let (store, removed_count) = (member.url.clone(), 0);
+        let mut rejoined = Rejoined { store, removed_count, is_fenced: true, error: None };
+        if let Err(error) = remove_records(&*member.store, (fork, end), &mut rejoined.removed_count) {
+            rejoined.error = Some(explain(&error));
             return rejoined;
         }
         *lock(&member.standing) = Standing::InLine { next: fork };
         let access = Access { store: self, ..vault.access };
-        rejoined.error = self.catch_up(&access, vault.state(), at).error;
+        let copied = self.catch_up(&access, vault.state(), at).error;
+        match self.check_line(vault, at, copied.is_none()) {
+            Ok(()) => {
+                rejoined.is_fenced = false;
+                rejoined.error = copied;
+            }
+            Err(error) => {
+                *lock(&member.standing) = Standing::Fenced { fork, next: end };
+                if let Some(lane) = member.lane.get() {
+                    lane.give_up("its log is not in line");
+                }
+                rejoined.error = Some(explain(&error));
+            }
+        }
         rejoined
     }
+
+    /// Whether the log of a store, read from its beginning, is one with that of the vault; its end too, if it `is_complete`.
+    fn check_line(&self, vault: &Vault<'_>, at: usize, is_complete: bool) -> Result<(), EngineError> {
+        let store = &*self.members[at].store;
+        let head = replay(store)?.as_ref().and_then(LogState::head);
+        let is_in_line = match head {
+            Some(head) if !is_complete => chain_at(self.source_store(), head.number)? == Some(head.chain),
+            head => head == vault.state().head(),
+        };
+        if is_in_line {
+            return Ok(());
+        }
+        Err(EngineError::invalid("its log, read again, is still another one than that of the home"))
+    }
+}
+
+/// Removes the records from `fork` up to, and without, `end`; the newest first, so that what is left is a log at every moment.
+fn remove_records(
+    store: &dyn ObjectStore,
+    (fork, end): (u64, u64),
+    removed_count: &mut u64,
+) -> Result<(), EngineError> {
+    // A client that reaches this store alone may have gone on meanwhile.
+    if is_there(store, end)? {
+        return Err(EngineError::invalid("records were added to it meanwhile; run reconcile again"));
+    }
+    for number in (fork..end).rev() {
+        remove_for_good(store, &key_of(ObjectName::Record(number))?)?;
+        if is_there(store, number)? {
+            return Err(EngineError::invalid(format!("it still shows record {number}, which was removed")));
+        }
+        *removed_count += 1;
+    }
+    Ok(())
+}
+
+fn is_there(store: &dyn ObjectStore, number: u64) -> Result<bool, EngineError> {
+    match store.stat(&key_of(ObjectName::Record(number))?) {
+        Ok(_) => Ok(true),
+        Err(error) if error.is_not_found() => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Removes an object. Where versions are kept all of them go: a deletion would hide it, and what is hidden still counts.
+fn remove_for_good(store: &dyn ObjectStore, key: &ObjectKey) -> Result<(), StoreError> {
+    let Some(cloud) = store.cloud() else { return store.delete(key) };
+    let mut versions = Vec::new();
+    let listed = cloud.versions(key.as_str(), &mut |version| {
+        if version.name == key.as_str() {
+            versions.push(version);
+        }
+        ControlFlow::Continue(())
+    });
+    match listed {
+        Ok(()) => {}
+        // What cannot tell its versions keeps none.
+        Err(StoreError::Unsupported { .. }) => return store.delete(key),
+        Err(error) => return Err(error),
+    }
+    if versions.iter().all(|version| version.version_id == UNVERSIONED && !version.is_delete_marker) {
+        return store.delete(key);
+    }
+    // The newest first: until the last one goes, the record counts.
+    versions.iter().try_for_each(|version| cloud.delete_version(key, &version.version_id))
 }

@@ -342,7 +342,7 @@ fn judge_tips(
     };
     let chosen = if homes.is_empty() { longest(&|_| true) } else { longest(&|at| homes.contains(&at)) };
     let Some((mut source, mut line)) = chosen else { return Ok(nothing_yet(seen)) };
-    let home = homes.contains(&source).then_some(source);
+    let mut home = homes.contains(&source).then_some(source);
     let mut refusal = None;
     let mut standings = Vec::new();
     for (at, seen) in seen.iter().enumerate() {
@@ -384,15 +384,45 @@ fn judge_tips(
         (source, line) = (at, tips[at].unwrap_or(line));
     }
     if homes.is_empty() && refusal.is_none() {
-        let new_home =
-            seen.iter().position(|seen| seen.id == line.home && (seen.has_id || line.home == FIRST_STORE));
-        let new_home = new_home.filter(|at| matches!(standings[*at], Standing::InLine { .. }));
-        refusal = Some(match new_home {
-            Some(at) => Refusal::HandoverUnfinished { home: stores[at].url() },
-            None => Refusal::HomeUnreachable { home: line.home },
+        let is_reached = |at: &usize| matches!(standings[*at], Standing::InLine { .. });
+        let meant = |at: &usize| seen[*at].id == line.home && is_reached(at);
+        let all_are_reached =
+            !standings.iter().any(|standing| matches!(standing, Standing::Unreachable { .. }));
+        refusal = Some(match (0..seen.len()).find(meant) {
+            // One without an id and records may be any: it is only taken for the home where nothing else can be it.
+            Some(at) if tips[at].is_none() && (seen[at].has_id || all_are_reached) => {
+                Refusal::HomeEmpty { store: stores[at].url() }
+            }
+            Some(at) if tips[at].is_some() && ends_with_handover(&*stores[source], &line.home)? => {
+                Refusal::HandoverUnfinished { home: stores[at].url() }
+            }
+            // It has lost what made it the home, and more.
+            Some(at) if let Some(tip) = tips[at] => {
+                home = Some(at);
+                let (home, replica) = (stores[at].url(), stores[source].url());
+                Refusal::HomeBehind { home, home_next: tip.next, replica, next: line.next }
+            }
+            _ => Refusal::HomeUnreachable { home: line.home },
         });
     }
     Ok(Judgement { source, line: Some(line), home, standings, refusal })
+}
+
+/// Whether the last record of a log that took effect hands it over to `home`.
+fn ends_with_handover(store: &dyn ObjectStore, home: &HomeId) -> Result<bool, EngineError> {
+    let mut ends_so = false;
+    replay_with(store, &mut |number, bytes, outcome| {
+        if outcome == Outcome::Effective {
+            ends_so = Record::decode(bytes).is_ok_and(|record| {
+                let details = record.public.details.as_deref();
+                RecordKind::from_number(record.public.kind) == Some(RecordKind::Handover)
+                    && Details::decode(RecordKind::Handover, number == 0, details).is_ok_and(
+                        |details| matches!(details, Details::Handover { home: new } if new == *home),
+                    )
+            });
+        }
+    })?;
+    Ok(ends_so)
 }
 
 /// How the log of a store stands to the one that counts.

@@ -4,6 +4,7 @@ use coffer_format::cbor::Encoder;
 use coffer_format::id::{ChunkId, DomainId};
 use coffer_format::record::BodySeal;
 use coffer_format::tree::{ChunkRef, TreeRoot};
+use coffer_store::StoreError;
 
 use super::*;
 
@@ -95,7 +96,8 @@ fn latest_counts_back_in_log_order() {
     check(&log(), "latest", &all, Ok(3));
     check(&log(), "latest~4", &all, Err("no snapshot is \"latest~4\""));
     check(&[], "latest", &all, Err("no snapshot is \"latest\""));
-    assert_eq!(run(&log(), "latest~2", &all).1, 1, "one manifest is loaded");
+    assert_eq!(run(&log(), "latest", &all).1, 1, "one manifest is loaded");
+    assert_eq!(run(&log(), "latest~2", &all).1, 3, "and those that are counted");
 }
 
 #[test]
@@ -184,7 +186,11 @@ fn as_of_a_time_there_must_be_one_origin() {
 fn a_snapshot_that_cannot_be_read_is_named_and_not_taken() {
     let mut log = log();
     log[3].readable = false;
-    check(&log, "latest", &SnapshotFilter::default(), Err("unreadable"));
+    let all = SnapshotFilter::default();
+    check(&log, "latest", &all, Ok(2));
+    check(&log, "latest~1", &all, Ok(1));
+    check(&log, "latest~3", &all, Err("unreadable"));
+    check(&log, "b4", &all, Err("unreadable"));
     let states: Vec<_> = log.iter().enumerate().map(|(position, known)| state(position, known)).collect();
     let filter = SnapshotFilter { hosts: vec!["one".to_owned()], ..SnapshotFilter::default() };
     let selection = choose(&states, &Selector::Latest { back: 0 }, &filter, &mut |state| {
@@ -199,4 +205,20 @@ fn a_snapshot_that_cannot_be_read_is_named_and_not_taken() {
     assert_eq!(selection.snapshot.id(), states[2].id);
     assert_eq!(selection.unread.len(), 1);
     assert_eq!(selection.unread[0].0, states[3].id);
+}
+
+#[test]
+fn a_store_that_fails_makes_no_other_snapshot_the_latest() {
+    let states: Vec<_> = log().iter().enumerate().map(|(position, known)| state(position, known)).collect();
+    let filters =
+        [SnapshotFilter::default(), SnapshotFilter { hosts: vec!["one".to_owned()], ..Default::default() }];
+    for filter in filters {
+        let chosen = choose(&states, &Selector::Latest { back: 0 }, &filter, &mut |_| {
+            Err(EngineError::Store(StoreError::NotFound {
+                name: "log/4".to_owned(),
+                store: "far".to_owned(),
+            }))
+        });
+        assert!(matches!(chosen, Err(EngineError::Store(_))), "{chosen:?}");
+    }
 }

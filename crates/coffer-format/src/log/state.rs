@@ -16,7 +16,7 @@ const MANIFESTS: &str = "manifests of a checkpoint";
 const BODY: &str = "body of a checkpoint";
 
 impl LogState {
-    /// The canonical encoding of this state; `None` before record 0, and where a record is damaged or missing.
+    /// The canonical encoding of this state; `None` before record 0, and where a record is damaged or missing and the claim counts.
     #[must_use]
     pub fn encode(&self) -> Option<Vec<u8>> {
         let last = self.next.checked_sub(1).filter(|_| self.damaged.is_empty())?;
@@ -94,6 +94,7 @@ impl LogState {
             domain_epoch: u32::try_from(domain_epoch.unwrap_or_default()).unwrap_or(u32::MAX),
             epochs,
             slots,
+            named_slots: None,
             signers,
             segments,
             removed,
@@ -102,6 +103,7 @@ impl LogState {
             swept_packs,
             snapshots,
             damaged: Vec::new(),
+            claims: BTreeMap::new(),
             next,
             needs_minor: (minor > FORMAT_MINOR).then_some(minor),
             last_checkpoint: (checkpoint > 0).then_some(checkpoint),

@@ -260,10 +260,63 @@ fn damage_is_what_a_signer_proves() {
         ("void records keep their number", vec![], 1),
         ("missing before a void record", vec![1], 1),
         ("missing record 0", vec![0], 4),
+        ("forged damage", vec![2], 2),
+        ("forged damage, and its writer revoked", vec![], 3),
+        ("forged gap, and its writer revoked", vec![], 2),
+        ("claims that stay", vec![5, 7], 3),
+        ("the first claim", vec![2, 3], 1),
+        ("a maintainer's claim", vec![2], 0),
+        ("a long gap", (2..67).collect(), 2),
     ] {
         let (_, state) = scenario(name);
         assert_eq!((state.damaged, state.snapshots.len()), (damaged, snapshots), "{name}");
     }
+}
+
+#[test]
+fn the_first_who_proves_damage_claims_it() {
+    let claims = |name: &str| {
+        let (_, state) = scenario(name);
+        assert!(state.claims.keys().eq(&state.damaged), "{name}");
+        state.claims
+    };
+    let [owner, put] = ["owner", "put"].map(|name| FakeSign.key(name));
+    assert_eq!(claims("corrupted record"), BTreeMap::from([(2, owner)]));
+    assert_eq!(claims("forged damage"), BTreeMap::from([(2, put)]));
+    assert_eq!(claims("claims that stay"), BTreeMap::from([(5, owner), (7, owner)]));
+    assert_eq!(claims("the first claim"), BTreeMap::from([(2, put), (3, owner)]));
+    assert_eq!(claims("a maintainer's claim"), BTreeMap::from([(2, FakeSign.key("maintainer"))]));
+    let gap = claims("a long gap");
+    assert_eq!((gap[&2], gap.values().filter(|key| **key == put).count()), (owner, 64));
+}
+
+#[test]
+fn a_writer_proves_a_short_gap_and_the_owner_a_long_one() {
+    let mut log = Log::new(&FakeSign, "reach", "");
+    log.push(&log.enrol("put", 3, &[put_domain()]), "effective");
+    log.push(&log.enrol("maintainer", 2, &[]), "effective");
+    log.push(&log.enrol("reader", 4, &[]), "effective");
+    let state = replay(&log);
+    for (signer, reach) in [("owner", 1_000_000), ("maintainer", 1_000_000), ("put", 64), ("reader", 64)] {
+        for (number, proves) in [(state.next + reach, true), (state.next + reach + 1, false)] {
+            let record = log.object(&log.snapshot(&[]).by(signer).set(2, uint(number)));
+            assert!(state.is_evidence(number, &record, &check));
+            assert_eq!(state.proves_gap(number, &record, &check), proves, "{signer}, {number}");
+        }
+    }
+}
+
+#[test]
+fn every_slot_that_was_ever_named_is_known_where_the_log_was_read_from_the_beginning() {
+    let (log, state) = scenario("slots");
+    let named = state.named_slots.as_ref().unwrap();
+    assert!(state.slots.iter().all(|slot| named.contains(slot)));
+    assert!(
+        named.contains(&SlotId(id("slot 1"))) && !state.slots.contains(&SlotId(id("slot 1"))),
+        "{named:?}"
+    );
+    let resumed = LogState::decode(VaultId(log.vault), &state.encode().unwrap()).unwrap();
+    assert_eq!(resumed.named_slots, None);
 }
 
 #[test]

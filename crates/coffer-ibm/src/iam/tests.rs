@@ -1,5 +1,5 @@
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Barrier};
 
 use super::*;
@@ -116,7 +116,8 @@ fn many_who_need_one_make_one_request() {
 #[test]
 fn a_refusal_is_shared_by_all_who_waited_and_holds_no_secret() {
     let fake = FakeIam::start(|_, _| {
-        std::thread::sleep(Duration::from_millis(100));
+        // Until the others wait for this answer, however busy the machine is.
+        std::thread::sleep(Duration::from_secs(1));
         (400, r#"{"errorCode": "BXNIM0415E", "errorMessage": "no such key"}"#.to_owned())
     });
     let iam = Iam::new(client(), &fake.endpoint, key()).expect("an identity");
@@ -251,7 +252,10 @@ fn a_key_is_not_sent_where_it_could_be_overheard() {
 
 #[test]
 fn nobody_there_is_told_as_such() {
-    let address = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+    // The port of a connection: nobody listens there, and nobody else gets it.
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken = TcpStream::connect(listener.local_addr().expect("an address")).expect("a connection");
+    let address = taken.local_addr().expect("an address");
     let iam = Iam::new(client(), &format!("http://{address}"), key()).expect("an identity");
     let error = iam.current().expect_err("nobody listens");
     assert!(matches!(error, IbmError::Unreachable { may_pass: true, .. }), "{error:?}");

@@ -91,6 +91,17 @@ impl ServiceRoot {
     }
 }
 
+/// Whether a text has the form of the id of a key, a UUID, which no alias has.
+fn is_id(text: &str) -> bool {
+    let lens = [8, 4, 4, 4, 12];
+    let parts: Vec<_> = text.split('-').collect();
+    parts.len() == lens.len()
+        && parts
+            .iter()
+            .zip(lens)
+            .all(|(part, len)| part.len() == len && part.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
 fn aad(context: &[u8]) -> String {
     hex(&hash::hash(context))
 }
@@ -133,7 +144,14 @@ impl RootKey for ServiceRoot {
                 key.crn = facts.crn.or(key.crn);
                 key.version = facts.version;
             }
-            // Whoever may wrap need not be allowed to look.
+            // Whoever may wrap need not be allowed to look. But an alias may be given to another key, and then the slot would be shut.
+            Err(KeyError::Service { answer: ServiceAnswer::Denied, detail, .. }) if !is_id(&place.key) => {
+                let what = format!(
+                    "{:?} looks like an alias, and its key may not be looked up; name the key by its id ({detail})",
+                    place.key
+                );
+                return Err(told(place, ServiceAnswer::Denied, what));
+            }
             Err(KeyError::Service { answer: ServiceAnswer::Denied, .. }) => {}
             Err(error) => return Err(error),
         }

@@ -125,3 +125,115 @@ fn nothing_is_sent_to_a_host_that_is_not_trusted() {
     assert!(is_refused(root.wrap(slot, &Secret::new([2; 32]), &rng).map(drop)));
     assert!(listener.accept().is_err());
 }
+
+#[test]
+fn a_trusted_host_is_asked_over_plain_http_on_this_machine_alone() {
+    for (address, answer) in [
+        ("http://192.0.2.7:9", ServiceAnswer::AddressRefused),
+        ("http://127.0.0.1:9", ServiceAnswer::Unreachable),
+    ] {
+        let place = key(&format!("{address}/i/k"));
+        let options = KeyServiceOptions {
+            token: Some(ApiKey::new("t0".into())),
+            trusted: vec![TrustedHost::parse(address)],
+            limit: Duration::from_millis(100),
+            ..KeyServiceOptions::default()
+        };
+        let services = KeyServices::new(options).expect("services");
+        let error = services.facts(&place).map(drop).expect_err("nobody is there");
+        assert!(matches!(error, KeyError::Service { answer: told, .. } if told == answer), "{error}");
+    }
+}
+
+/// A server on this machine that does with each connection what `serve` does, in a thread of its own.
+fn server(serve: impl Fn(std::net::TcpStream) + Clone + Send + 'static) -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
+    std::thread::spawn(move || {
+        for connection in listener.incoming().flatten() {
+            let serve = serve.clone();
+            std::thread::spawn(move || serve(connection));
+        }
+    });
+    endpoint
+}
+
+/// Answers every request after a while.
+fn answers_after(wait: Duration, body: &'static str) -> impl Fn(std::net::TcpStream) + Clone + Send {
+    use std::io::{Read, Write};
+    move |mut connection| {
+        let mut request = [0; 4096];
+        while connection.read(&mut request).is_ok_and(|len| len > 0) {
+            sleep(wait);
+            let head =
+                format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+            if connection.write_all((head + body).as_bytes()).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Gives one byte of an answer that never ends in every second.
+fn drips(mut connection: std::net::TcpStream) {
+    use std::io::Write;
+    let head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n";
+    for byte in head.iter().chain(std::iter::repeat(&b' ')) {
+        if connection.write_all(&[*byte]).is_err() {
+            return;
+        }
+        sleep(Duration::from_secs(1));
+    }
+}
+
+/// Takes what comes and says nothing.
+fn is_silent(mut connection: std::net::TcpStream) {
+    drop(std::io::copy(&mut connection, &mut std::io::sink()));
+}
+
+const GRANT: &str = r#"{"access_token": "token", "expires_in": 3600}"#;
+const FACTS: &str = r#"{"resources": [{"id": "k", "state": 1}]}"#;
+
+/// What is known of a key at `service`, for whoever has tokens from `iam`, and how long it took to learn that.
+fn asked(iam: &str, service: &str, limit: Duration) -> (Result<KeyFacts, KeyError>, Duration) {
+    let http = HttpClient::new(&HttpOptions::default()).expect("a client");
+    let credential = IamCredential::ApiKey(ApiKey::new("t0".into()));
+    let options = KeyServiceOptions {
+        iam: Some(Arc::new(Iam::new(http, iam, credential).expect("an identity"))),
+        trusted: vec![TrustedHost::parse(service)],
+        limit,
+        ..KeyServiceOptions::default()
+    };
+    let services = KeyServices::new(options).expect("services");
+    let key = Place::parse(CRN, Some(service), None).expect("a place").0;
+    let since = Instant::now();
+    (services.facts(&key), since.elapsed())
+}
+
+#[test]
+fn a_limit_holds_for_the_token_and_the_answer_together() {
+    let wait = Duration::from_secs(2);
+    let (iam, service) = (server(answers_after(wait, GRANT)), server(answers_after(wait, FACTS)));
+    let (facts, _) = asked(&iam, &service, Duration::from_secs(60));
+    assert!(facts.expect("facts").is_active);
+    // Each of the two would be there in time, both together are not.
+    let (facts, _) = asked(&iam, &service, Duration::from_secs(3));
+    let error = facts.expect_err("it took too long");
+    let is_unreachable = matches!(error, KeyError::Service { answer: ServiceAnswer::Unreachable, .. });
+    assert!(is_unreachable && error.to_string().contains("no answer came in time"), "{error}");
+}
+
+#[test]
+fn a_server_that_never_comes_to_an_end_is_left() {
+    let good = server(answers_after(Duration::ZERO, GRANT));
+    for bad in [server(drips), server(is_silent)] {
+        for (iam, service) in [(&good, &bad), (&bad, &bad)] {
+            let (facts, took) = asked(iam, service, Duration::from_secs(1));
+            let error = facts.expect_err("there is no answer");
+            let is_unreachable =
+                matches!(error, KeyError::Service { answer: ServiceAnswer::Unreachable, .. });
+            assert!(is_unreachable && error.to_string().contains("no answer came in time"), "{error}");
+            assert!(took < Duration::from_secs(20), "{took:?}");
+        }
+    }
+}

@@ -102,6 +102,14 @@ pub enum TokenError {
         /// The mechanism.
         mechanism: TokenMechanism,
     },
+    /// The token, or its module, took too long.
+    #[error("{token} did not answer within {limit_s} s")]
+    NoAnswer {
+        /// The token.
+        token: String,
+        /// How long was waited, in seconds.
+        limit_s: u64,
+    },
     /// The token was taken away in the middle.
     #[error("{token} is not there any more: {call}")]
     Removed {

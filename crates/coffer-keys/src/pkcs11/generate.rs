@@ -6,7 +6,7 @@ use cryptoki::object::{Attribute, KeyType, ObjectClass};
 
 use super::error::TokenError;
 use super::mechanism::{self, TokenMechanism};
-use super::{Pkcs11Key, TokenSettings};
+use super::{PinDesk, TokenSettings, Way};
 use crate::error::KeyError;
 
 /// Length of a key in bytes.
@@ -29,9 +29,9 @@ pub struct NewTokenKey {
     pub mechanism: TokenMechanism,
 }
 
-pub(super) fn generate(key: &Pkcs11Key, rng: &dyn Rng) -> Result<NewTokenKey, KeyError> {
-    let TokenSettings { key_label, key_id, mechanism, .. } = &key.settings;
-    let token = key.open(None, true)?;
+pub(super) fn generate(way: &Way, desk: PinDesk<'_>, rng: &dyn Rng) -> Result<NewTokenKey, KeyError> {
+    let TokenSettings { key_label, key_id, mechanism, .. } = &way.settings;
+    let token = way.open(None, true, desk)?;
     let failed = |error| KeyError::from(token.failed(&error));
     let Some(label) = key_label.clone().filter(|label| !label.is_empty()) else {
         return Err(TokenError::KeyNotNamed { token: token.name(), keys: token.key_names() }.into());

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use coffer_crypto::{Rng, rng};
+use coffer_crypto::{CryptoError, Rng, rng};
 use coffer_format::slot::TokenKey;
 use cryptoki::context::Function;
 use cryptoki::error::{Error, RvError};
@@ -101,6 +101,15 @@ pub(super) fn find_keys(
     Ok(Keys { cipher, mac })
 }
 
+/// What a new IV is made of, whichever mechanism it is for.
+pub(super) struct NewIv([u8; CBC_IV_LEN]);
+
+impl NewIv {
+    pub(super) fn draw(rng: &dyn Rng) -> Result<Self, CryptoError> {
+        rng::array(rng).map(Self)
+    }
+}
+
 /// What the token made of the content of a slot.
 pub(super) struct Sealed {
     pub(super) iv: Vec<u8>,
@@ -114,21 +123,20 @@ pub(super) fn seal(
     keys: &Keys,
     bound: &[u8; 32],
     plain: &[u8; 64],
-    rng: &dyn Rng,
+    NewIv(iv): &NewIv,
 ) -> Result<Sealed, KeyError> {
     let failed = |error: Error| KeyError::from(token.failed(&error));
     let Some(mac_key) = keys.mac else {
         // Some tokens choose an IV of their own and write it into the parameters: what stands there afterwards counts.
-        let mut iv = rng::array::<GCM_IV_LEN>(rng)?;
+        let [mut iv @ .., _, _, _, _] = *iv;
         let ciphertext = {
             let mechanism = Mechanism::AesGcm(gcm(&mut iv, bound).map_err(failed)?);
             token.session.encrypt(&mechanism, keys.cipher, plain).map_err(failed)?
         };
         return Ok(Sealed { iv: iv.to_vec(), ciphertext, mac: None });
     };
-    let iv = rng::array::<CBC_IV_LEN>(rng)?;
-    let ciphertext = token.session.encrypt(&Mechanism::AesCbcPad(iv), keys.cipher, plain).map_err(failed)?;
-    let mac = token.session.sign(&Mechanism::Sha256Hmac, mac_key, &covered(&iv, &ciphertext, bound));
+    let ciphertext = token.session.encrypt(&Mechanism::AesCbcPad(*iv), keys.cipher, plain).map_err(failed)?;
+    let mac = token.session.sign(&Mechanism::Sha256Hmac, mac_key, &covered(iv, &ciphertext, bound));
     let mac = <[u8; MAC_LEN]>::try_from(mac.map_err(failed)?);
     let mac = mac.map_err(|_| {
         let mechanism = TokenMechanism::AesCbcHmac;

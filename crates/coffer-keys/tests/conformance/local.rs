@@ -1,5 +1,7 @@
 //! Root keys that this process holds.
 
+use std::sync::Arc;
+
 use coffer_crypto::rng::SeededRng;
 use coffer_crypto::{Argon2Params, SecretBytes};
 use coffer_keys::{AnyOf, KeyFile, Passphrase, RecoveryShares, Share};
@@ -75,6 +77,6 @@ fn a_part_of_the_shares_opens() {
     let slot = made.unwrap().2;
     let copies = whole.shares()[1..].iter().map(|share| Share::parse(share.to_line().expose()).unwrap());
     let part = RecoveryShares::collect(copies.collect()).unwrap();
-    let both = AnyOf::new(vec![Box::new(key_file(4)), Box::new(part)]);
+    let both = AnyOf::new(vec![Arc::new(key_file(4)), Arc::new(part)]);
     assert_eq!(open_slot(&slot, vault, &both).unwrap(), key);
 }

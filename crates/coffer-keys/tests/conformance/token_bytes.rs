@@ -4,7 +4,9 @@ use aes::cipher::{BlockCipherDecrypt, KeyInit as _};
 use aes_gcm::Aes256Gcm;
 use aes_gcm::aead::{Aead, Payload};
 use coffer_crypto::hash;
+use coffer_format::id::hex;
 use coffer_format::slot::Slot;
+use coffer_keys::RootKey;
 use coffer_keys::pkcs11::{Pkcs11Key, TokenMechanism, TokenSettings};
 use coffer_testkit::softhsm::SoftHsm;
 use cryptoki::object::{Attribute, KeyType, ObjectClass};
@@ -92,6 +94,40 @@ fn cbc_with_a_mac_is_as_the_format_says() {
             before = block.to_vec();
         }
         assert_eq!(plain, [[5; 32].as_slice(), &bound, &[16; 16]].concat());
+    });
+}
+
+/// The vectors were made without a token. A token with the same keys opens those that are good, and no other.
+#[test]
+fn stored_slots_open_by_a_token() {
+    let dir = tempfile::tempdir().unwrap();
+    SoftHsm::in_child(dir.path(), "", "token_bytes::stored_slots_open_by_a_token", |tokens| {
+        tokens.make_token("hsm", PIN);
+        put_keys(&session(tokens.module(), "hsm", true), "key");
+        let root = Pkcs11Key::new(settings(tokens.module(), "hsm", "key"));
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/vectors/slots.json");
+        let file: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        let (mut good, mut refused) = (0, 0);
+        for vector in file["vectors"].as_array().unwrap() {
+            let field = |name: &str| vector.get(name).and_then(|value| value.as_str());
+            let keys = (field("token cipher key"), field("token mac key"));
+            let ours = (Some(hex(&CIPHER_KEY)), hex(&MAC_KEY));
+            if keys.0.map(str::to_owned) != ours.0 || keys.1.is_some_and(|key| key != ours.1) {
+                continue;
+            }
+            let digits = field("slot").unwrap().as_bytes().chunks_exact(2);
+            let byte = |pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+            let slot = Slot::decode(&digits.map(byte).collect::<Vec<u8>>()).unwrap();
+            let opened = root.unwrap(&slot);
+            if field("expect") == Some("ok") {
+                assert_eq!(hex(opened.unwrap().expose()), field("key").unwrap(), "{}", vector["name"]);
+                good += 1;
+            } else {
+                assert!(opened.is_err(), "{}", vector["name"]);
+                refused += 1;
+            }
+        }
+        assert!(good == 2 && refused > 20, "{good} good, {refused} refused");
     });
 }
 

@@ -8,6 +8,8 @@ use coffer_keys::{
 };
 use serde_json::Value;
 
+use super::soft_token::SoftToken;
+
 /// How the vector ends. Where that is `ok`, the results have been compared with those it names.
 pub(crate) fn outcome(vector: &Value) -> &'static str {
     match text(vector, "test") {
@@ -41,6 +43,10 @@ fn root_key(vector: &Value) -> Option<Box<dyn RootKey>> {
         let shares =
             text(vector, "share lines").lines().map(|line| Share::parse(line.as_bytes()).expect("a share"));
         Box::new(RecoveryShares::collect(shares.collect()).ok()?)
+    } else if vector.get("token cipher key").is_some() {
+        let key = |field| unhex(text(vector, field)).expect("a key");
+        let mac = vector.get("token mac key").map(|_| key("token mac key"));
+        Box::new(SoftToken { cipher: key("token cipher key"), mac })
     } else {
         let line = text(vector, "key file line");
         Box::new(KeyFile::parse(line.as_bytes()).expect("a key file"))

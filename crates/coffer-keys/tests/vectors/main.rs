@@ -5,12 +5,14 @@
 
 mod check;
 mod make;
+mod soft_token;
 
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-const ABOUT: &str = "Key slots, key files, recovery shares and writer credentials, section 7 of docs/format.md. Byte strings are lower-case hexadecimal. \
+const ABOUT: &str = "Key slots, key files, recovery shares and writer credentials, section 7 of docs/format.md. Slots of kind 5 come with the keys that their token \
+     would keep. Byte strings are lower-case hexadecimal. \
      `expect` is `ok` or how the vector is refused. What is refused may be refused at another step: a slot may be called \
      `malformed` where `wrong key` or `bad cost` stands, and the reverse; it never opens.";
 

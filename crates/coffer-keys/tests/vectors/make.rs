@@ -4,16 +4,18 @@ use coffer_crypto::rng::SeededRng;
 use coffer_crypto::{Argon2Params, ReaderSecret, Secret, SecretBytes, hash, wrap};
 use coffer_format::cbor::Encoder;
 use coffer_format::id::{VaultId, hex, unhex};
-use coffer_format::slot::{Slot, SlotKind, SlotPurpose};
+use coffer_format::slot::{Slot, SlotKind, SlotPurpose, TokenKey};
 use coffer_keys::{KeyFile, Passphrase, RecoveryShares, RootKey, WriterCredential, make_slot};
 use serde_json::{Value, json};
+
+use super::soft_token::SoftToken;
 
 const VAULT: VaultId = VaultId([0x11; 32]);
 const PASSPHRASE: &str = "correct horse battery stäple";
 
 pub(crate) fn vectors() -> Vec<Value> {
-    [key_file_slots(), passphrase_slots(), share_slots(), key_file_texts(), share_texts(), writer_texts()]
-        .concat()
+    let slots = [key_file_slots(), passphrase_slots(), share_slots(), token_slots()].concat();
+    [slots, key_file_texts(), share_texts(), writer_texts()].concat()
 }
 
 fn key_file(seed: u64) -> KeyFile {
@@ -274,6 +276,78 @@ fn share_slots() -> Vec<Value> {
         with_kind("a share more", 3, &|digests| digests.push([0; 16])),
         with_kind("digest of a share that is used", 3, &|digests| digests[1][0] ^= 1),
         with_kind("digest of a share that is not used", 3, &|digests| digests[0][0] ^= 1),
+    ]
+}
+
+/// Slots of a token whose keys are known, as if it had no keys that it keeps.
+fn token_slots() -> Vec<Value> {
+    [gcm_slots(), cbc_slots()].concat()
+}
+
+fn token_key(slot: &mut Slot) -> &mut TokenKey {
+    let SlotKind::Token(key) = &mut slot.kind else { panic!("a token slot") };
+    key
+}
+
+fn gcm_slots() -> Vec<Value> {
+    let (root, vault_key) = (SoftToken { cipher: [0x41; 32], mac: None }, key(60));
+    let slot = made(&root, SlotPurpose::VaultKey, "rack 4", &vault_key, 61);
+    let base = good("token slot by AES-GCM", &slot, ("token cipher key", &hex(&root.cipher)), &vault_key);
+    let altered = |how: &str, alter: &dyn Fn(&mut Slot)| altered(&base, &slot, how, alter);
+    let iv =
+        |alter: fn(&mut Vec<u8>)| move |slot: &mut Slot| alter(token_key(slot).iv.as_mut().expect("an IV"));
+    vec![
+        base.clone(),
+        wrong(&base, "other key", "token cipher key", &hex(&[0x40; 32])),
+        altered("label of the key", &|slot| token_key(slot).label.push('2')),
+        altered("serial number", &|slot| token_key(slot).token_serial.clear()),
+        altered("label of the slot", &|slot| slot.label.clear()),
+        altered("IV", &iv(|iv| iv[0] ^= 1)),
+        altered("IV of 16 bytes", &iv(|iv| iv.extend([0; 4]))),
+        altered("without IV", &|slot| token_key(slot).iv = None),
+        altered("with a MAC", &|slot| token_key(slot).mac = Some([0; 32])),
+        altered("mechanism of CBC", &|slot| token_key(slot).mechanism = 0x1085),
+        altered("mechanism that is not defined", &|slot| token_key(slot).mechanism = 0x1082),
+        altered("wrapped key", &|slot| slot.wrapped[63] ^= 1),
+        altered("tag", &|slot| slot.wrapped[79] ^= 1),
+        altered("hash of another context in the plaintext", &|slot| {
+            let plain = [vault_key.expose().as_slice(), &hash::hash(b"")].concat();
+            root.seal(slot, &plain, &[7; 16], &[]);
+        }),
+        altered("plaintext without the hash", &|slot| {
+            root.seal(slot, vault_key.expose(), &[7; 16], &[]);
+        }),
+    ]
+}
+
+fn cbc_slots() -> Vec<Value> {
+    let (root, vault_key) = (SoftToken { cipher: [0x41; 32], mac: Some([0x42; 32]) }, key(62));
+    let slot = made(&root, SlotPurpose::VaultKey, "rack 5", &vault_key, 63);
+    let mut base = good("token slot by AES-CBC", &slot, ("token cipher key", &hex(&root.cipher)), &vault_key);
+    base["token mac key"] = hex(&[0x42; 32]).into();
+    let altered = |how: &str, alter: &dyn Fn(&mut Slot)| altered(&base, &slot, how, alter);
+    let plain = [vault_key.expose().as_slice(), &hash::hash(&slot.context())].concat();
+    let mut last_bytes = [16; 16];
+    last_bytes[0] = 15;
+    vec![
+        base.clone(),
+        wrong(&base, "other key", "token cipher key", &hex(&[0x40; 32])),
+        wrong(&base, "other key of the MAC", "token mac key", &hex(&[0x40; 32])),
+        altered("id of the key", &|slot| token_key(slot).id.push(3)),
+        altered("IV", &|slot| token_key(slot).iv.as_mut().expect("an IV")[0] ^= 1),
+        altered("without IV", &|slot| token_key(slot).iv = None),
+        altered("MAC", &|slot| token_key(slot).mac.as_mut().expect("a MAC")[31] ^= 1),
+        altered("without MAC", &|slot| token_key(slot).mac = None),
+        altered("mechanism of GCM", &|slot| token_key(slot).mechanism = 0x1087),
+        altered("wrapped key", &|slot| slot.wrapped[0] ^= 1),
+        altered("wrapped key cut by a block", &|slot| slot.wrapped.truncate(64)),
+        altered("padding that is none, under a good MAC", &|slot| {
+            root.seal(slot, &plain, &[7; 16], &last_bytes);
+        }),
+        altered("hash of another context in the plaintext", &|slot| {
+            let plain = [vault_key.expose().as_slice(), &hash::hash(b"")].concat();
+            root.seal(slot, &plain, &[7; 16], &[16; 16]);
+        }),
     ]
 }
 

@@ -372,3 +372,37 @@ fn a_segment_has_its_limits() {
     assert_eq!(writer.chunk_count() as u64, INDEX_CHUNK_COUNT_MAX);
     assert!(!writer.has_room(&directory(0, &[1])) && writer.has_room(&nothing));
 }
+
+#[test]
+fn a_segment_that_is_sealed_again_lists_the_same_under_another_name() {
+    let world = World::new(1);
+    let segment = finish(&world, &[directory(0, &[700, 3]), directory(703, &[400])]);
+    let again = reseal(&segment.bytes, world.vault, &world.keys, &SeededRng::new(6)).unwrap();
+    assert_ne!(again.id, segment.id);
+    assert_eq!((again.bytes.len(), again.id.0), (segment.bytes.len(), hash::hash(&again.bytes)));
+    let plain = |segment: &FinishedSegment| {
+        let head = SegmentHead::decode(&segment.bytes, segment.bytes.len() as u64).unwrap();
+        let reader = SegmentReader::open(world.vault, &world.keys, head).unwrap();
+        let head = reader.head();
+        let from = usize::try_from(SEGMENT_HEAD_LEN).unwrap();
+        let packs = segment.bytes[from..from + usize::try_from(head.pack_table_len()).unwrap()].to_vec();
+        let mut pages = vec![packs];
+        for (table, place) in
+            [(SegmentTable::Frames, head.frame_table()), (SegmentTable::Chunks, head.chunk_table())]
+        {
+            for page in 0..place.page_count() {
+                let (offset, len) = place.page(page);
+                let (offset, len) = (usize::try_from(offset).unwrap(), usize::try_from(len).unwrap());
+                let mut out = Vec::new();
+                reader.page(table, page, &segment.bytes[offset..offset + len], &mut out).unwrap();
+                pages.push(out);
+            }
+        }
+        pages
+    };
+    assert_eq!(plain(&again), plain(&segment));
+    assert!(plain(&again).len() > 4, "several pages");
+    let mut other = segment.bytes.clone();
+    *other.last_mut().unwrap() ^= 1;
+    assert!(reseal(&other, world.vault, &world.keys, &SeededRng::new(6)).is_err());
+}

@@ -162,6 +162,21 @@ impl KmsServer {
         self.audit_damage.as_deref()
     }
 
+    /// Ends the service, as dropping it does, and says whether its audit log has everything.
+    ///
+    /// # Errors
+    /// What is counted and not yet in the audit log could not be written.
+    pub fn stop(mut self) -> Result<(), SandboxError> {
+        self.end()
+    }
+
+    /// Does nothing the second time.
+    fn end(&mut self) -> Result<(), SandboxError> {
+        let Some(runtime) = self.runtime.take() else { return Ok(()) };
+        runtime.shutdown_timeout(Duration::from_secs(5));
+        self.alone.kms.end(self.alone.clock.now_ms())
+    }
+
     /// Checks the audit log of a directory whose service does not run, shows each entry, and gives the newest. With `noted`, the entry of
     /// that number must have that hash. The master key is not needed, and whether the log was written anew as a whole is not found
     /// out without it: that is checked when the service starts.
@@ -173,23 +188,33 @@ impl KmsServer {
         noted: Option<&AuditHead>,
         show: &mut dyn FnMut(&AuditEntry) -> Result<(), SandboxError>,
     ) -> Result<AuditHead, SandboxError> {
-        let path = directory.join("kms.redb");
-        if !path.exists() {
-            let source = std::io::ErrorKind::NotFound.into();
-            return Err(SandboxError::File { path, source });
-        }
-        Kms::open(directory, REGION, true)?.verify_audit(noted, show)
+        stopped(directory)?.verify_audit(noted, show)
+    }
+
+    /// The names of the audit logs of a service that does not run that were damaged and put aside, the oldest first.
+    ///
+    /// # Errors
+    /// If there is no such service, or it runs.
+    pub fn audits_aside(directory: &Path) -> Result<Vec<String>, SandboxError> {
+        stopped(directory)?.audits_aside()
     }
 }
 
 impl Drop for KmsServer {
     fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_timeout(Duration::from_secs(5));
-        }
         // Nobody is left to hear of a failure.
-        drop(self.alone.kms.end(self.alone.clock.now_ms()));
+        drop(self.end());
     }
+}
+
+/// The state of a service that does not run.
+fn stopped(directory: &Path) -> Result<Kms, SandboxError> {
+    let path = directory.join("kms.redb");
+    if !path.exists() {
+        let source = std::io::ErrorKind::NotFound.into();
+        return Err(SandboxError::File { path, source });
+    }
+    Kms::open(directory, REGION, true)
 }
 
 /// Makes a directory that only its owner may enter.

@@ -210,10 +210,17 @@ impl Store {
 
     /// A name for the audit log when it is put aside, which no log has that was put aside before.
     pub(super) fn aside(&self) -> Result<String, SandboxError> {
-        let read = || -> Result<String, redb::Error> {
+        Ok(format!("{ASIDE}{}", self.all_aside()?.len() + 1))
+    }
+
+    /// The names of the audit logs that were put aside, the oldest first.
+    pub(super) fn all_aside(&self) -> Result<Vec<String>, SandboxError> {
+        let read = || -> Result<Vec<String>, redb::Error> {
             let transaction = self.database.begin_read()?;
-            let count = transaction.list_tables()?.filter(|table| table.name().starts_with(ASIDE)).count();
-            Ok(format!("{ASIDE}{}", count + 1))
+            let names = transaction.list_tables()?.map(|table| table.name().to_owned());
+            let mut names: Vec<String> = names.filter(|name| name.starts_with(ASIDE)).collect();
+            names.sort_by(|a, b| (a.len(), a).cmp(&(b.len(), b)));
+            Ok(names)
         };
         read().map_err(failed)
     }

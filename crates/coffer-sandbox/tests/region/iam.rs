@@ -41,6 +41,11 @@ fn wrong_grants_are_refused_as_ibm_does() {
     desk.sandbox.switch(|switches| switches.iam_unavailable_count = 1).unwrap();
     ask_iam(&desk.sandbox, "/identity/token", "grant_type=refresh_token&refresh_token=x").expect(503);
     refused("grant_type=refresh_token&refresh_token=x");
+    desk.sandbox
+        .switch(|switches| (switches.iam_unavailable_skip, switches.iam_unavailable_count) = (1, 2))
+        .unwrap();
+    let ask = || ask_iam(&desk.sandbox, "/identity/token", "grant_type=unheard-of").status;
+    assert_eq!([ask(), ask(), ask(), ask()], [400, 503, 503, 400]);
 }
 
 #[test]
@@ -63,9 +68,9 @@ fn a_trusted_profile_is_taken_on_with_a_compute_resource_token() {
 fn tokens_end_on_the_clock_of_the_region_and_at_a_word() {
     let desk = Desk::with_bucket("bucket");
     desk.get("/bucket").expect(200);
-    desk.sandbox.advance(Duration::from_secs(3599 - 10)).unwrap();
+    desk.sandbox.advance(Duration::from_secs(3599 - 600)).unwrap();
     desk.get("/bucket").expect(200);
-    desk.sandbox.advance(Duration::from_secs(12)).unwrap();
+    desk.sandbox.advance(Duration::from_secs(602)).unwrap();
     desk.get("/bucket").refused(401, "AccessDenied");
     desk.sandbox.switch(|switches| switches.token_refusal = TokenRefusal::Forbidden).unwrap();
     desk.get("/bucket").refused(403, "AccessDenied");

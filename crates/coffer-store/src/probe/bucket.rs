@@ -4,41 +4,49 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use super::{
-    CREATE_PARTS, CREATE_PARTS_RACE, OLDEST, ProbeFact, RACE_THREADS_COUNT, Run, Seen, race_with, told,
+    CREATE_PARTS, CREATE_PARTS_RACE, OLDEST, ProbeFact, RACE_THREADS_COUNT, Run, Seen, Wrong, race_with,
 };
-use crate::{BucketFacts, CloudStore, Fact, ObjectKey, PutOutcome, RetentionMode, Versioning};
+use crate::{BucketFacts, CloudStore, Fact, ObjectKey, PutOutcome, RetentionMode, StoreError, Versioning};
 
 /// Versions written one after the other.
 const ORDER_COUNT: usize = 4;
 
 impl Run<'_> {
-    pub(super) fn bucket(&mut self, cloud: &dyn CloudStore) -> Result<BucketFacts, String> {
-        let facts = cloud.bucket_facts().map_err(told)?;
-        let seen = self.create_parts(cloud);
-        self.note(CREATE_PARTS, seen);
-        let seen = self.create_parts_race(cloud);
-        self.note(CREATE_PARTS_RACE, seen);
-        if facts.versioning.known() == Some(&Versioning::On) {
-            let seen = self.oldest_wins(cloud);
-            self.note(OLDEST, seen);
+    /// Asks what the bucket is set to, and tries what follows from that. Who may not write may still ask.
+    pub(super) fn bucket(&mut self, cloud: &dyn CloudStore) -> Option<BucketFacts> {
+        let may_answer = self.untried.as_ref().is_none_or(|error| matches!(error, StoreError::Denied { .. }));
+        if !may_answer {
+            return None;
         }
-        Ok(facts)
+        let facts = match cloud.bucket_facts() {
+            Ok(facts) => facts,
+            Err(error) => {
+                self.check("settings of the bucket", |_| Err(error.into()));
+                return None;
+            }
+        };
+        self.check(CREATE_PARTS, |run| run.create_parts(cloud));
+        self.check(CREATE_PARTS_RACE, |run| run.create_parts_race(cloud));
+        if facts.versioning.known() == Some(&Versioning::On) {
+            self.check(OLDEST, |run| run.oldest_wins(cloud));
+        }
+        Some(facts)
     }
 
     fn create_parts(&mut self, cloud: &dyn CloudStore) -> Seen {
         let key = self.key("parts")?;
         let (first, second) = (self.body("parts 1"), self.body("parts 2"));
-        if cloud.put_if_absent_in_parts(&key, &first).map_err(told)? == PutOutcome::AlreadyExists {
-            return Err("a new name was said to exist".to_owned());
+        if cloud.put_if_absent_in_parts(&key, &first)? == PutOutcome::AlreadyExists {
+            return Err("a new name was said to exist".into());
         }
-        let outcome = cloud.put_if_absent_in_parts(&key, &second).map_err(told)?;
+        let outcome = cloud.put_if_absent_in_parts(&key, &second)?;
         if self.read(&key)? != first {
             return Err(
-                "a second upload in parts replaced the object: the store ignores the condition".to_owned()
+                "a second upload in parts replaced the object: the store ignores the condition".into()
             );
         }
         if outcome == PutOutcome::Created {
-            return Err("a second upload in parts was said to have created the object".to_owned());
+            return Err("a second upload in parts was said to have created the object".into());
         }
         Ok("the second upload was refused and changed nothing".to_owned())
     }
@@ -47,7 +55,7 @@ impl Run<'_> {
         let key = self.key("parts-race")?;
         let bodies: Vec<_> =
             (0..RACE_THREADS_COUNT).map(|thread| self.body(&format!("parts race {thread}"))).collect();
-        let outcomes = race_with(&bodies, |body| cloud.put_if_absent_in_parts(&key, body).map_err(told));
+        let outcomes = race_with(&bodies, |body| Ok(cloud.put_if_absent_in_parts(&key, body)?));
         let mut winners = Vec::new();
         for (thread, outcome) in outcomes.into_iter().enumerate() {
             if outcome? == PutOutcome::Created {
@@ -57,8 +65,8 @@ impl Run<'_> {
         let found = self.read(&key)?;
         match winners[..] {
             [winner] if found == bodies[winner] => Ok(format!("one of {RACE_THREADS_COUNT} uploads won")),
-            [_] => Err("the object does not hold the winner's bytes".to_owned()),
-            _ => Err(format!("{} of {RACE_THREADS_COUNT} uploads won instead of one", winners.len())),
+            [_] => Err("the object does not hold the winner's bytes".into()),
+            _ => Err(format!("{} of {RACE_THREADS_COUNT} uploads won instead of one", winners.len()).into()),
         }
     }
 
@@ -68,7 +76,7 @@ impl Run<'_> {
         let bodies: Vec<_> =
             (0..RACE_THREADS_COUNT).map(|thread| self.body(&format!("oldest {thread}"))).collect();
         let written = race_with(&bodies, |body| {
-            let id = cloud.put_unconditional(&key, body, None).map_err(told)?;
+            let id = cloud.put_unconditional(&key, body, None)?;
             let id = id.ok_or("the store gives no id of the version that it made")?;
             Ok((id, oldest(cloud, &key)?))
         });
@@ -81,49 +89,47 @@ impl Run<'_> {
         oldest_seen.insert(oldest(cloud, &key)?);
         self.versions_in_order(cloud)?;
         match oldest_seen.iter().next() {
-            _ if ids.len() != RACE_THREADS_COUNT => Err("versions share an id".to_owned()),
+            _ if ids.len() != RACE_THREADS_COUNT => Err("versions share an id".into()),
             Some(one) if oldest_seen.len() == 1 && ids.contains(one) => {
                 Ok(format!("{RACE_THREADS_COUNT} writers saw the same oldest version"))
             }
-            _ => Err(format!("{RACE_THREADS_COUNT} writers saw {} oldest versions", oldest_seen.len())),
+            _ => {
+                Err(format!("{RACE_THREADS_COUNT} writers saw {} oldest versions", oldest_seen.len()).into())
+            }
         }
     }
 }
 
 impl Run<'_> {
     /// What is written one after the other must be listed so, the newest first, however close the times are.
-    fn versions_in_order(&mut self, cloud: &dyn CloudStore) -> Result<(), String> {
+    fn versions_in_order(&mut self, cloud: &dyn CloudStore) -> Result<(), Wrong> {
         let key = self.key("order")?;
         let mut written = Vec::new();
         for number in 0..ORDER_COUNT {
             let body = self.body(&format!("order {number}"));
-            let id = cloud.put_unconditional(&key, &body, None).map_err(told)?;
+            let id = cloud.put_unconditional(&key, &body, None)?;
             written.insert(0, id.ok_or("the store gives no id of the version that it made")?);
         }
         let mut listed = Vec::new();
-        cloud
-            .versions(key.as_str(), &mut |version| {
-                if version.name == key.as_str() && !version.is_delete_marker {
-                    listed.push(version.version_id);
-                }
-                ControlFlow::Continue(())
-            })
-            .map_err(told)?;
-        if listed == written { Ok(()) } else { Err("versions are not listed newest first".to_owned()) }
+        cloud.versions(key.as_str(), &mut |version| {
+            if version.name == key.as_str() && !version.is_delete_marker {
+                listed.push(version.version_id);
+            }
+            ControlFlow::Continue(())
+        })?;
+        if listed == written { Ok(()) } else { Err("versions are not listed newest first".into()) }
     }
 }
 
-fn oldest(cloud: &dyn CloudStore, key: &ObjectKey) -> Result<String, String> {
+fn oldest(cloud: &dyn CloudStore, key: &ObjectKey) -> Result<String, Wrong> {
     let mut oldest = None;
-    cloud
-        .versions(key.as_str(), &mut |version| {
-            if version.name == key.as_str() && !version.is_delete_marker {
-                oldest = Some(version.version_id);
-            }
-            ControlFlow::Continue(())
-        })
-        .map_err(told)?;
-    oldest.ok_or_else(|| "the versions do not show what was just written".to_owned())
+    cloud.versions(key.as_str(), &mut |version| {
+        if version.name == key.as_str() && !version.is_delete_marker {
+            oldest = Some(version.version_id);
+        }
+        ControlFlow::Continue(())
+    })?;
+    oldest.ok_or_else(|| "the versions do not show what was just written".into())
 }
 
 /// What the bucket is set to, each with what it means for a vault in it.

@@ -246,6 +246,10 @@ impl S3Store {
         let call = RawRequest { method: "GET", name: None, query: "protection", headers: &[] };
         let answer = match self.raw(call).await {
             Err(StoreError::NotFound { .. }) => return Ok(None),
+            // Another service, which has no such call and so no such policy.
+            Err(StoreError::Rejected { .. } | StoreError::Unsupported { .. }) if !self.is_cos => {
+                return Ok(None);
+            }
             answer => answer?,
         };
         Ok(parse_protection(&String::from_utf8_lossy(&answer.body)))

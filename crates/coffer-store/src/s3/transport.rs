@@ -98,6 +98,11 @@ impl Transport {
         self.shared.has_answered.load(Ordering::Relaxed)
     }
 
+    /// Bytes of bodies that went and came so far.
+    pub(super) fn moved_bytes(&self) -> u64 {
+        self.shared.counter.moved_bytes()
+    }
+
     /// Makes one request and gives the answer, whose body still flows.
     pub(super) async fn send(&self, mut request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
         let permit = self.shared.requests.acquire().await;
@@ -139,6 +144,7 @@ impl Transport {
                 next: None,
                 rate: shared.upload.clone(),
                 progress: Arc::clone(&progress),
+                counter: shared.counter.clone(),
             });
         }
         let mut call = pin!(shared.inner.call(request));
@@ -178,7 +184,8 @@ impl Transport {
         *response.body_mut() = SdkBody::from_body_1_x(Incoming {
             inner,
             room: room.map(|len| (len, len)),
-            counted: is_success.then(|| (shared.counter.clone(), kind)),
+            counter: shared.counter.clone(),
+            counted_as: is_success.then_some(kind),
             held: None,
             rate: shared.download.clone(),
             stall_timeout: shared.stall_timeout,
@@ -254,6 +261,7 @@ struct Outgoing {
     next: Option<(Pin<Box<Sleep>>, Bytes)>,
     rate: Option<Arc<RateLimit>>,
     progress: Arc<Progress>,
+    counter: RequestCounter,
 }
 
 impl Body for Outgoing {
@@ -271,6 +279,7 @@ impl Body for Outgoing {
                 let piece = std::mem::take(piece);
                 this.next = None;
                 this.progress.moves(Instant::now());
+                this.counter.moved(piece.len());
                 this.left = this.left.map(|left| left.saturating_sub(piece.len() as u64));
                 return Poll::Ready(Some(Ok(Frame::data(piece))));
             }
@@ -307,8 +316,9 @@ struct Incoming {
     inner: SdkBody,
     /// Bytes that may still come, and of how many, if that is bounded here.
     room: Option<(u64, u64)>,
-    /// Where what comes is counted, if the request succeeded.
-    counted: Option<(RequestCounter, RequestKind)>,
+    counter: RequestCounter,
+    /// As what its bytes are counted, if the request succeeded.
+    counted_as: Option<RequestKind>,
     /// What has come and waits for its rate.
     held: Option<(Pin<Box<Sleep>>, Frame<Bytes>)>,
     rate: Option<Arc<RateLimit>>,
@@ -347,8 +357,11 @@ impl Body for Incoming {
                     None => return Poll::Ready(Some(Err(Endless(*of).into()))),
                 }
             }
-            if let (Some((counter, kind)), Some(bytes)) = (&this.counted, frame.data_ref()) {
-                counter.received(*kind, bytes.len());
+            if let Some(bytes) = frame.data_ref() {
+                this.counter.moved(bytes.len());
+                if let Some(kind) = this.counted_as {
+                    this.counter.received(kind, bytes.len());
+                }
             }
             let (Some(rate), Some(bytes)) = (&this.rate, frame.data_ref()) else {
                 return Poll::Ready(Some(Ok(frame)));

@@ -99,7 +99,14 @@ impl S3Store {
                 self.demands_sum.store(true, Ordering::Relaxed);
             }
         }
-        outcome_of(written, put)
+        // Without the lock it would have been a write like any other.
+        let is_refused = put.retention.is_some() && is_bad_request(&written);
+        outcome_of(written, put).map_err(|error| match error {
+            StoreError::Rejected { name, store, source } if is_refused => {
+                StoreError::LockRefused { name, store, source }
+            }
+            error => error,
+        })
     }
 
     async fn write_once(&self, name: &str, body: &[u8], put: Put<'_>, in_parts: bool) -> Written {

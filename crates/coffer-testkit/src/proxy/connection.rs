@@ -66,10 +66,10 @@ impl<'a> Connection<'a> {
     fn request(&mut self) -> io::Result<Next> {
         let Some(head) = Head::read(&mut self.client)? else { return Ok(Next::Close) };
         let mut request = Request::of(&head);
-        let fault = self.shared.begin(&mut request);
+        let (fault, plan_number) = self.shared.begin(&mut request);
         let mut exchange = Exchange { request, fault, status: None, sent_bytes: 0, received_bytes: 0 };
         let next = self.exchange(&head, &mut exchange);
-        self.shared.end(exchange);
+        self.shared.end(exchange, plan_number);
         next
     }
 
@@ -168,7 +168,11 @@ impl<'a> Connection<'a> {
         let mut piece = Vec::new();
         let mut left = middle.unwrap_or(u64::MAX);
         while left > 0 {
-            body.next(&mut self.client, &mut piece)?;
+            if let Err(error) = body.next(&mut self.client, &mut piece) {
+                // The client has gone: the server waits for bytes that never come, so there is no answer to wait for.
+                self.upstream = None;
+                return Err(error);
+            }
             if piece.is_empty() {
                 break;
             }

@@ -180,7 +180,7 @@ fn a_stale_listing_is_the_first_one() {
 fn requests_wait_side_by_side() {
     let server = Server::start();
     let proxy = Proxy::start(server.address).expect("a proxy");
-    proxy.set_link(Link { round_trip: Duration::from_millis(100), ..Link::default() });
+    proxy.set_link(Link { round_trip: Duration::from_secs(1), ..Link::default() });
     let begun = Instant::now();
     std::thread::scope(|scope| {
         for _ in 0..20 {
@@ -188,8 +188,8 @@ fn requests_wait_side_by_side() {
         }
     });
     let elapsed = begun.elapsed();
-    assert!(elapsed >= Duration::from_millis(100), "{elapsed:?}");
-    assert!(elapsed < Duration::from_millis(1500), "{elapsed:?}: one after the other it were 2 s");
+    assert!(elapsed >= Duration::from_secs(1), "{elapsed:?}");
+    assert!(elapsed < Duration::from_secs(15), "{elapsed:?}: one after the other it were 20 s");
 }
 
 #[test]
@@ -220,5 +220,10 @@ fn it_ends_with_its_connections() {
     let address = proxy.address();
     drop(proxy);
     assert_eq!(stream.read(&mut [0]).unwrap_or(0), 0);
-    assert!(TcpStream::connect(address).is_err());
+    // A child that another test is starting has the port for a moment, until it has become its program.
+    let begun = Instant::now();
+    while TcpStream::connect(address).is_ok() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "it takes connections for ever");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }

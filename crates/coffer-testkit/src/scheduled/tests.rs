@@ -20,7 +20,7 @@ fn idle(calls_count: usize) -> Worker<usize> {
 }
 
 fn limits() -> ExploreLimits {
-    ExploreLimits { schedules_max: 10_000, stuck_after: Duration::from_millis(300) }
+    ExploreLimits { schedules_max: 10_000, stuck_after: Duration::from_secs(60) }
 }
 
 /// Runs `work` and gives the message of its panic.
@@ -133,8 +133,9 @@ fn workers_that_wait_for_each_other_are_stuck() {
     };
     // The second is at its barrier at once, the first comes after its call.
     explore(limits(), MemoryStore::new, &[waits(0), waits(0)], |_, _, _| {});
+    let impatient = ExploreLimits { stuck_after: Duration::from_millis(300), ..limits() };
     let message = panic_of(|| {
-        explore(limits(), MemoryStore::new, &[waits(1), waits(0)], |_, _, _| {});
+        explore(impatient, MemoryStore::new, &[waits(1), waits(0)], |_, _, _| {});
     });
     assert!(message.contains("stuck"), "{message}");
 }

@@ -35,7 +35,14 @@ impl Damage {
             return;
         }
         match self.packs.get_mut(&number) {
-            Some((known, _)) => known.faults.merge(fault.faults),
+            // It is said once.
+            Some(_) if !fault.is_of_bytes() => {}
+            Some((known, _)) => {
+                if !known.is_of_bytes() {
+                    known.class = fault.class;
+                }
+                known.faults.merge(fault.faults);
+            }
             None => drop(self.packs.insert(number, (fault, Affected::default()))),
         }
     }

@@ -24,7 +24,7 @@ const CACHE_LEN_MAX: usize = 64 << 20;
 const KEY_COUNT_MAX: usize = 256;
 
 /// The kind and the plain bytes of a frame, or what is wrong with it.
-type Opened = Result<(ChunkKind, Rc<[u8]>), String>;
+type Opened = Result<(ChunkKind, Rc<[u8]>), PackFault>;
 
 /// A frame that was opened.
 struct Frame {
@@ -73,7 +73,7 @@ impl<'a> MetaReader<'a> {
         let mut losses = Vec::new();
         for row in rows {
             let listing = &self.task.table.listings[row.listing as usize];
-            let what = match self.frame(&row)? {
+            let fault = match self.frame(&row)? {
                 Ok((kind, plain)) => {
                     let bytes = plain.get(row.offset as usize..row.offset as usize + row.len as usize);
                     let keys = self.domains.get(&domain);
@@ -81,15 +81,15 @@ impl<'a> MetaReader<'a> {
                         bytes.zip(keys).filter(|(bytes, keys)| chunk_id(keys, kind, bytes) == chunk.id);
                     match intact {
                         Some((bytes, _)) if kind == ChunkKind::Meta => return Ok(Ok(bytes.to_vec())),
-                        _ => format!(
+                        _ => corrupt(format!(
                             "chunk {} in frame {} has other bytes than its id says",
                             chunk.id, row.frame
-                        ),
+                        )),
                     }
                 }
-                Err(what) => what,
+                Err(fault) => fault,
             };
-            damage.add_to_pack(self.task.table, listing.pack, PackFault::new(Class::Corrupt, what));
+            damage.add_to_pack(self.task.table, listing.pack, fault);
             losses.push(if damage.has_pack(listing.pack) {
                 Loss::Pack(listing.pack)
             } else {
@@ -114,10 +114,10 @@ impl<'a> MetaReader<'a> {
         if !self.keys.contains_key(&listing.pack) {
             let mut head = [0; PACK_HEAD_SIZE];
             if let Err(fault) = self.task.source.read_range(name, 0, &mut head)? {
-                return Ok(Err(fault.what()));
+                return Ok(Err(PackFault::of_read(&fault)));
             }
             let Some((_, _, key)) = open::find_key(self.task, self.domains, pack, &head) else {
-                return Ok(Err("no key of the vault opens it in a domain that lists it".to_owned()));
+                return Ok(Err(corrupt("no key of the vault opens it in a domain that lists it")));
             };
             if self.keys.len() >= KEY_COUNT_MAX {
                 self.keys.clear();
@@ -126,15 +126,17 @@ impl<'a> MetaReader<'a> {
         }
         let key = &self.keys[&listing.pack];
         let Some(place) = listing.frames.get(usize::from(row.frame)) else {
-            return Ok(Err(format!("it has no frame {}", row.frame)));
+            return Ok(Err(corrupt(format!("it has no frame {}", row.frame))));
         };
         self.sealed.resize(place.sealed_len as usize, 0);
         if let Err(fault) = self.task.source.read_range(name, u64::from(place.offset), &mut self.sealed)? {
-            return Ok(Err(fault.what()));
+            return Ok(Err(PackFault::of_read(&fault)));
         }
         let (kind, plain) = match self.frames.open(key, u64::from(row.frame), place.plain_len, &self.sealed) {
             Ok((kind, plain)) => (kind, Rc::<[u8]>::from(plain)),
-            Err(error) => return Ok(Err(format!("frame {} is lost: {}", row.frame, reason(&error)))),
+            Err(error) => {
+                return Ok(Err(corrupt(format!("frame {} is lost: {}", row.frame, reason(&error)))));
+            }
         };
         self.keep(Frame { pack: listing.pack, number: row.frame, kind, plain: Rc::clone(&plain) });
         Ok(Ok((kind, plain)))
@@ -148,4 +150,8 @@ impl<'a> MetaReader<'a> {
             self.cache_len -= oldest.plain.len();
         }
     }
+}
+
+fn corrupt(what: impl Into<String>) -> PackFault {
+    PackFault::new(Class::Corrupt, what)
 }

@@ -143,7 +143,7 @@ fn check_pack(
     }
     if let Err(fault) = read {
         if opened.fault.is_none() {
-            opened.fault = Some(PackFault::new(fault.class(), fault.what()));
+            opened.fault = Some(PackFault::of_read(&fault));
         }
         lose(rows);
         return Ok(opened);

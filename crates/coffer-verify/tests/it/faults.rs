@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use coffer_store::{ListItem, MemoryStore, ObjectKey, ObjectStat, ObjectStore, PutOutcome, StoreError};
 use coffer_testkit::{Fault, FaultKind, FaultMoment, FaultyStore};
-use coffer_verify::{Class, Options, Silent, VerifyError, verify, verify_deep};
+use coffer_verify::{Class, Finding, Options, Silent, Subset, VerifyError, verify, verify_deep};
 
 use crate::support::{Standard, only};
 
@@ -13,7 +13,7 @@ fn a_failure_that_passes_is_a_finding_or_an_error_but_never_silence() {
     let Standard { vault, .. } = Standard::new();
     let options = Options { threads: 1, ..vault.options() };
     let store = FaultyStore::new(&vault.store, []);
-    for kind in [FaultKind::Io, FaultKind::Denied] {
+    for (kind, harmless_count) in [(FaultKind::Io, 1), (FaultKind::Denied, 0)] {
         // One read is not needed: record 0 for its copy of the header.
         let mut harmless = 0;
         for call in 0..200 {
@@ -26,12 +26,14 @@ fn a_failure_that_passes_is_a_finding_or_an_error_but_never_silence() {
             match result {
                 Ok(report) if report.is_clean() => harmless += 1,
                 Ok(report) => assert!(!report.is_intact(), "call {call}: {:?}", report.findings),
+                // What is denied proves nothing about the object.
                 Err(error) => {
-                    assert!(matches!(error, VerifyError::Store { .. }) && call == 0, "{error} at {call}")
+                    let is_expected = call == 0 || kind == FaultKind::Denied;
+                    assert!(matches!(error, VerifyError::Store { .. }) && is_expected, "{error} at {call}")
                 }
             }
         }
-        assert_eq!(harmless, 1, "{kind:?}");
+        assert_eq!(harmless, harmless_count, "{kind:?}");
     }
 }
 
@@ -49,21 +51,37 @@ fn a_store_that_goes_away_is_an_error() {
     }
 }
 
-/// Refuses to read one object, and may leave some out of listings.
+/// Why an object is not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Oddity {
+    BadSector,
+    Archived,
+    Denied,
+    Unavailable,
+}
+
+/// Refuses to read one object, or all whose names begin so, and may leave some out of listings.
 #[derive(Debug)]
 struct Odd<'a> {
     inner: &'a MemoryStore,
     unreadable: String,
+    oddity: Oddity,
     unlisted: String,
 }
 
 impl Odd<'_> {
     fn judge(&self, key: &ObjectKey) -> Result<(), StoreError> {
-        if key.as_str() == self.unreadable {
-            let (name, store) = (key.to_string(), self.url());
-            return Err(StoreError::Io { name, store, source: "bad sector".into() });
+        let is_one_of_them = self.unreadable.ends_with('/') && key.as_str().starts_with(&self.unreadable);
+        if key.as_str() != self.unreadable && !is_one_of_them {
+            return Ok(());
         }
-        Ok(())
+        let (name, store) = (key.to_string(), self.url());
+        Err(match self.oddity {
+            Oddity::BadSector => StoreError::Io { name, store, source: "bad sector".into() },
+            Oddity::Archived => StoreError::Archived { name, store, source: "in GLACIER".into() },
+            Oddity::Denied => StoreError::Denied { name, store, source: "no right".into() },
+            Oddity::Unavailable => StoreError::Unavailable { name, store, source: "503".into() },
+        })
     }
 }
 
@@ -104,12 +122,74 @@ impl ObjectStore for Odd<'_> {
     }
 }
 
+fn odd<'a>(inner: &'a MemoryStore, unreadable: &str, oddity: Oddity) -> Odd<'a> {
+    Odd { inner, unreadable: unreadable.to_owned(), oddity, unlisted: "nothing".to_owned() }
+}
+
+#[test]
+fn what_is_archived_is_said_to_be_and_nothing_is_called_corrupt_for_it() {
+    let Standard { vault, .. } = Standard::new();
+    let packs: Vec<_> = vault.store.names().into_iter().filter(|name| name.starts_with("packs/")).collect();
+    let store = odd(&vault.store, "packs/", Oddity::Archived);
+    for report in [vault.verify_store(&store), vault.verify_store_deep(&store)] {
+        let found: Vec<_> = report.findings.iter().map(|finding| &finding.object).collect();
+        assert_eq!(found, packs.iter().collect::<Vec<_>>(), "{:#?}", report.findings);
+        for finding in &report.findings {
+            assert_eq!(
+                (finding.class, finding.what.as_str()),
+                (Class::Archived, "it is archived, and was not read")
+            );
+        }
+        assert!(!report.is_intact(), "what was not read is not proved");
+        assert_eq!((report.counts.hashed_packs, report.counts.hashed_bytes), (0, 0));
+    }
+    // Of what is not rehashed, the trees are read all the same.
+    let options = Options { subset: Subset::Bytes(0), ..vault.options() };
+    let report = verify_deep(&store, vault.key(), &options, &Silent).unwrap();
+    assert!(!report.findings.is_empty());
+    for finding in &report.findings {
+        assert_eq!(
+            (finding.class, finding.what.as_str()),
+            (Class::Archived, "it is archived, and was not read")
+        );
+    }
+    for name in vault.store.names() {
+        let store = odd(&vault.store, &name, Oddity::Archived);
+        for report in [vault.verify_store(&store), vault.verify_store_deep(&store)] {
+            let is_said = |finding: &Finding| finding.class == Class::Archived && finding.object == name;
+            assert!(report.findings.iter().any(is_said), "{name}: {:#?}", report.findings);
+            // Without a record, later ones may mean nothing; none is called damaged.
+            let is_harmless = |finding: &Finding| matches!(finding.class, Class::Archived | Class::Surplus);
+            assert!(report.findings.iter().all(is_harmless), "{name}: {:#?}", report.findings);
+        }
+    }
+}
+
+#[test]
+fn what_the_store_does_not_let_be_read_is_an_error_and_no_finding() {
+    let Standard { vault, .. } = Standard::new();
+    for name in vault.store.names() {
+        for oddity in [Oddity::Denied, Oddity::Unavailable] {
+            let store = odd(&vault.store, &name, oddity);
+            for deep in [false, true] {
+                let verified = match deep {
+                    true => verify_deep(&store, vault.key(), &vault.options(), &Silent),
+                    false => verify(&store, &vault.options(), &Silent),
+                };
+                let error = verified.expect_err(&name);
+                let VerifyError::Store { source } = error else { panic!("{name}: {error}") };
+                let is_denied = matches!(source, StoreError::Denied { .. });
+                assert_eq!(is_denied, oddity == Oddity::Denied, "{name}: {source}");
+            }
+        }
+    }
+}
+
 #[test]
 fn an_unreadable_object_is_corrupt() {
     let Standard { vault, .. } = Standard::new();
     for unreadable in vault.store.names() {
-        let store =
-            Odd { inner: &vault.store, unreadable: unreadable.clone(), unlisted: "nothing".to_owned() };
+        let store = odd(&vault.store, &unreadable, Oddity::BadSector);
         for report in [vault.verify_store(&store), vault.verify_store_deep(&store)] {
             let unreadable = (Class::Corrupt, &unreadable);
             let finding =
@@ -125,8 +205,7 @@ fn an_unreadable_object_is_corrupt() {
 fn a_listing_proves_no_absence() {
     let Standard { vault, .. } = Standard::new();
     for unlisted in ["packs/", "index/", "log/", "slots/", "vault"] {
-        let store =
-            Odd { inner: &vault.store, unreadable: "nothing".to_owned(), unlisted: unlisted.to_owned() };
+        let store = Odd { unlisted: unlisted.to_owned(), ..odd(&vault.store, "nothing", Oddity::BadSector) };
         for report in [vault.verify_store(&store), vault.verify_store_deep(&store)] {
             assert_eq!(report.findings, [], "{unlisted}");
         }
@@ -136,11 +215,7 @@ fn a_listing_proves_no_absence() {
 #[test]
 fn an_unreadable_record_at_the_end_is_not_taken_for_the_end() {
     let Standard { vault, .. } = Standard::new();
-    let store = Odd {
-        inner: &vault.store,
-        unreadable: "log/000000000005".to_owned(),
-        unlisted: "nothing".to_owned(),
-    };
+    let store = odd(&vault.store, "log/000000000005", Oddity::BadSector);
     let report = verify(&store, &Options { head: None, ..vault.options() }, &Silent).unwrap();
     let what = &only(&report, Class::Corrupt, "log/000000000005").what;
     assert!(what.contains("unreadable"), "{what}");

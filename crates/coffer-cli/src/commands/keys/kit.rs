@@ -11,10 +11,11 @@ use anyhow::{Context, Result};
 use coffer_crypto::hash::sha256;
 use coffer_engine::{SlotStatus, Vault};
 use coffer_format::id::hex;
-use coffer_format::slot::{Slot, SlotKind, SlotPurpose};
+use coffer_format::path::display_path;
+use coffer_format::slot::{KeyServiceKind, Slot, SlotKind, SlotPurpose};
 use serde_json::json;
 
-use super::{kind_text, root_key_json};
+use super::list::{kind_text, root_key_json};
 use crate::command_error::Failure;
 use crate::exit_code::Exit;
 use crate::output::time_utc;
@@ -22,6 +23,8 @@ use crate::wiring::World;
 
 const FORMAT: &str = include_str!("../../../../../docs/format.md");
 const READER: &str = include_str!("../../../../../tests/reader/coffer_reader.py");
+/// The packages that the reader needs, a line with a version for each.
+const READER_NEEDS: &str = include_str!("../../../../../tests/reader/requirements.txt");
 
 pub(super) fn export(world: &World, dir: &Path) -> Result<Exit> {
     let store = world.open_store()?;
@@ -44,6 +47,7 @@ pub(super) fn export(world: &World, dir: &Path) -> Result<Exit> {
         ("vault".to_owned(), vault.header_bytes()),
         ("format.md".to_owned(), FORMAT.into()),
         ("coffer_reader.py".to_owned(), READER.into()),
+        ("requirements.txt".to_owned(), READER_NEEDS.into()),
     ];
     files.extend(slots.iter().filter_map(|status| {
         let bytes = status.slot.as_ref()?.encode();
@@ -106,6 +110,40 @@ fn needed(kind: &SlotKind) -> &'static str {
     }
 }
 
+/// The options of coffer that open a slot with it.
+fn options(kind: &SlotKind) -> String {
+    match kind {
+        SlotKind::Passphrase { .. } => "--passphrase-file FILE".to_owned(),
+        SlotKind::KeyFile { .. } => "--key-file FILE".to_owned(),
+        SlotKind::Shares { threshold, .. } => {
+            format!("--share FILE, {threshold} times, each with the file of another share")
+        }
+        SlotKind::Service(key) => {
+            let host = key.endpoint.split_once("://").map_or(key.endpoint.as_str(), |(_, host)| host);
+            match key.service {
+                KeyServiceKind::Local => {
+                    format!("--key-service-token-file FILE --key-service-host {host}")
+                }
+                KeyServiceKind::KeyProtect | KeyServiceKind::Hpcs => format!(
+                    "--key-service-api-key-file FILE, an API key that may unwrap with this root key; \
+                     --key-service-host {host} too if that is no host of IBM's"
+                ),
+            }
+        }
+        SlotKind::Token(_) => {
+            "--pkcs11-module LIBRARY --pkcs11-pin-file FILE, and --pkcs11-token LABEL where the key \
+             is in another token now"
+                .to_owned()
+        }
+    }
+}
+
+/// The names of the packages that the reader needs.
+fn packages() -> String {
+    let names = READER_NEEDS.lines().filter_map(|line| line.split_once("=="));
+    names.map(|(name, _)| name).collect::<Vec<_>>().join(", ")
+}
+
 fn instructions(world: &World, vault: &Vault<'_>, slots: &[SlotStatus]) -> String {
     let mut text = format!(
         "RECOVERY KIT of a coffer vault\n\n\
@@ -124,24 +162,92 @@ fn instructions(world: &World, vault: &Vault<'_>, slots: &[SlotStatus]) -> Strin
     );
     for status in slots {
         let Some(slot) = &status.slot else { continue };
-        let label = if slot.label.is_empty() { String::new() } else { format!(" \"{}\"", slot.label) };
+        let label = display_path(slot.label.as_bytes());
+        let label = if label.is_empty() { label } else { format!(" \"{label}\"") };
         text.push_str(&format!(
-            "  - slot {}{label}: {}\n      needs {}\n",
+            "  - slot {}{label}: {}\n      needs      {}\n      opens with {}\n",
             status.id.short(),
             kind_text(status),
-            needed(&slot.kind)
+            needed(&slot.kind),
+            options(&slot.kind)
         ));
     }
-    text.push_str(
+    text.push_str(&format!(
         "\nWith the program coffer:\n\n    \
-         coffer --vault PLACE --vault-id ID --key-file FILE snapshots\n    \
-         coffer --vault PLACE --vault-id ID --key-file FILE restore latest --target DIR\n\n\
-         (--passphrase-file FILE, --share FILE for each share, or the options of key services and tokens in place of --key-file.)\n\n\
+         coffer --vault PLACE --vault-id ID OPTIONS snapshots\n    \
+         coffer --vault PLACE --vault-id ID OPTIONS restore latest --target DIR\n\n\
+         OPTIONS are those of one slot above. PLACE is a directory, s3://BUCKET/PREFIX or cos://REGION/BUCKET/PREFIX; a bucket needs its own\n\
+         credentials besides (coffer help; `coffer doctor` says what is missing). A key service, or a bucket, with a certificate that the system does not know: --ca-cert FILE.\n\n\
          If the store has lost the header or slots, copy `vault` and `slots/` of this kit to their places in the vault.\n\
          If a key service is lost, and its root key was imported from material that you have: import it into another instance, then\n\
-         coffer --vault PLACE keys retarget SLOT --to CRN\n\n\
-         Without the program: coffer_reader.py reads a vault in a directory with a key file or a passphrase (its first lines say how); format.md\n\
-         says every byte, so that a reader can be written anew.\n",
-    );
+         coffer --vault PLACE --key-service-api-key-file FILE keys retarget SLOT --to CRN\n\n\
+         Without the program: coffer_reader.py reads a vault in a directory with a key file or a passphrase. It needs Python 3.10 or later and the packages\n\
+         {}; requirements.txt has the versions it was tested with:\n\n    \
+         python3 -m venv reader && reader/bin/pip install -r requirements.txt\n    \
+         reader/bin/python coffer_reader.py VAULT --key-file FILE list\n    \
+         reader/bin/python coffer_reader.py VAULT --key-file FILE restore latest DIR\n\n\
+         --passphrase-file FILE in place of --key-file for a passphrase. format.md says every byte, so that a reader can be written anew.\n",
+        packages()
+    ));
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use coffer_format::slot::{ServiceKey, TokenKey};
+
+    use super::*;
+
+    fn service(service: KeyServiceKind) -> SlotKind {
+        SlotKind::Service(ServiceKey {
+            service,
+            endpoint: "https://kms.example:8443".to_owned(),
+            instance: "instance".to_owned(),
+            key: "root".to_owned(),
+            crn: None,
+            version: None,
+            region: None,
+            ring: None,
+        })
+    }
+
+    #[test]
+    fn each_kind_of_slot_is_told_with_options_that_there_are() {
+        let token = TokenKey {
+            token_label: "hsm".to_owned(),
+            token_serial: String::new(),
+            label: "backup".to_owned(),
+            id: Vec::new(),
+            mechanism: 0,
+            iv: None,
+            mac: None,
+        };
+        let kinds = [
+            (SlotKind::Passphrase { memory_kib: 0, passes: 0, lanes: 0, salt: [0; 16] }, "--passphrase-file"),
+            (SlotKind::KeyFile { key_id: [0; 8] }, "--key-file"),
+            (SlotKind::Shares { set_id: [0; 8], threshold: 3, digests: Vec::new() }, "--share FILE, 3 times"),
+            (
+                service(KeyServiceKind::Local),
+                "--key-service-token-file FILE --key-service-host kms.example:8443",
+            ),
+            (service(KeyServiceKind::KeyProtect), "--key-service-api-key-file"),
+            (service(KeyServiceKind::Hpcs), "--key-service-api-key-file"),
+            (SlotKind::Token(token), "--pkcs11-module LIBRARY --pkcs11-pin-file FILE"),
+        ];
+        let command = <crate::cli::Cli as clap::CommandFactory>::command();
+        let known: Vec<_> =
+            command.get_arguments().filter_map(|argument| argument.get_long().map(str::to_owned)).collect();
+        for (kind, expected) in kinds {
+            let text = options(&kind);
+            assert!(text.starts_with(expected), "{text}");
+            for option in text.split([' ', ',', ';']).filter_map(|word| word.strip_prefix("--")) {
+                assert!(known.iter().any(|name| name == option), "{option}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_packages_of_the_reader_are_named() {
+        assert_eq!(packages(), "argon2-cffi, blake3, cbor2, cryptography, kyber-py, zstandard");
+    }
 }

@@ -6,7 +6,7 @@ use coffer_engine::{LostSlot, RotationPlan, stats};
 use coffer_keys::RootKey;
 use serde_json::json;
 
-use super::AlsoArgs;
+use super::test::AlsoArgs;
 use crate::command_error::Failure;
 use crate::exit_code::Exit;
 use crate::output::bytes;
@@ -39,10 +39,10 @@ const NOTE: &str = "what was written so far stays readable with the old key, for
 
 pub(super) fn run(world: &World, args: &RotateArgs) -> Result<Exit> {
     let store = world.open_store()?;
-    let mut roots: Vec<Box<dyn RootKey>> = world.all_root_keys()?;
-    roots.extend(args.also.read()?);
+    let also = args.also.read(world.output)?;
+    let (mut vault, mut roots) = world.open_vault_and_keys(&store, true)?;
+    roots.extend(also);
     let roots: Vec<&dyn RootKey> = roots.iter().map(AsRef::as_ref).collect();
-    let mut vault = world.open_vault_to_write(&store)?;
     let plan = vault.plan_rotation(&roots)?;
     if !args.revoke_others && !plan.lost.is_empty() {
         let hint = "give the keys of all slots (--also-key-file, --also-passphrase-file, --also-share …), or say --revoke-others";

@@ -2,16 +2,18 @@
 
 use anyhow::Result;
 use clap::Args;
+use coffer_engine::{EngineError, Vault};
 use coffer_format::id::SlotId;
 use coffer_format::slot::SlotKind;
 use coffer_ibm::ServiceRoot;
-use coffer_keys::{AnyOf, RootKey};
+use coffer_keys::{KeyError, RootKey};
 use serde_json::json;
 
-use super::REVOKED;
+use super::revoke::REVOKED;
 use crate::command_error::Failure;
 use crate::exit_code::Exit;
 use crate::key_service::PlaceArgs;
+use crate::stores::Store;
 use crate::wiring::World;
 
 #[derive(Debug, Args)]
@@ -99,6 +101,19 @@ fn line(answer: &serde_json::Value) -> String {
     }
 }
 
+/// Opens the vault with what is given, or else with the root key `stand_in`: one of the same material opens what the lost one did.
+fn open_with_or<'a>(world: &'a World, store: &'a Store, stand_in: &dyn RootKey) -> Result<Vault<'a>> {
+    if let Some(root) = world.given_root_key()? {
+        match world.open_vault_with(store, root.as_ref()) {
+            Err(error) if matches!(error.downcast_ref(), Some(EngineError::Key(KeyError::NoSlot { .. }))) => {
+                world.output.warn(&format!("{error:#}; trying the root key of --to"));
+            }
+            opened => return opened,
+        }
+    }
+    world.open_vault_with(store, stand_in)
+}
+
 /// Makes a slot for another root key in the place of one, opening the vault with that root key if nothing else does.
 pub(super) fn retarget(world: &World, args: &RetargetArgs) -> Result<Exit> {
     let place = args.place.place(&args.to)?;
@@ -106,11 +121,7 @@ pub(super) fn retarget(world: &World, args: &RetargetArgs) -> Result<Exit> {
     store.replicas.check_writable()?;
     let services = world.key_services()?;
     let stand_in = ServiceRoot::in_place_of_others(services.clone(), place.clone());
-    // The root key of the same material opens what the lost one did; whatever else is given does as well.
-    let mut roots: Vec<Box<dyn RootKey>> = world.root_keys()?;
-    roots.push(Box::new(stand_in));
-    let root = AnyOf::new(roots);
-    let mut vault = world.open_vault_with(&store, &root)?;
+    let mut vault = open_with_or(world, &store, &stand_in)?;
     world.prepare_to_write(&store, &vault)?;
     let old = vault.select_slot(&args.slot)?;
     let status = vault.slots()?.into_iter().find(|status| status.id == old);
@@ -128,5 +139,6 @@ pub(super) fn retarget(world: &World, args: &RetargetArgs) -> Result<Exit> {
         "note": REVOKED,
     });
     world.output.result(&value, &format!("key slot {} replaces {}\nhead {head}", id.short(), old.short()))?;
+    world.output.note(REVOKED);
     Ok(Exit::Done)
 }

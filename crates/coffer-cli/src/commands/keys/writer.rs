@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 
 use crate::command_error::Failure;
 use crate::exit_code::Exit;
-use crate::keys;
 use crate::output::{time, time_utc};
+use crate::private_file;
 use crate::wiring::World;
 
 #[derive(Debug, Args)]
@@ -67,7 +67,7 @@ pub(super) fn grant(world: &World, args: &GrantWriterArgs) -> Result<Exit> {
 }
 
 fn write_credential(path: &Path, credential: &WriterCredential) -> Result<()> {
-    let file = keys::create_private(path).map_err(|error| {
+    let file = private_file::create_private(path).map_err(|error| {
         let message = format!("make the credential {}: {error}", path.display());
         let failure = Failure::new(Exit::Failed, message);
         match error.kind() {
@@ -76,7 +76,7 @@ fn write_credential(path: &Path, credential: &WriterCredential) -> Result<()> {
             _ => failure,
         }
     })?;
-    let written = keys::write_private(file, path, credential.to_text().expose());
+    let written = private_file::write_private(file, path, credential.to_text().expose());
     if written.is_err() {
         drop(std::fs::remove_file(path));
     }

@@ -1,12 +1,13 @@
 //! Restoring from an archive class: asking for exactly the packs that are needed, and waiting or coming back later.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use coffer_engine::{ColdState, EngineError, Needs, RestoreOptions, Snapshot, Vault, estimate_restore};
-use coffer_store::RestoreTier;
+use coffer_store::{ObjectStore, RestoreTier};
 use serde_json::json;
 
 use crate::command_error::Failure;
@@ -84,14 +85,14 @@ pub(super) fn bring_back(
     snapshot: &Snapshot,
     options: &RestoreOptions,
 ) -> Result<Option<Exit>> {
-    let objects = one_bucket(store)?;
+    let stores = stores(store)?;
     loop {
         let needs = needs_of(world, vault, snapshot, options)?;
-        let state = ColdState::look(objects, &needs)?;
+        let state = ColdState::look(&stores, &needs)?;
         if state.is_ready() && !needs.is_partial {
             return Ok(None);
         }
-        state.request(objects, args.days, args.tier.of_store())?;
+        state.request(&stores, args.days, args.tier.of_store())?;
         let asked = state.archived.len();
         let partial =
             if needs.is_partial { "; more will be needed once the tree of the snapshot is back" } else { "" };
@@ -146,9 +147,9 @@ pub(super) fn estimate(
     let row = prices.row()?;
     let needs = needs_of(world, vault, snapshot, options)?;
     let asked = store.requests();
-    let archived = match one_bucket(store) {
-        Ok(objects) => {
-            let state = ColdState::look(objects, &needs)?;
+    let archived = match stores(store) {
+        Ok(stores) => {
+            let state = ColdState::look(&stores, &needs)?;
             (state.archived.len() as u64, state.archived_bytes)
         }
         Err(_) => (0, 0),
@@ -180,19 +181,20 @@ pub(super) fn is_archived(
     snapshot: &Snapshot,
     options: &RestoreOptions,
 ) -> bool {
-    let Ok(objects) = one_bucket(store) else { return false };
+    let Ok(stores) = stores(store) else { return false };
     let mut needs = Needs::default();
     needs.add(vault, snapshot, options).is_ok()
-        && (needs.is_partial || ColdState::look(objects, &needs).is_ok_and(|state| !state.is_ready()))
+        && (needs.is_partial || ColdState::look(&stores, &needs).is_ok_and(|state| !state.is_ready()))
 }
 
-/// Archive classes are of one bucket; of several stores the one that is not archived is read.
-fn one_bucket(store: &Store) -> Result<&dyn coffer_store::ObjectStore> {
-    if store.objects().cloud().is_some() {
-        return Ok(store.objects());
+/// The stores that are reached, in the order in which they are given; one of them at least is a bucket, as only those have an archive.
+fn stores(store: &Store) -> Result<Vec<Arc<dyn ObjectStore>>> {
+    if store.buckets().next().is_none() {
+        let hint = "what is in a directory is read as it is";
+        return Err(Failure::usage("only a bucket has archived objects").hint(hint).into());
     }
-    let hint = "name one bucket as the vault; of several stores, those that are not archived are read anyway";
-    Err(Failure::usage("only a bucket has archived objects").hint(hint).into())
+    let reached = (0..store.replicas.store_count()).filter(|at| !store.replicas.is_unreachable(*at));
+    Ok(reached.map(|at| store.replicas.store(at)).collect())
 }
 
 fn ns(seconds: u64) -> i64 {

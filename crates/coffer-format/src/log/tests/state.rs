@@ -19,6 +19,8 @@ fn replay_goes_on_from_every_state_as_from_record_0() {
             };
             let mut resumed = LogState::decode(state.vault, &bytes).unwrap();
             let mut reference = state.clone();
+            // A canonical state does not tell it.
+            reference.named_slots = None;
             for (after, record) in log.records.iter().enumerate().skip(number + 1) {
                 let stored = stored(record);
                 let outcomes = (resumed.apply(stored, &check), reference.apply(stored, &check));
@@ -35,13 +37,13 @@ fn replay_goes_on_from_every_state_as_from_record_0() {
 fn a_log_with_damage_has_no_canonical_state() {
     let logs = scenarios::all(&FakeSign);
     let damaged: Vec<_> = logs.iter().filter(|log| log.records.iter().any(Option::is_none)).collect();
-    assert!(!damaged.is_empty());
+    assert!(damaged.len() > 5);
     for log in damaged {
         let mut state = start(log);
         for record in &log.records {
             state.apply(stored(record), &check);
         }
-        assert_eq!(state.encode(), None, "{}", log.name);
+        assert_eq!(state.encode().is_none(), !state.damaged.is_empty(), "{}", log.name);
     }
 }
 

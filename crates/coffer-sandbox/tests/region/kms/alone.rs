@@ -392,6 +392,8 @@ fn a_damaged_audit_log_is_put_aside_if_its_owner_says_so() {
     forge(&place.state());
     let again = accepting(&place);
     assert!(again.audit_damage().unwrap().ends_with("audit-damaged-2"), "{:?}", again.audit_damage());
+    drop(again);
+    assert_eq!(KmsServer::audits_aside(&place.state()).unwrap(), ["audit-damaged-1", "audit-damaged-2"]);
 }
 
 /// The state of a service that runs, as it would be if the process was killed now.
