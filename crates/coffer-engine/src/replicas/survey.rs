@@ -397,12 +397,15 @@ fn judge_tips(
                 Refusal::HandoverUnfinished { home: stores[at].url() }
             }
             // It has lost what made it the home, and more.
-            Some(at) if let Some(tip) = tips[at] => {
-                home = Some(at);
-                let (home, replica) = (stores[at].url(), stores[source].url());
-                Refusal::HomeBehind { home, home_next: tip.next, replica, next: line.next }
-            }
-            _ => Refusal::HomeUnreachable { home: line.home },
+            Some(at) => match tips[at] {
+                Some(tip) => {
+                    home = Some(at);
+                    let (home, replica) = (stores[at].url(), stores[source].url());
+                    Refusal::HomeBehind { home, home_next: tip.next, replica, next: line.next }
+                }
+                None => Refusal::HomeUnreachable { home: line.home },
+            },
+            None => Refusal::HomeUnreachable { home: line.home },
         });
     }
     Ok(Judgement { source, line: Some(line), home, standings, refusal })
