@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Runs coffer beside its peers on the same data, in one run, and prints Markdown tables and raw figures.
 
-Tools take turns within each step of each round, and another one begins in each round, so that what else the machine does hits all of them
-alike; what is published is the median of the rounds and its ratio to coffer's. On a virtual machine memory that was never used is slow, so
-most of it is used once before anything is measured. Everything lies on tmpfs, so processors are measured and not a disk.
+Tools take turns within each step of each round, in another order each time, so that what else the machine does hits all of them alike. What is
+published is the median of the rounds, the median of the ratios to coffer within each round, and how far those reach. On a virtual machine
+memory that was never used is slow, so most of it is used once before anything is measured, and a whole round more than are counted is made.
+Everything lies on tmpfs, so processors are measured and not a disk.
 Python's standard library is all it needs. README.md says how to run it.
 """
 
@@ -13,6 +14,7 @@ import filecmp
 import json
 import os
 import platform
+import random
 import shutil
 import stat
 import statistics
@@ -40,6 +42,14 @@ STEPS = [
 ]
 
 
+STREAM_STEPS = [
+    ("stream", "backup"),
+    ("stream_restore", "read back"),
+    ("stream_keyless", "verify, no key"),
+    ("stream_deep", "verify all data"),
+]
+
+
 class StepFailed(Exception):
     """A command of a tool ended with an error."""
 
@@ -50,8 +60,8 @@ class Meter:
     def __init__(self, logs):
         self.logs = logs
 
-    def run(self, pipeline, environment, cwd, stdout=None, stdin=None):
-        """Runs one command, or several joined by pipes: seconds, CPU seconds, and the sum of the peaks of memory."""
+    def run(self, pipeline, environment, cwd, stdout=None, stdin=None, counted=None):
+        """Runs one command, or several joined by pipes: seconds, CPU seconds, and the sum of the peaks of memory; of the first `counted`, or of all."""
         children = []
         with open(self.logs, "wb") as log:
             source = open(stdin, "rb") if stdin else subprocess.DEVNULL
@@ -69,12 +79,13 @@ class Meter:
                 children.append(child)
             cpu = peak = 0
             failed = None
-            for child, command in zip(children, pipeline):
+            for number, (child, command) in enumerate(zip(children, pipeline)):
                 # The figures of wait4 take in every descendant that the child has waited for.
                 _, status, usage = os.wait4(child.pid, 0)
                 child.returncode = os.waitstatus_to_exitcode(status)
-                cpu += usage.ru_utime + usage.ru_stime
-                peak += usage.ru_maxrss * 1024
+                if counted is None or number < counted:
+                    cpu += usage.ru_utime + usage.ru_stime
+                    peak += usage.ru_maxrss * 1024
                 if child.returncode != 0:
                     failed = failed or (command, child.returncode)
             seconds = time.monotonic() - begun
@@ -146,11 +157,27 @@ def differences(source, restored, mtime_step_ns):
         else:
             if stat.S_IMODE(one.st_mode) != stat.S_IMODE(other.st_mode):
                 found.append(f"{path}: mode {oct(one.st_mode)} became {oct(other.st_mode)}")
+            if (one.st_uid, one.st_gid) != (other.st_uid, other.st_gid):
+                found.append(f"{path}: owner {one.st_uid}:{one.st_gid} became {other.st_uid}:{other.st_gid}")
+            if attributes(left) != attributes(right):
+                found.append(f"{path}: other extended attributes")
             if one.st_mtime_ns // mtime_step_ns != other.st_mtime_ns // mtime_step_ns:
                 found.append(f"{path}: time {one.st_mtime_ns} became {other.st_mtime_ns}")
             if stat.S_ISREG(one.st_mode) and not filecmp.cmp(left, right, shallow=False):
                 found.append(f"{path}: other content")
+    names, others = linked(ours), linked(theirs)
+    found += [f"{path}: another hard link" for path in sorted(ours.keys() & theirs.keys()) if names[path] != others[path]]
     return found
+
+
+def attributes(path):
+    return {name: os.getxattr(path, name) for name in os.listxattr(path)}
+
+
+def linked(entries):
+    """For each path the first one that is the same file."""
+    first = {}
+    return {path: first.setdefault((found.st_dev, found.st_ino), path) for path, found in sorted(entries.items())}
 
 
 def check_restored(tool, source, restored):
@@ -177,6 +204,13 @@ class Figures:
         entries = self.sets.get(data, {}).get(tool, {}).get(step, [])
         values = [entry[field] for entry in entries if field in entry]
         return statistics.median(values) if values else None
+
+    def ratios(self, data, tool, step, field):
+        """Of each round in which both were measured: this tool's figure beside coffer's."""
+        ours, theirs = (self.sets.get(data, {}).get(name, {}).get(step, []) for name in ("coffer", tool))
+        pairs = {entry.get("round"): entry.get(field) for entry in ours}
+        both = [(entry.get(field), pairs.get(entry.get("round"))) for entry in theirs]
+        return [their / our for their, our in both if their is not None and our]
 
 
 def use_memory(place):
@@ -207,21 +241,20 @@ def measure(tools, data, options, meter, figures, failures):
     # Stores are at most as large as the data, each twice for tools without deduplication, and one restore at a time.
     side_by_side = free > size * (len(tools) + 3)
     groups = [tools] if side_by_side else [[tool] for tool in tools]
-    for number in range(options.runs):
+    for number in range(0 if options.quick else -1, options.runs):
+        # What the round before those that count shows is thrown away.
+        kept = figures if number >= 0 else Figures()
         for group in groups:
-            first = number % len(group)
-            group = group[first:] + group[:first]
-            print(f"{data.name}: round {number + 1} of {options.runs}: "
-                  f"{', '.join(tool.name for tool in group)}", flush=True)
-            Round(group, data, source, options, meter, figures, failures).run()
+            print(f"{data.name}: " + (f"round {number + 1} of {options.runs}" if number >= 0 else "a round to warm up"), flush=True)
+            Round(number, group, data, source, options, meter, kept, failures).run()
     shutil.rmtree(source)
 
 
 class Round:
     """One round: every step, and in each step every tool."""
 
-    def __init__(self, tools, data, source, options, meter, figures, failures):
-        self.tools, self.data, self.source = list(tools), data, source
+    def __init__(self, number, tools, data, source, options, meter, figures, failures):
+        self.number, self.tools, self.data, self.source = number, list(tools), data, source
         self.work, self.meter, self.figures, self.failures = options.work, meter, figures, failures
 
     def run(self):
@@ -247,8 +280,12 @@ class Round:
         for tool in self.tools:
             shutil.rmtree(tool.home)
 
+    def order(self, step):
+        """The tools in an order that is another one in each round and step, and the same in each run."""
+        return random.Random(f"{self.data.name} {self.number} {step}").sample(self.tools, len(self.tools))
+
     def step(self, step):
-        for tool in list(self.tools):
+        for tool in self.order(step):
             work = tool.command(step)
             if work is None:
                 continue
@@ -263,7 +300,7 @@ class Round:
                 self.fail(tool, step, str(error))
                 continue
             if work.is_timed:
-                self.figures.add(self.data.name, tool.name, step, entry)
+                self.figures.add(self.data.name, tool.name, step, {**entry, "round": self.number})
             if step == "restore":
                 count = check_restored(tool, self.source, tool.restored_root(target))
                 shutil.rmtree(target)
@@ -279,51 +316,64 @@ class Round:
 
     def stored(self, step):
         for tool in self.tools:
-            entry = {"stored_bytes": tree_bytes(tool.store())}
+            entry = {"stored_bytes": tree_bytes(tool.store()), "round": self.number}
             self.figures.add(self.data.name, tool.name, f"stored_{step}", entry)
 
 
 def measure_stream(tools, options, meter, figures, failures):
-    """A long stream from standard input: what counts is that memory does not grow."""
-    length = options.stream_bytes
+    """A long stream from standard input, and what was made of it read back: what counts is that memory does not grow."""
     for tool in tools:
-        tool.prepare(options.work / "tools" / tool.name)
-        for command in tool.init_commands():
-            meter.run([command], tool.environment, options.work)
-        command = tool.stream_command()
-        if command is None:
+        if tool.stream_command() is None:
             continue
-        generator = [sys.executable, str(Path(datasets.__file__)), str(length)]
         # Small and large side by side: flat memory is a statement about two lengths.
-        for part, name in ((length // 50, "stream_short"), (length, "stream")):
-            generator[-1] = str(part)
-            print(f"stream: {tool.name}: {part / 1e9:.1f} GB", flush=True)
-            producer = subprocess.Popen(generator, stdout=subprocess.PIPE)
+        for length, end in ((options.stream_bytes // 50, "_short"), (options.stream_bytes, "")):
+            print(f"stream: {tool.name}: {length / 1e9:.1f} GB", flush=True)
+            tool.prepare(options.work / "tools" / tool.name)
             try:
-                source = f"/proc/self/fd/{producer.stdout.fileno()}"
-                entry = meter.run([command], tool.environment, options.work, stdin=source)
-                producer.stdout.close()
-                if producer.wait() != 0:
-                    raise StepFailed("the stream was not read to its end")
-                entry["stored_bytes"] = tree_bytes(tool.store())
-                figures.add("stream", tool.name, name, entry)
+                for command in tool.init_commands():
+                    meter.run([command], tool.environment, options.work)
+                for step, entry in stream_steps(tool, length, options, meter):
+                    figures.add("stream", tool.name, step + end, {**entry, "round": 0})
             except StepFailed as error:
-                failures.append({"data": "stream", "tool": tool.name, "step": name, "reason": str(error)})
+                failures.append({"data": "stream", "tool": tool.name, "step": "stream" + end, "reason": str(error)})
                 print(error)
                 break
             finally:
-                producer.stdout.close()
-                producer.wait()
-        shutil.rmtree(tool.home)
+                shutil.rmtree(tool.home, ignore_errors=True)
 
 
-def cell(value, unit, reference, digits, floor):
+def stream_steps(tool, length, options, meter):
+    """Each step that the tool has, with its figures."""
+    generator = [sys.executable, str(Path(datasets.__file__)), str(length)]
+    with subprocess.Popen(generator, stdout=subprocess.PIPE) as producer:
+        source = f"/proc/self/fd/{producer.stdout.fileno()}"
+        entry = meter.run([tool.stream_command()], tool.environment, options.work, stdin=source)
+        producer.stdout.close()
+        if producer.wait() != 0:
+            raise StepFailed("the stream was not read to its end")
+    yield "stream", {**entry, "stored_bytes": tree_bytes(tool.store())}
+    command = tool.stream_restore_command()
+    if command is not None:
+        # The digest is taken by a program of its own, which is not counted.
+        digest, made = options.work / "digest", options.work / "made"
+        with open(made, "wb") as out, subprocess.Popen(generator, stdout=subprocess.PIPE) as producer:
+            subprocess.run(["sha256sum"], stdin=producer.stdout, stdout=out, check=True)
+        yield "stream_restore", meter.run([command, ["sha256sum"]], tool.environment, options.work, digest, counted=1)
+        if digest.read_bytes() != made.read_bytes():
+            raise StepFailed("what was read back is not the stream")
+    for step in ("keyless", "deep"):
+        work = tool.command(step)
+        if work is not None:
+            yield f"stream_{step}", meter.run(work.pipeline, tool.environment, work.cwd or options.work, work.stdout)
+
+
+def cell(value, unit, ratios, digits, floor):
     if value is None:
         return "–"
     if value <= floor:
         return f"≤ {floor / unit:.{digits}f}"
     text = f"{value / unit:.{digits}f}"
-    return f"{text} ({value / reference:.2f})" if reference else text
+    return f"{text} ({statistics.median(ratios):.2f})" if ratios else text
 
 
 def table(figures, tools, data, title, rows, field, unit, digits, floor=0):
@@ -331,10 +381,23 @@ def table(figures, tools, data, title, rows, field, unit, digits, floor=0):
     lines = [f"| {title} | " + " | ".join(tool.name for tool in tools) + " |", "|---" * (len(tools) + 1) + "|"]
     for step, name in rows:
         reference = figures.median(data, "coffer", step, field)
-        reference = None if reference is not None and reference <= floor else reference
+        is_known = reference is not None and reference > floor
         values = [figures.median(data, tool.name, step, field) for tool in tools]
         if any(value is not None for value in values):
-            cells = [cell(value, unit, reference, digits, floor) for value in values]
+            ratios = [figures.ratios(data, tool.name, step, field) if is_known else [] for tool in tools]
+            cells = [cell(value, unit, ratio, digits, floor) for value, ratio in zip(values, ratios)]
+            lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def range_table(figures, tools, data, rows):
+    """The least and the greatest ratio of seconds to coffer's in a round."""
+    others = [tool for tool in tools if tool.name != "coffer"]
+    lines = ["| ratios in a round, from, to | " + " | ".join(tool.name for tool in others) + " |", "|---" * (len(others) + 1) + "|"]
+    for step, name in rows:
+        found = [figures.ratios(data, tool.name, step, "seconds") for tool in others]
+        if any(found):
+            cells = [f"{min(ratios):.2f}, {max(ratios):.2f}" if ratios else "–" for ratios in found]
             lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -345,11 +408,15 @@ def report(figures, tools, cores, floor):
     for data in figures.sets:
         parts.append(f"## {data}\n")
         if data == "stream":
-            rows = [("stream_short", "2 % of the stream"), ("stream", "the stream")]
+            rows = [(f"{step}{end}", f"{name}, {text}") for step, name in STREAM_STEPS
+                    for end, text in (("_short", "2 % of the stream"), ("", "the stream"))]
             parts.append(table(figures, tools, data, "seconds", rows, "seconds", 1, 1))
+            parts.append(table(figures, tools, data, "CPU seconds", rows, "cpu_seconds", 1, 1))
+            parts.append(table(figures, tools, data, "stored, MB", rows, "stored_bytes", 1e6, 1))
             parts.append(table(figures, tools, data, "peak memory, MB", rows, "peak_bytes", 1e6, 0, floor))
             continue
         parts.append(table(figures, tools, data, "seconds", STEPS, "seconds", 1, 3))
+        parts.append(range_table(figures, tools, data, STEPS))
         stored = [("stored_first", "stored after the first"), ("stored_changed", "stored after all")]
         parts.append(table(figures, tools, data, "MB", stored, "stored_bytes", 1e6, 1))
         parts.append(table(figures, tools, data, "CPU seconds", STEPS, "cpu_seconds", 1, 3))

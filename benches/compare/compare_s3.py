@@ -238,6 +238,7 @@ def report(figures, columns):
         parts.append(f"## {data}\n")
         parts.append(table(figures, columns, data, "seconds", STEPS, "seconds", 1, 2))
         parts.append(table(figures, columns, data, "CPU seconds", STEPS, "cpu_seconds", 1, 2))
+        parts.append(table(figures, columns, data, "peak memory, MB", STEPS, "peak_bytes", 1e6, 0))
         parts.append(request_table(figures, columns, data))
         names = dict(STEPS)
         lines = [f"{names[step]} {100 * share:.0f} %" for step, share in shares(figures, data).items() if share]
@@ -318,8 +319,8 @@ def main():
                     print(f"{name}: round {number + 1} of {options.runs}: {tool.name}", flush=True)
                     tool.network, tool.server = network, server
 
-                    def note(column, step, entry, name=name):
-                        figures.add(name, column, step, entry)
+                    def note(column, step, entry, name=name, number=number):
+                        figures.add(name, column, step, {**entry, "round": number})
 
                     def failed(tool, reason, name=name):
                         print(f"  {tool}: {reason}", flush=True)

@@ -72,6 +72,9 @@ class Tool:
     def stream_command(self):
         return None
 
+    def stream_restore_command(self):
+        return None
+
     def version(self):
         for argument in ("--version", "version"):
             done = subprocess.run([self.program, argument], capture_output=True, text=True, check=False)
@@ -112,6 +115,9 @@ class Coffer(Tool):
 
     def stream_command(self):
         return [*self.base(), "backup", "--stdin"]
+
+    def stream_restore_command(self):
+        return [*self.base(), "dump", "latest", "stdin"]
 
 
 class CofferNoExtraVerify(Coffer):
@@ -156,6 +162,9 @@ class Restic(Tool):
 
     def stream_command(self):
         return [*self.base(), "backup", "--stdin"]
+
+    def stream_restore_command(self):
+        return [*self.base(), "dump", "latest", "stdin"]
 
 
 class Rustic(Tool):

@@ -10,6 +10,7 @@ use coffer_pipeline::chunker::{Chunker, ChunkerParams, Path};
 use super::Bench;
 
 const LEN: usize = 32 << 20;
+const FRAME_LEN: usize = 4 << 20;
 /// How much the engine reads of a large file at a time.
 const READ_LEN: usize = 1 << 20;
 
@@ -22,7 +23,15 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
     let mut copy = vec![0_u8; LEN];
 
     Bench::heading("chunk: copying, naming, cutting");
-    Bench::rate("memcpy", LEN, Box::new(|| black_box(&mut copy).copy_from_slice(black_box(&bytes))));
+    for chunk_len in [1 << 20, 16 << 10, 900] {
+        let mut frame = Vec::with_capacity(FRAME_LEN);
+        Bench::compare(
+            &format!("gather chunks of {chunk_len} bytes into frames : memcpy"),
+            LEN,
+            Box::new(|| gather(&bytes, chunk_len, &mut frame)),
+            vec![Box::new(|| black_box(&mut copy).copy_from_slice(black_box(&bytes)))],
+        );
+    }
     for chunk_len in [1 << 20, 16 << 10, 900] {
         let key = [5; 32];
         let id = |part: &[u8]| {
@@ -49,22 +58,38 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         );
     }
     let chunker = Chunker::new(ChunkerParams::default(), &[6; 16]);
-    let mut buffer = Vec::new();
+    let (mut buffer, mut read) = (Vec::new(), vec![0_u8; READ_LEN]);
     Bench::compare(
-        "pcc over a stream read 1 MiB at a time : a slice",
+        "cut a stream read 1 MiB at a time : pcc, memcpy",
         LEN,
         Box::new(|| {
             black_box(cut_stream(&chunker, &bytes, &mut buffer));
         }),
-        vec![Box::new(|| {
-            black_box(cut_slice(&chunker, &bytes));
-        })],
+        vec![
+            Box::new(|| {
+                black_box(cut_slice(&chunker, &bytes));
+            }),
+            Box::new(|| {
+                bytes.chunks(READ_LEN).for_each(|part| black_box(&mut read[..part.len()]).copy_from_slice(part));
+            }),
+        ],
     );
     Ok(())
 }
 
+/// Chunks one behind the other into a frame that is used again when it is full.
+fn gather(bytes: &[u8], chunk_len: usize, frame: &mut Vec<u8>) {
+    for chunk in bytes.chunks(chunk_len) {
+        if frame.len() + chunk.len() > FRAME_LEN {
+            black_box(&frame);
+            frame.clear();
+        }
+        frame.extend_from_slice(chunk);
+    }
+}
+
 /// The raw loop: all bytes are there already.
-fn cut_slice(chunker: &Chunker, mut bytes: &[u8]) -> usize {
+pub(crate) fn cut_slice(chunker: &Chunker, mut bytes: &[u8]) -> usize {
     let (mut scanner, mut count) = (chunker.scanner(), 0);
     while let Some(len) = scanner.scan(bytes, true) {
         bytes = &bytes[len..];

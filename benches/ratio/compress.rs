@@ -17,10 +17,10 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
     }
     for kind in Kind::ALL {
         let bytes = kind.bytes(2, LEN);
-        Bench::heading(&format!("compress: {}; `auto` beside zstd level 3", kind.name()));
+        Bench::heading(&format!("compress: {}; `auto` beside zstd of its level and window", kind.name()));
         for frame_len in [512 << 10, 1 << 20, 2 << 20, 4 << 20] {
             let mut compressor = Compressor::new(Compression::Auto)?;
-            let mut raw = RawZstd::new(3)?;
+            let mut raw = RawZstd::new()?;
             let mut out = Vec::new();
             let mut stored = 0;
             for frame in bytes.chunks(frame_len) {

@@ -17,7 +17,7 @@ use super::Bench;
 use super::primitive::{RawGcm, RawZstd};
 
 const LEN: usize = 16 << 20;
-const FRAME_LEN: usize = 2 << 20;
+const FRAME_LEN: usize = 4 << 20;
 /// About the mean length of a source file.
 const CHUNK_LEN: usize = 16 << 10;
 
@@ -25,7 +25,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
     if !bench.wants("pack") {
         return Ok(());
     }
-    Bench::heading("pack: 16 MiB in frames of 2 MiB with chunks of 16 KiB");
+    Bench::heading("pack: 16 MiB in frames of 4 MiB with chunks of 16 KiB");
     for kind in Kind::ALL {
         of_kind(kind)?;
     }
@@ -42,7 +42,7 @@ pub(crate) struct Frames {
 
 impl Frames {
     pub(crate) fn of(bytes: &[u8], kind: Kind) -> Result<Self> {
-        let (mut zstd, gcm) = (RawZstd::new(3)?, RawGcm::new()?);
+        let (mut zstd, gcm) = (RawZstd::new()?, RawGcm::new()?);
         let is_compressed = kind != Kind::Random;
         let plain: Vec<Vec<u8>> = bytes.chunks(FRAME_LEN).map(<[u8]>::to_vec).collect();
         let payload: Vec<Vec<u8>> = plain
@@ -58,7 +58,7 @@ impl Frames {
 
     /// Primitives that turn plain frames into sealed ones.
     pub(crate) fn writing(&self) -> Result<Vec<Work<'_>>> {
-        let (mut zstd, gcm) = (RawZstd::new(3)?, RawGcm::new()?);
+        let (mut zstd, gcm) = (RawZstd::new()?, RawGcm::new()?);
         let mut works: Vec<Work<'_>> = vec![
             Box::new({
                 let mut scratch = self.payload.clone();
@@ -88,7 +88,7 @@ impl Frames {
 
     /// Primitives that turn sealed frames into plain ones.
     pub(crate) fn reading(&self) -> Result<Vec<Work<'_>>> {
-        let (mut zstd, gcm) = (RawZstd::new(3)?, RawGcm::new()?);
+        let (mut zstd, gcm) = (RawZstd::new()?, RawGcm::new()?);
         let mut out = vec![0; FRAME_LEN];
         let mut works: Vec<Work<'_>> = vec![Box::new(move || {
             for (sealed, tag) in &self.sealed {

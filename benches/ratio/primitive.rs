@@ -31,6 +31,10 @@ impl RawGcm {
     }
 }
 
+/// Level and window, as a power of two, of `auto`.
+const LEVEL: i32 = 2;
+const WINDOW_LOG: u32 = 22;
+
 /// zstd with contexts that are kept, as a caller would use it who knows nothing of frames.
 pub(crate) struct RawZstd {
     compressor: zstd::bulk::Compressor<'static>,
@@ -39,9 +43,10 @@ pub(crate) struct RawZstd {
 }
 
 impl RawZstd {
-    pub(crate) fn new(level: i32) -> Result<Self> {
-        let (compressor, decompressor) =
-            (zstd::bulk::Compressor::new(level)?, zstd::bulk::Decompressor::new()?);
+    pub(crate) fn new() -> Result<Self> {
+        let (mut compressor, decompressor) =
+            (zstd::bulk::Compressor::new(LEVEL)?, zstd::bulk::Decompressor::new()?);
+        compressor.set_parameter(zstd::zstd_safe::CParameter::WindowLog(WINDOW_LOG))?;
         Ok(Self { compressor, decompressor, out: Vec::new() })
     }
 

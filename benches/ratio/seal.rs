@@ -21,7 +21,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
     let raw = RawGcm::new()?;
 
     Bench::heading("seal: beside AES-256-GCM of AWS-LC");
-    for frame_len in [16 << 10, 512 << 10, 2 << 20] {
+    for frame_len in [16 << 10, 512 << 10, 4 << 20] {
         let name = |what: &str| format!("{what} frames of {} KiB", frame_len >> 10);
         let mut own = Vec::with_capacity(frame_len + 16);
         let mut other = Vec::with_capacity(frame_len);

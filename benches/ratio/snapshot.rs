@@ -1,6 +1,6 @@
 //! Whole operations through the engine, beside the machine's bound: what the primitives alone would take on all cores.
 //!
-//! The bound counts hashing, compression, sealing and copying of the bytes; not system calls, not the tree, not the index. So it cannot be
+//! The bound counts cutting, hashing, compression, sealing and copying of the bytes; not system calls, not the tree, not the index. So it cannot be
 //! reached with small files, and says how far away an operation is.
 
 use std::fs;
@@ -13,9 +13,11 @@ use anyhow::{Result, ensure};
 use coffer_benches::data::{Kind, grow_tree};
 use coffer_benches::stopwatch::{Work, medians};
 use coffer_benches::world::World;
+use coffer_pipeline::chunker::{Chunker, ChunkerParams};
 use coffer_store::MemoryStore;
 use tempfile::TempDir;
 
+use super::chunk::cut_slice;
 use super::pack::Frames;
 use super::{Bench, ROUND_COUNT};
 
@@ -54,13 +56,22 @@ fn of(kind: Kind, len: usize, file_len: usize, cores: usize) -> Result<()> {
 
     let frames = Frames::of(&bytes, kind)?;
     let chunk_len = file_len.min(3 << 19);
-    let mut copy = vec![0_u8; 2 << 20];
+    let mut copy = vec![0_u8; frames.plain.iter().map(Vec::len).max().unwrap_or_default()];
     let copying = sum_ms(vec![Box::new(|| {
         for frame in &frames.plain {
             black_box(&mut copy[..frame.len()]).copy_from_slice(frame);
         }
     })]);
     let naming = sum_ms(vec![frames.naming(chunk_len)]);
+    let chunker = Chunker::new(ChunkerParams::default(), &[6; 16]);
+    // Shorter files are one chunk, which nobody looks for cuts in.
+    let cutting = if file_len > chunk_len {
+        sum_ms(vec![Box::new(|| {
+            black_box(cut_slice(&chunker, &bytes));
+        })])
+    } else {
+        0.0
+    };
     let (writing, reading) = (sum_ms(frames.writing()?), sum_ms(frames.reading()?));
     let stored = sum_ms(vec![Box::new(|| {
         frames.payload.iter().for_each(|payload| {
@@ -68,9 +79,9 @@ fn of(kind: Kind, len: usize, file_len: usize, cores: usize) -> Result<()> {
         });
     })]);
     let bounds = [
-        ("backup", copying + naming + writing + reading + naming),
-        ("backup without extra verify", copying + naming + writing),
-        ("restore", reading + copying),
+        ("backup", copying + cutting + naming + writing + reading + naming),
+        ("backup without extra verify", copying + cutting + naming + writing),
+        ("restore", reading + naming + copying),
         ("verify, no key", stored),
         ("verify all data", stored + reading + naming),
     ];

@@ -62,6 +62,27 @@ class Recorded:
         return getattr(self._inner, name)
 
 
+class Steps:
+    """A client under test, in steps that a driver adds as methods."""
+
+    def __init__(self, service, connect):
+        self.service = service
+        self.used = set()
+        self.client = Recorded(lambda: connect(service), self.used)
+
+    def wait(self, seconds):
+        """Moves the clock if there is one; whether there is."""
+        if self.service.has_clock:
+            self.service.advance(seconds)
+            self.client.renew()
+        return self.service.has_clock
+
+    def run(self, names):
+        for name in names:
+            getattr(self, name)()
+            print("ok", name, flush=True)
+
+
 def encode(data):
     return base64.b64encode(data).decode()
 

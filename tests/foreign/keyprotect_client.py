@@ -18,7 +18,7 @@ from keyprotect.ibm_key_protect_api_v2 import (
     CreateKMIPClientCertificateObject,
 )
 
-from key_services import CERTIFICATE, KeyService, Recorded, encode, under_token
+from key_services import CERTIFICATE, KeyService, Steps, encode, under_token
 
 KEY = "application/vnd.ibm.kms.key+json"
 
@@ -49,11 +49,8 @@ def refused(status, code, call, *args, **kwargs):
     raise AssertionError(f"{code} was not refused")
 
 
-class Driver:
-    def __init__(self, service):
-        self.service = service
-        self.used = set()
-        self.client = Recorded(lambda: connect(service), self.used)
+class Driver(Steps):
+    """Each method without an argument is one step."""
 
     def create(self, **resource):
         answer = self.client.create_key(
@@ -64,14 +61,6 @@ class Driver:
 
     def get(self, key_id):
         return self.client.get_key(key_id, self.service.instance).get_result()["resources"][0]
-
-    def wait(self, seconds):
-        if self.service.has_clock:
-            self.service.advance(seconds)
-            self.client.renew()
-        return self.service.has_clock
-
-    # Each of these is one step.
 
     def keys(self):
         client, instance = self.client, self.service.instance
@@ -230,10 +219,8 @@ NO_CALLS = {"new_instance", "construct_service_url"}
 
 
 def run(service):
-    driver = Driver(service)
-    for step in STEPS:
-        getattr(driver, step)()
-        print("ok", step, flush=True)
+    driver = Driver(service, connect)
+    driver.run(STEPS)
     methods = {name for name, one in vars(IbmKeyProtectApiV2).items() if callable(one) and not name.startswith("_")}
     left = methods - NO_CALLS - driver.used
     assert not left, f"methods that were not called: {sorted(left)}"

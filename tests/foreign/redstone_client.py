@@ -10,7 +10,7 @@ import sys
 import redstone.auth
 from redstone.client import KeyProtect
 
-from key_services import CERTIFICATE, KeyService, Recorded
+from key_services import CERTIFICATE, KeyService, Steps
 
 
 def connect(service, api_key=None):
@@ -32,17 +32,8 @@ def refused(status, code, call, *args, **kwargs):
     raise AssertionError(f"{code} was not refused")
 
 
-class Driver:
-    def __init__(self, service):
-        self.service = service
-        self.used = set()
-        self.client = Recorded(lambda: connect(service), self.used)
-
-    def wait(self, seconds):
-        if self.service.has_clock:
-            self.service.advance(seconds)
-            self.client.renew()
-        return self.service.has_clock
+class Driver(Steps):
+    """Each method is one step."""
 
     def keys(self):
         client = self.client
@@ -154,10 +145,8 @@ NO_CALLS = {"endpoint_for_region"}
 
 
 def run(service):
-    driver = Driver(service)
-    for step in STEPS:
-        getattr(driver, step)()
-        print("ok", step, flush=True)
+    driver = Driver(service, connect)
+    driver.run(STEPS)
     own = vars(KeyProtect)
     used = {own[name] for name in driver.used if name in own}
     methods = {one for name, one in own.items() if callable(one) and not name.startswith("_")}

@@ -1,7 +1,6 @@
 //! Checkpoints: written when they are due, begun at by those who come without a memory, never needed, never believed without the key.
 
 use std::fs;
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -10,14 +9,16 @@ use coffer_crypto::rng::SeededRng;
 use coffer_crypto::{SigningKey, VaultKey};
 use coffer_engine::{BackupOptions, EngineError, Log, Vault};
 use coffer_format::log::LogState;
-use coffer_format::record::{Details, RecordKind};
+use coffer_format::record::{Details, RecordKind, Role, RoleAction};
+use coffer_keys::RootKey;
 use coffer_pipeline::record::{BodySealer, seal_record};
-use coffer_store::{ListItem, MemoryStore, ObjectKey, ObjectStat, ObjectStore, PutOutcome, StoreError};
+use coffer_store::{MemoryStore, ObjectStore};
 use coffer_testkit::copy::{Objects, snapshot_of, store_from};
-use coffer_testkit::{CrashMoment, CrashingStore, RecordingStore};
+use coffer_testkit::{AlteredStore, CrashMoment, CrashingStore, RecordingStore};
 use coffer_verify::Class;
 use tempfile::TempDir;
 
+use super::restore::by_hand::{commit_by_owner, signing_key};
 use super::support::{
     Quiet, World, assert_clean, assert_restores, assert_same, backup_options, keyless, scratch, tree_of,
 };
@@ -215,6 +216,49 @@ fn a_checkpoint_that_lies_is_reported_and_not_believed() {
 }
 
 #[test]
+fn a_checkpoint_that_leaves_a_signer_out_hides_it_from_no_rotation() {
+    let site = Site::new(40);
+    let (store, thief) = (store_from(site.objects.clone()), host());
+    let key = *signing_key(7).verifying_key().as_bytes();
+    // Whoever has the vault key enrols a key of their own, and makes the next checkpoint from a state without it.
+    let mut vault = thief.open(&store).unwrap();
+    let action = RoleAction::Enrol { key, role: Role::Maintainer, domains: Vec::new() };
+    commit_by_owner(&mut vault, RecordKind::Role, &Details::Role(action));
+    vault.log.state.signers.remove(&key);
+    coffer_engine::backup(&mut vault, &site.options(), &mut Quiet).unwrap();
+    drop(vault);
+
+    let owner = host();
+    let mut vault = owner.open(&store).unwrap();
+    assert!(!vault.state().signers.contains_key(&key), "what was opened begins at the checkpoint");
+    let roots: [&dyn RootKey; 1] = [&owner.key];
+    let mut plan = vault.plan_rotation(&roots).unwrap();
+    let found: Vec<_> = plan.signers.iter().map(|signer| (signer.key, signer.is_ordinary())).collect();
+    assert_eq!(found, [(key, false)]);
+    for signer in std::mem::take(&mut plan.signers) {
+        vault.revoke_signer(&signer).unwrap();
+    }
+    vault.rotate(&roots, &plan, false, "").unwrap();
+    assert!(replayed(&store).signers[&key].revoked);
+}
+
+#[test]
+fn a_rotation_is_refused_when_somebody_was_enrolled_meanwhile() {
+    let (world, store) = (host(), MemoryStore::new());
+    world.init(&store).unwrap();
+    let mut vault = world.open(&store).unwrap();
+    let roots: [&dyn RootKey; 1] = [&world.key];
+    let plan = vault.plan_rotation(&roots).unwrap();
+    let key = *signing_key(7).verifying_key().as_bytes();
+    let action = RoleAction::Enrol { key, role: Role::Maintainer, domains: Vec::new() };
+    let thief = host();
+    commit_by_owner(&mut thief.open(&store).unwrap(), RecordKind::Role, &Details::Role(action));
+    let refused = vault.rotate(&roots, &plan, false, "").unwrap_err();
+    assert!(refused.to_string().contains("enrolled or revoked meanwhile"), "{refused}");
+    assert_eq!(replayed(&store).epoch(), 0);
+}
+
+#[test]
 fn a_stranger_writes_no_checkpoint() {
     let site = Site::new(90);
     let store = store_from(site.objects.clone());
@@ -272,51 +316,19 @@ fn a_crash_at_any_write_of_a_checkpoint_costs_nothing() {
 }
 
 /// Lets somebody else commit the first time an index segment is stored, or every time.
-#[derive(Debug)]
-struct Overtaking {
-    inner: MemoryStore,
-    armed: AtomicBool,
+fn overtaken<'a>(
+    store: &'a MemoryStore,
+    other: &'a BackupOptions,
     always: bool,
-    other: BackupOptions,
-}
-
-impl ObjectStore for Overtaking {
-    fn put_if_absent(&self, key: &ObjectKey, bytes: &[u8]) -> Result<PutOutcome, StoreError> {
-        let outcome = self.inner.put_if_absent(key, bytes);
-        if key.as_str().starts_with("index/") && (self.armed.swap(false, Ordering::SeqCst) || self.always) {
-            host().backup_with(&self.inner, &self.other).map(drop).unwrap();
+) -> AlteredStore<'a, &'a MemoryStore> {
+    let armed = AtomicBool::new(true);
+    AlteredStore::new(store).on_put(move |store, key, bytes| {
+        let outcome = store.put_if_absent(key, bytes);
+        if key.as_str().starts_with("index/") && (armed.swap(false, Ordering::SeqCst) || always) {
+            host().backup_with(*store, other).map(drop).unwrap();
         }
         outcome
-    }
-
-    fn read(&self, key: &ObjectKey, len_max: u64, out: &mut Vec<u8>) -> Result<(), StoreError> {
-        self.inner.read(key, len_max, out)
-    }
-
-    fn read_range(&self, key: &ObjectKey, offset: u64, out: &mut [u8]) -> Result<(), StoreError> {
-        self.inner.read_range(key, offset, out)
-    }
-
-    fn stat(&self, key: &ObjectKey) -> Result<ObjectStat, StoreError> {
-        self.inner.stat(key)
-    }
-
-    fn list(
-        &self,
-        prefix: &str,
-        after: Option<&str>,
-        found: &mut dyn FnMut(ListItem) -> ControlFlow<()>,
-    ) -> Result<(), StoreError> {
-        self.inner.list(prefix, after, found)
-    }
-
-    fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
-        self.inner.delete(key)
-    }
-
-    fn url(&self) -> String {
-        self.inner.url()
-    }
+    })
 }
 
 #[test]
@@ -324,19 +336,15 @@ fn others_may_commit_while_a_checkpoint_is_made() {
     let site = Site::new(90);
     for always in [false, true] {
         let options = BackupOptions { checkpoint_interval: 0, ..backup_options(&site.source) };
-        let store = Overtaking {
-            inner: store_from(site.objects.clone()),
-            armed: AtomicBool::new(true),
-            always,
-            other: options,
-        };
+        let left = store_from(site.objects.clone());
+        let store = overtaken(&left, &options, always);
         let report = host().backup_with(&store, &site.options()).unwrap();
         assert_eq!(report.warnings, [] as [String; 0]);
         let state = replayed(&store);
         // It is made again for the state that came of it; who is overtaken every time leaves it to the next.
         assert_eq!(state.last_checkpoint, (!always).then_some(92));
         same(&host().open(&store).unwrap(), &state);
-        assert_clean(&host(), &store.inner, "");
+        assert_clean(&host(), &left, "");
     }
 }
 

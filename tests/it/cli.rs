@@ -5,7 +5,7 @@ mod desk;
 mod commands;
 mod commits;
 mod damage;
-mod documents;
+pub(crate) mod documents;
 mod interrupts;
 mod keys;
 pub(crate) mod messages;

@@ -255,6 +255,24 @@ fn the_second_reader_restores_fixtures() {
     }
 }
 
+/// Whoever has the kit has no copy of this repository.
+#[test]
+fn the_second_reader_is_whole_in_a_recovery_kit() {
+    let Some((python, _)) = second_reader() else { return };
+    for fixture in fixtures() {
+        let place = tempfile::tempdir().unwrap();
+        let kit = place.path().join("kit");
+        let (vault, key) = (fixture.folder.join("vault"), fixture.folder.join("key"));
+        let key = ["--key-file", key.to_str().unwrap()];
+        let mut command = Command::new(env!("CARGO_BIN_EXE_coffer-under-test"));
+        command.env_clear().env("HOME", place.path()).arg("--vault").arg(&vault).args(key);
+        let output = command.args(["keys", "export-kit"]).arg(&kit).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let listed = read_with(&(python.clone(), kit.join("coffer_reader.py")), &vault, &key, &["list"]);
+        assert!(fixture.snapshots.iter().all(|(id, _)| listed.contains(&id[..8])), "{listed}");
+    }
+}
+
 #[test]
 fn the_second_reader_restores_a_fresh_vault() {
     let Some(reader) = second_reader() else { return };

@@ -13,7 +13,7 @@ use super::support::noise;
 mod backups;
 pub(crate) mod logs;
 mod restores;
-mod services;
+pub(crate) mod services;
 mod writers;
 
 type Far = SlowStore<MemoryStore>;

@@ -28,14 +28,29 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap_with_padding
 from kyber_py.ml_kem import ML_KEM_768
 
-import coffer_reader as reader
-from coffer_reader import (
-    CHUNK_LEN_MAX, DATA, ED_LOW_ORDER_Y, ED_P, FOOTER_LEN, FRAME_PLAIN_MAX, H, INDEX, KH, META, P_CHUNK_PAGE,
-    P_DIRECTORY, P_FOOTER, P_FRAME_PAGE, P_WRAP, PACK_LEN_MAX, PACK_LEN_MIN, PAGE_LEN, SEAL_HEAD_LEN, TAG_LEN,
-    FormatError, Log, Map, Refused, Seal, Vault, XWing, kdf, need,
+from coffer_format import records
+from coffer_format.cbor import Map, cbor_decode
+from coffer_format.conventions import KH, FormatError, H, Refused, load, need
+from coffer_format.header import parse_header
+from coffer_format.index import index_places, open_index, parse_index_head, parse_pack_table
+from coffer_format.limits import (
+    CHUNK_LEN_MAX, FOOTER_LEN, FRAME_PLAIN_MAX, MINOR_KNOWN, PACK_LEN_MAX, PACK_LEN_MIN, PAGE_LEN, SEAL_HEAD_LEN,
+    TAG_LEN,
 )
+from coffer_format.packs import DATA, META, parse_frame
+from coffer_format.records import (
+    ED_LOW_ORDER_Y, ED_P, ed25519_valid, parse_manifest, parse_record, signature_valid, unpad_body,
+)
+from coffer_format.replay import UNPROVEN, Log
+from coffer_format.seals import (
+    INDEX, P_CHUNK_PAGE, P_DIRECTORY, P_FOOTER, P_FRAME_PAGE, P_WRAP, Seal, XWing, gcm_open, hpke_keys, kdf,
+)
+from coffer_format.slots import parse_key_file, parse_slot, slot_secret, unwrap
+from coffer_format.tree import parse_holes, parse_leaf, parse_node, parse_rows, parse_xattrs, path_valid
+from coffer_format.vault import Vault
 
 CHUNKER_INPUT_MAX = 2 << 20
 PACK_FRAMES_MAX, PACK_CHUNKS_MAX = 65_536, 4_194_304
@@ -118,20 +133,20 @@ def renamed(found: Map, **names: str) -> Raw:
 
 def header_value(data: bytes) -> Raw:
     """A header (6)."""
-    value = vars(reader.parse_header(data))
+    value = vars(parse_header(data))
     value["sealing_key_hash"] = H(value.pop("sealing_key"))
     return value
 
 def slot_value(data: bytes) -> Raw:
     """A key slot (7)."""
-    value = renamed(reader.parse_slot(data), vault_id="vault", created="created_s")
+    value = renamed(parse_slot(data), vault_id="vault", created="created_s")
     del value["parameters"]
     value["context_hash"], value["name"] = H(value.pop("context")), H(data)
     return value
 
 def record_value(data: bytes) -> Raw:
     """A log record (8.1)."""
-    value = renamed(reader.parse_record(data), vault_id="vault", added="segments_added", removed="segments_removed",
+    value = renamed(parse_record(data), vault_id="vault", added="segments_added", removed="segments_removed",
                     time="time_s")
     parts = {name: value.pop(name) for name in ("body", "body_hash", "domain", "epoch", "public", "signature")}
     body = {"hash": parts["body_hash"], "len": len(parts["body"]), "domain": parts["domain"], "epoch": parts["epoch"]}
@@ -146,36 +161,36 @@ def details_value(data: bytes, kind: int, number: int) -> Raw:
 
 def parse_details(kind: int, number: int, data: bytes) -> Map:
     """Details from their bytes (9)."""
-    return reader.parse_details(kind, number, reader.cbor_decode(data))
+    return records.parse_details(kind, number, cbor_decode(data))
 
 def path_value(data: bytes) -> None:
     """A path (12.1)."""
-    need(reader.path_valid(data), "bad path")
+    need(path_valid(data), "bad path")
 
 def entry_value(entry: Map) -> Raw:
     """A tree entry (12.1)."""
     value = renamed(entry, mtime="mtime_ns", target="link_target", link="hard_link", service="resource")
     inline, content, marks = (value.pop(name) for name in ("inline", "content", "marks"))
     if content is not None:
-        content = {"level": content[0], "rows": reader.parse_rows(content[1], 64)}
+        content = {"level": content[0], "rows": parse_rows(content[1], 64)}
     return {**value, "resource": cbor(value["resource"]), "content": inline if content is None else content,
             "changed_while_read": bool(marks & 1)}
 
 def node_value(data: bytes) -> list[Raw]:
     """A node of the tree (12)."""
     return [{"last_path": path, "chunk": [chunk_id, length], "entries": entries, "content_bytes": size}
-            for path, chunk_id, length, entries, size in reader.parse_node(data)]
+            for path, chunk_id, length, entries, size in parse_node(data)]
 
 def manifest_value(data: bytes) -> Raw:
     """A manifest (9.1)."""
-    value = vars(reader.parse_manifest(data))
+    value = vars(parse_manifest(data))
     done, (root, length, height) = value.pop("completeness"), value["root"]
     return {**value, "root": {"chunk": [root, length], "height": height}, "facts": cbor(value["facts"]),
             "statistics": list(vars(value["statistics"]).values()), "errors": done.errors, "error_count": done.count}
 
 def segment_head_value(data: bytes, object_len: int) -> Raw:
     """The head of an index segment (11)."""
-    value = vars(reader.parse_index_head(data, object_len))
+    value = vars(parse_index_head(data, object_len))
     tables = value.pop("tables")
     for name, purpose in (("frame_table", P_FRAME_PAGE), ("chunk_table", P_CHUNK_PAGE)):
         offset, plain_len = tables[purpose]
@@ -184,25 +199,25 @@ def segment_head_value(data: bytes, object_len: int) -> Raw:
     return {**value, **counts, "chunk_count": tables[P_CHUNK_PAGE][1] // 32}
 
 FORMAT: dict[str, Callable[[bytes, Raw], Any]] = {
-    "cbor": lambda data, v: cbor_value(reader.cbor_decode(data)),
+    "cbor": lambda data, v: cbor_value(cbor_decode(data)),
     "header": lambda data, v: header_value(data),
     "slot": lambda data, v: slot_value(data),
     "record": lambda data, v: record_value(data),
     "details": lambda data, v: details_value(data, v["kind"], v["record_number"]),
-    "body_plain": lambda data, v: {"cbor": reader.unpad_body(data)},
+    "body_plain": lambda data, v: {"cbor": unpad_body(data)},
     "path": lambda data, v: path_value(data),
-    "leaf": lambda data, v: [entry_value(entry) for entry in reader.parse_leaf(data)],
+    "leaf": lambda data, v: [entry_value(entry) for entry in parse_leaf(data)],
     "node": lambda data, v: node_value(data),
-    "content_rows": lambda data, v: reader.parse_rows(data, v["row_count_max"]),
-    "holes": lambda data, v: reader.parse_holes(data, v["size"]),
-    "xattrs": lambda data, v: reader.parse_xattrs(data),
+    "content_rows": lambda data, v: parse_rows(data, v["row_count_max"]),
+    "holes": lambda data, v: parse_holes(data, v["size"]),
+    "xattrs": lambda data, v: parse_xattrs(data),
     "manifest": lambda data, v: manifest_value(data),
-    "frame_head": lambda data, v: dict(zip(("codec", "kind", "plain_len", "payload"), reader.parse_frame(data))),
+    "frame_head": lambda data, v: dict(zip(("codec", "kind", "plain_len", "payload"), parse_frame(data))),
     "directory": lambda data, v: parse_directory(data, v["directory_offset"]),
     "footer": lambda data, v: parse_footer(data, v["pack_len"]),
     "segment_head": lambda data, v: segment_head_value(data, v["object_len"]),
     "pack_table": lambda data, v: [{"name": name, "len": length}
-                                   for name, length in reader.parse_pack_table(data, v["pack_count"])],
+                                   for name, length in parse_pack_table(data, v["pack_count"])],
     "padded_len": lambda data, v: padme(v["len"]),
 }
 
@@ -235,7 +250,7 @@ def canonical_state(log: Log, checkpoints: list[int]) -> bytes | None:
         12: sorted(log.swept_segments), 13: sorted(log.swept_packs),
         14: [[key, s.number, s.record.time, s.record.signer, s.record.body_hash, s.record.domain, s.record.epoch,
               key in log.forgotten, key in log.held] for key, s in log.snapshots.items()],
-        15: log.outcomes[last].reason not in reader.UNPROVEN, 16: log.last_prune, 17: max(checkpoints, default=0),
+        15: log.outcomes[last].reason not in UNPROVEN, 16: log.last_prune, 17: max(checkpoints, default=0),
         **({} if log.last_policy is None else {18: log.last_policy}),
     })
 
@@ -247,7 +262,7 @@ def check_replay(v: Raw) -> str | None:
         for number, record in enumerate(v["records"]):
             if record["hex"] is not None:
                 (root / f"log/{number:012d}").write_bytes(unhex(record["hex"]))
-        header = reader.parse_header(unhex(v["header"]))
+        header = parse_header(unhex(v["header"]))
         log = Log(root, header)
     same(v["vault_id"], header.vault_id, "vault id")
     same([record["outcome"] for record in v["records"]], [o.reason or "effective" for o in log.outcomes], "outcomes")
@@ -255,7 +270,7 @@ def check_replay(v: Raw) -> str | None:
     state = {
         "next": len(log.outcomes), "head": None if last is None else f"{len(log.outcomes) - 1}:{last.hex()}",
         "term": log.term, "home": log.home, "minor": log.minor,
-        "needs_minor": log.minor if log.minor > reader.MINOR_KNOWN else None,
+        "needs_minor": log.minor if log.minor > MINOR_KNOWN else None,
         "owner_keys": [epoch.owner_key for epoch in log.epochs], "slots": log.slots,
         "signers": [{"key": key, "role": role.role, "domains": sorted(role.domains), "revoked": key in log.revoked}
                     for key, role in sorted(log.roles.items())],
@@ -268,7 +283,7 @@ def check_replay(v: Raw) -> str | None:
         "damaged": [{"record": n, "claimed_by": claim.signer} for n, claim in sorted(log.damage.items())],
     }
     checkpoints = [number for number, record in enumerate(v["records"]) if record["outcome"] == "effective"
-                   and reader.parse_record(unhex(record["hex"])).kind == 19]
+                   and parse_record(unhex(record["hex"])).kind == 19]
     stated, computed = v["state"].pop("canonical"), canonical_state(log, checkpoints)
     same(None if stated is None else unhex(stated).hex(), computed, "canonical state")
     for name in v["state"] | state:
@@ -316,9 +331,9 @@ def frame_object(vault: Vault, path: Path, domain: bytes, v: Raw) -> Raw:
 
 def segment_object(vault: Vault, path: Path, domain: bytes, v: Raw) -> Raw:
     """Both tables of an index segment (11)."""
-    index = reader.open_index(path.read_bytes(), vault.log.vault_id, vault.domain_key(domain, "index"))
+    index = open_index(path.read_bytes(), vault.log.vault_id, vault.domain_key(domain, "index"))
     need(index.domain == domain, "segment: a commitment to another domain than it states")
-    places = list(reader.index_places(index))
+    places = list(index_places(index))
     need(len(places) == index.tables[P_CHUNK_PAGE][1] // 32, "segment: not a place for each row")
     return {"domain": index.domain, "packs": index.pack_table, "frame_table": index.frame_table,
             "chunk_table": index.chunk_table}
@@ -326,7 +341,7 @@ def segment_object(vault: Vault, path: Path, domain: bytes, v: Raw) -> Raw:
 def page_object(vault: Vault, path: Path, domain: bytes, v: Raw) -> Raw:
     """One page of an index segment (11)."""
     data, page = path.read_bytes(), v["page"]
-    head = reader.parse_index_head(data, len(data))
+    head = parse_index_head(data, len(data))
     keys = kdf(vault.domain_key(domain, "index"), "index segment", vault.log.vault_id + head.salt, 64)
     seal = Seal(keys[:32], vault.log.vault_id, INDEX, head.salt)
     purpose = {"frames": P_FRAME_PAGE, "chunks": P_CHUNK_PAGE}[page["table"]]
@@ -335,8 +350,8 @@ def page_object(vault: Vault, path: Path, domain: bytes, v: Raw) -> Raw:
 
 def record_object(vault: Vault, path: Path, domain: bytes, v: Raw) -> Raw:
     """Signature and body of a record (8.1); its domain is what key 13 says unless the vector gives another."""
-    record = reader.parse_record(path.read_bytes())
-    need(reader.signature_valid(record), "record: wrong signature")
+    record = parse_record(path.read_bytes())
+    need(signature_valid(record), "record: wrong signature")
     need(record.body_hash == H(record.body), "record: wrong body hash")
     found = {"chain": record.chain, "number": record.number, "signer": record.signer, "vault_id": record.vault_id,
              "domain": record.domain, "epoch": record.epoch}
@@ -364,7 +379,7 @@ def check_object(v: Raw, keys: Raw, objects: dict[str, bytes]) -> str | None:
         vault = opened_vault(Path(folder), keys)
         try:
             if "object_name" in v:
-                reader.load(path, len(data), unhex(v["object_name"]))
+                load(path, len(data), unhex(v["object_name"]))
             value = OBJECTS[v["what"]](vault, path, unhex(keys["domain"]), v)
         except FormatError as fault:
             fits = v["expect"] != "ok" and FAULTS.get(v["expect"], "") in str(fault)
@@ -440,7 +455,7 @@ def decapsulation(v: Vector) -> str:
     """What is sealed to the vault (5.2)."""
     info = b"coffer/1 " + v.raw["sealed as"].encode() + b"\0" + v["vault id"] + v["salt"]
     shared = XWing(v["sealing seed"]).decapsulate(v["enc"])
-    key, commitment = reader.hpke_keys(shared, v["psk"], b"coffer/1 domain" + v["domain"], info)
+    key, commitment = hpke_keys(shared, v["psk"], b"coffer/1 domain" + v["domain"], info)
     if commitment != v["commitment"]:
         return "commitment mismatch"
     v.same("key", key)
@@ -457,7 +472,7 @@ def sealing_public_key(v: Vector) -> str:
 def wrapped_key(v: Vector) -> str:
     """Key 10 of a slot (7)."""
     try:
-        v.same("plaintext", reader.gcm_open(v["kek"], P_WRAP, 0, v["wrapped key"], v["context"]))
+        v.same("plaintext", gcm_open(v["kek"], P_WRAP, 0, v["wrapped key"], v["context"]))
     except FormatError:
         return "bad tag"
     return "ok"
@@ -466,7 +481,7 @@ def argon2id(v: Vector) -> str:
     """The secret of a passphrase (7)."""
     costs = Map(memory=v.raw["memory in KiB"], passes=v.raw["passes"], lanes=v.raw["lanes"], salt=v["salt"])
     try:
-        v.same("secret", reader.slot_secret(Map(kind=1, parameters=costs), None, v.raw["passphrase"].encode()))
+        v.same("secret", slot_secret(Map(kind=1, parameters=costs), None, v.raw["passphrase"].encode()))
     except FormatError:
         return "bad parameters"
     return "ok"
@@ -474,7 +489,7 @@ def argon2id(v: Vector) -> str:
 def key_file(v: Vector) -> str:
     """The line of a key file (7.1)."""
     try:
-        secret = reader.parse_key_file(b"# a comment\n\n" + v.raw["line"].encode() + b" \r\n")
+        secret = parse_key_file(b"# a comment\n\n" + v.raw["line"].encode() + b" \r\n")
     except FormatError:
         return "bad checksum"
     v.same("secret", secret)
@@ -485,7 +500,7 @@ def key_file(v: Vector) -> str:
 def record_signature(v: Vector) -> str:
     """A signature and its key (8.1)."""
     key, message = v["verifying key"], b"coffer/1 log record\0" + v["public part"]
-    if reader.ed25519_valid(key, message, v["signature"]):
+    if ed25519_valid(key, message, v["signature"]):
         return "ok"
     y = int.from_bytes(key, "little") % 2**255
     u, w = (y * y - 1) % ED_P, (-121665 * pow(121666, -1, ED_P) * y * y + 1) % ED_P
@@ -495,15 +510,21 @@ def record_signature(v: Vector) -> str:
 def by_token(slot: Map, cipher_key: bytes, mac_key: bytes) -> bytes:
     """The key in a slot of kind 5, with the keys that the token would keep (7)."""
     p, bound = slot.parameters, H(slot.context)
-    need(len(slot.wrapped) == 80 and p.iv is not None, "token slot: bad lengths")
-    if p.mechanism == 0x1087:
-        need(len(p.iv) == 12 and p.mac is None and not mac_key, "token slot: not of AES-GCM")
+    shape = [part and len(part) for part in (p.iv, p.mac, p.salt, slot.wrapped)]
+    if p.mechanism == 0x210B:
+        need(shape == [None, None, 16, 72] and not mac_key, "token slot: not of AES-KWP")
+        try:
+            plain = aes_key_unwrap_with_padding(cipher_key, slot.wrapped)
+        except InvalidUnwrap:
+            raise FormatError("token slot: wrong check value") from None
+    elif p.mechanism == 0x1087:
+        need(shape == [12, None, None, 80] and not mac_key, "token slot: not of AES-GCM")
         try:
             plain = AESGCM(cipher_key).decrypt(p.iv, slot.wrapped, bound)
         except InvalidTag:
             raise FormatError("token slot: wrong tag") from None
     else:
-        need(p.mechanism == 0x1085 and len(p.iv) == 16 and p.mac is not None, "token slot: not of AES-CBC")
+        need(p.mechanism == 0x1085 and shape == [16, 32, None, 80], "token slot: not of AES-CBC")
         mac = hmac.digest(mac_key, p.iv + slot.wrapped + bound, "sha256")
         need(hmac.compare_digest(mac, p.mac), "token slot: wrong MAC")
         decryptor = Cipher(algorithms.AES(cipher_key), modes.CBC(p.iv)).decryptor()
@@ -517,9 +538,9 @@ def key_slot(v: Vector) -> str:
     """A whole slot, from key file or passphrase to the key in it (7); it may be refused at any step."""
     key_line, passphrase = v.raw.get("key file line"), v.raw.get("passphrase")
     try:
-        slot = reader.parse_slot(v["slot"])
+        slot = parse_slot(v["slot"])
         need(slot.vault_id == v["vault id"], "slot of another vault")
-        secret = reader.slot_secret(slot, key_line and reader.parse_key_file(key_line.encode()),
+        secret = slot_secret(slot, key_line and parse_key_file(key_line.encode()),
                                     passphrase and passphrase.encode())
         if slot.kind == 6 and (lines := v.raw.get("share lines")):
             secret = joined(slot, lines)
@@ -527,7 +548,7 @@ def key_slot(v: Vector) -> str:
             key = by_token(slot, bytes.fromhex(cipher_key), bytes.fromhex(v.raw.get("token mac key", "")))
         else:
             need(secret is not None, "slot of another kind or key")
-            key = reader.unwrap(slot, secret or b"")
+            key = unwrap(slot, secret or b"")
     except FormatError:
         return "ok, but refused" if v.raw["expect"] == "ok" else v.raw["expect"]
     if v.raw["expect"] == "ok":
@@ -619,7 +640,7 @@ def writer_text(v: Vector) -> str:
 def key_file_text(v: Vector) -> str:
     """A whole key file (7.1); it may be refused at any step."""
     try:
-        secret = reader.parse_key_file(v["text"])
+        secret = parse_key_file(v["text"])
     except FormatError:
         return "ok, but refused" if v.raw["expect"] == "ok" else v.raw["expect"]
     if v.raw["expect"] == "ok":

@@ -4,6 +4,7 @@
 //! executes. Instructions are told apart: those of Rust code, those of copying (`memcpy` and its like), and those of other code,
 //! which is zstd, AWS-LC, BLAKE3's assembly and the C library. Valgrind executes no AVX-512, VAES or SHA instructions and says so to the
 //! program, so every x86-64 processor with AVX2 takes the same paths. What another C compiler or C library made is not compared.
+//! Twice more it runs under `valgrind --tool=dhat --mode=copy`, which counts the bytes that are copied.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,6 +22,7 @@ const LIMITS: &[(&str, u64, u64)] = &[
     ("rust_instructions", 50, 2000),
     ("copy_instructions", 250, 50_000),
     ("foreign_instructions", 50, 2000),
+    ("copied_bytes", 30, 4096),
     ("allocation_count", 30, 8),
     ("allocated_bytes", 50, 65_536),
     ("store_call_count", 0, 2),
@@ -110,6 +112,8 @@ fn count(program: &Path, stage: &str) -> Result<Counts> {
         let before = prepared.get(&name).copied().unwrap_or_default();
         counts.insert(name, count.saturating_sub(before));
     }
+    let copied = copied_bytes(program, "run", stage)?.saturating_sub(copied_bytes(program, "prepare", stage)?);
+    counts.insert("copied_bytes".to_owned(), copied);
     let said: Map<String, Value> = serde_json::from_str(&said)?;
     counts.extend(said.into_iter().filter_map(|(name, count)| Some((name, count.as_u64()?))));
     Ok(counts)
@@ -129,6 +133,23 @@ fn callgrind(program: &Path, action: &str, stage: &str) -> Result<(Counts, Strin
     let profile = fs::read_to_string(&place)?;
     fs::remove_file(&place)?;
     Ok((sum(&profile)?, said))
+}
+
+/// Bytes that `memcpy` and its like have copied.
+fn copied_bytes(program: &Path, action: &str, stage: &str) -> Result<u64> {
+    let place = std::env::temp_dir().join(format!("coffer-guard-{}.{action}.copies", std::process::id()));
+    let mut command = Command::new("valgrind");
+    command
+        .env("GLIBC_TUNABLES", TUNABLES)
+        .args(["--tool=dhat", "--mode=copy", "--quiet"])
+        .arg(format!("--dhat-out-file={}", place.display()))
+        .arg(program)
+        .args([action, stage]);
+    output(&mut command)?;
+    let profile: Value = serde_json::from_slice(&fs::read(&place)?)?;
+    fs::remove_file(&place)?;
+    let points = profile["pps"].as_array().context("a profile of copies has program points")?;
+    Ok(points.iter().filter_map(|point| point["tb"].as_u64()).sum())
 }
 
 /// Adds up what callgrind has written: a line `fn=NAME`, then lines of a position and a count. The line after `calls=` is what was spent

@@ -10,7 +10,7 @@ use coffer_engine::{Clock, LockPolicy};
 use coffer_format::header::{Header, StoreMode};
 use coffer_format::id::VaultId;
 use coffer_format::limits::HEADER_LEN_MAX;
-use coffer_format::object::ObjectName;
+use coffer_format::object::{LOG_PREFIX, ObjectName};
 use coffer_store::{
     ObjectKey, ObjectStore, RequestCounter, RetainingStore, RetryPolicy, RetryStore, S3Store, Support,
     VersionRule, VersionedStore,
@@ -50,7 +50,9 @@ impl Bucket {
             }
             Some(rule_of(header.store_mode, as_of_ms))
         };
-        let versioned = Arc::new(VersionedStore::by_object(Arc::clone(&plain), header, first_rule, decide));
+        let versioned = VersionedStore::by_object(Arc::clone(&plain), header, first_rule, decide);
+        // Two records of one number may both be signed by somebody enrolled: the log goes by the one that was there first.
+        let versioned = Arc::new(versioned.reading_first(LOG_PREFIX));
         let retaining = Arc::new(RetainingStore::new(Arc::clone(&versioned)));
         Ok(Self { plain, versioned, retaining, counter })
     }

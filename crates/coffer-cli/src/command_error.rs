@@ -76,8 +76,12 @@ impl From<anyhow::Error> for CommandError {
 
 impl CommandError {
     /// The process ends in the middle of its work, because the user wants that.
-    pub(crate) fn interrupted() -> Self {
-        Self { exit: Exit::Interrupted, message: EngineError::Interrupted.to_string(), hint: None }
+    pub(crate) fn interrupted(hint: Option<String>) -> Self {
+        Self { exit: Exit::Interrupted, message: EngineError::Interrupted.to_string(), hint }
+    }
+
+    pub(crate) fn is_archived(error: &anyhow::Error) -> bool {
+        classify(error).0 == Exit::Archived
     }
 
     pub(crate) fn is_interrupted(error: &anyhow::Error) -> bool {
@@ -227,7 +231,9 @@ fn classify_engine(error: &EngineError) -> (Exit, Option<String>) {
             (Exit::NoVault, hint("check --vault, or make a vault there with `coffer init`"))
         }
         EngineError::Unfinished { .. } => {
-            (Exit::NoVault, hint("run `coffer init` again with the same key; it holds nothing yet"))
+            let begun = "it holds no backup yet. Run `coffer init` again with a key that it was begun with, given in the same words; if there is none \
+                any more, delete `vault` and `slots/` there, and run it again";
+            (Exit::NoVault, hint(begun))
         }
         EngineError::VaultExists { .. } => (Exit::Failed, hint("`coffer snapshots` shows what is in it")),
         EngineError::OtherVault { .. } => (
@@ -259,6 +265,21 @@ fn classify_engine(error: &EngineError) -> (Exit, Option<String>) {
             (Exit::CannotCommit, hint("nothing was acknowledged; run the command again"))
         }
         EngineError::Key(key) | EngineError::NoNewSlot { source: key } => classify_key(key),
+        EngineError::SlotUnread { source } => classify_store(source),
+        EngineError::SlotUnknown { slot, source } => (
+            classify_key(source).0,
+            Some(format!(
+                "try again later; if its root key is gone for good, `coffer keys revoke {}` first, with the key of another slot",
+                slot.short()
+            )),
+        ),
+        EngineError::LastOpened { .. } => (
+            Exit::Failed,
+            hint(
+                "give the key of another slot as well (--also-key-file, --also-passphrase-file, --also-share …), or open the vault with another \
+                 one; --untested revokes it all the same",
+            ),
+        ),
         EngineError::WriterRevoked { .. } => (
             Exit::WrongKey,
             hint(
@@ -480,9 +501,11 @@ fn classify_remote(error: &StoreError) -> (Exit, Option<String>) {
     (exit, Some(hint.to_owned()))
 }
 
+/// What to do where something is archived.
+pub(crate) const ARCHIVED_HINT: &str = "`coffer restore SNAPSHOT --target DIR --request-archived` asks for what is needed, key slots and log included, and for nothing else";
+
 fn archived() -> (Exit, Option<String>) {
-    let hint = "`coffer restore --request-archived` asks for what a snapshot needs, and for nothing else";
-    (Exit::Archived, Some(hint.to_owned()))
+    (Exit::Archived, Some(ARCHIVED_HINT.to_owned()))
 }
 
 const fn credential_hint(reason: CredentialFault) -> &'static str {

@@ -73,7 +73,7 @@ pub(crate) fn run(cli: Cli, config: &Config) -> Result<Exit> {
     };
     let performed = perform(&world, cli.command);
     world.say_what_failed_over();
-    world.say_requests();
+    world.say_requests(performed.is_ok());
     performed.map_err(|error| match goes_on {
         Some(kept) if CommandError::is_interrupted(&error) => {
             let hint = format!("{kept}; run the command again to continue");

@@ -8,6 +8,7 @@ use coffer_crypto::{OsRng, rng};
 use coffer_engine::{LockPolicy, lock_mode_name};
 use coffer_format::header::StoreMode;
 use coffer_store::{BucketFacts, Fact, ObjectStore, ProbeReport, RetentionMode, StoreError, Support, probe};
+use serde_json::{Value, json};
 
 use crate::bucket::{support_of, told};
 use crate::command_error::Failure;
@@ -70,6 +71,19 @@ pub(crate) fn check_replica(world: &World, store: &Store, at: usize, mode: Store
         told(report.support())
     ));
     Ok(())
+}
+
+/// What a probe found of a bucket, and what follows from it.
+pub(crate) fn facts_json(url: &str, report: &ProbeReport) -> Vec<Value> {
+    let fact = |fact: &coffer_store::ProbeFact| json!({"store": url, "name": fact.name, "found": fact.found, "consequence": fact.consequence});
+    report.facts.iter().map(fact).collect()
+}
+
+/// Says whether uploads to a bucket bring checksums, and why.
+pub(crate) fn say_checksums(world: &World, url: &str, report: &ProbeReport) {
+    if let Some(fact) = report.facts.iter().find(|fact| fact.name == "checksums") {
+        world.output.note(&format!("{url}: checksums {}: {}", fact.found, fact.consequence));
+    }
 }
 
 /// Tries a store that must do what `needed` says. That it cannot be tried is an error of its own, and no word on what it does.

@@ -18,8 +18,12 @@ use crate::process;
 
 /// A PIN file has at most this length.
 const PIN_FILE_LEN_MAX: u64 = 1024;
-/// An id of a key has at most this length in bytes.
-const KEY_ID_LEN_MAX: usize = 1024;
+/// Id and label of a key have at most this length in bytes, or no slot could name it.
+const KEY_NAME_LEN_MAX: usize = 1024;
+/// The standard has room for this many bytes in the label of a token.
+const TOKEN_LABEL_LEN_MAX: usize = 32;
+/// Of a label that is refused for its length, this many characters are shown.
+const LABEL_SHOWN_MAX: usize = 32;
 
 /// Flags of PKCS#11 tokens.
 #[derive(Debug, Clone, Default, Args)]
@@ -37,7 +41,7 @@ pub(crate) struct Pkcs11Args {
     /// File that holds the PIN; without it, COFFER_PKCS11_PIN, or the terminal is asked.
     #[arg(long, global = true, value_name = "FILE")]
     pkcs11_pin_file: Option<PathBuf>,
-    /// How long the token may take for a slot: as long as a key service.
+    /// How long the token may take for a slot, or for a new key: as long as a key service.
     #[arg(skip)]
     limit: Duration,
     /// The PIN is asked for once in a run, and not sent again once it was refused.
@@ -55,7 +59,7 @@ pub(crate) struct NewPkcs11Args {
         conflicts_with_all = ["new_key_file", "new_passphrase_file", "new_passphrase", "new_shares", "new_root_key"],
     )]
     pub(crate) new_pkcs11_key: Option<String>,
-    /// How the token wraps; without it, the best that it offers.
+    /// How the token wraps; without it, the best that it offers for the key.
     #[arg(long, value_name = "MECHANISM", requires = "new_pkcs11_key")]
     pub(crate) new_pkcs11_mechanism: Option<MechanismName>,
 }
@@ -75,9 +79,12 @@ pub(crate) struct NewTokenKeyArgs {
 
 /// Mechanisms as they are named on the command line.
 #[derive(Debug, Clone, Copy, ValueEnum)]
+#[expect(clippy::enum_variant_names, reason = "on the command line each is named with its cipher")]
 pub(crate) enum MechanismName {
     /// `CKM_AES_GCM`.
     AesGcm,
+    /// AES-KWP (RFC 5649): `CKM_AES_KEY_WRAP_PAD`.
+    AesKwp,
     /// `CKM_AES_CBC_PAD`, with `CKM_SHA256_HMAC` by a second key.
     AesCbcHmac,
 }
@@ -86,6 +93,7 @@ impl From<MechanismName> for TokenMechanism {
     fn from(name: MechanismName) -> Self {
         match name {
             MechanismName::AesGcm => Self::AesGcm,
+            MechanismName::AesKwp => Self::AesKwp,
             MechanismName::AesCbcHmac => Self::AesCbcHmac,
         }
     }
@@ -102,7 +110,7 @@ impl std::str::FromStr for KeyId {
         let digits: Option<Vec<u8>> =
             text.chars().map(|digit| digit.to_digit(16).and_then(|digit| digit.try_into().ok())).collect();
         let (pairs, rest) = digits.as_deref().unwrap_or_default().as_chunks::<2>();
-        if pairs.is_empty() || !rest.is_empty() || pairs.len() > KEY_ID_LEN_MAX {
+        if pairs.is_empty() || !rest.is_empty() || pairs.len() > KEY_NAME_LEN_MAX {
             return Err("expected an even number of hexadecimal digits");
         }
         Ok(Self(pairs.iter().map(|[high, low]| high << 4 | low).collect()))
@@ -128,12 +136,14 @@ impl Pkcs11Args {
             Some(label) => Some(label.clone()),
             None => variable("COFFER_PKCS11_KEY")?,
         };
+        check_key_label(key_label.as_deref())?;
         Ok(Some(Pkcs11Key::new(TokenSettings { key_label, ..settings })))
     }
 
     /// The root key of a new slot.
     pub(crate) fn new_root_key(&self, new: &NewPkcs11Args) -> Result<Pkcs11Key> {
         let settings = self.settings()?.ok_or_else(no_module)?;
+        check_key_label(new.new_pkcs11_key.as_deref())?;
         let mechanism = new.new_pkcs11_mechanism.map(TokenMechanism::from);
         Ok(Pkcs11Key::new(TokenSettings { key_label: new.new_pkcs11_key.clone(), mechanism, ..settings }))
     }
@@ -148,6 +158,9 @@ impl Pkcs11Args {
             Some(label) => Some(label.clone()),
             None => variable("COFFER_PKCS11_TOKEN")?,
         };
+        if let Some(label) = &token_label {
+            check_len("token", label, TOKEN_LABEL_LEN_MAX, "check --pkcs11-token, or COFFER_PKCS11_TOKEN")?;
+        }
         let pin_file = self.pkcs11_pin_file.clone().or_else(|| path("COFFER_PKCS11_PIN_FILE"));
         let pin = match pin_file {
             Some(path) => Some(read_pin(&path)?),
@@ -174,6 +187,24 @@ impl Pkcs11Args {
     }
 }
 
+fn check_key_label(label: Option<&str>) -> Result<(), Failure> {
+    label.map_or(Ok(()), |label| {
+        check_len("key", label, KEY_NAME_LEN_MAX, "choose a shorter label for the key")
+    })
+}
+
+/// Refuses a label that is longer than labels of its kind can be.
+fn check_len(what: &str, label: &str, len_max: usize, hint: &str) -> Result<(), Failure> {
+    let len = label.len();
+    if len <= len_max {
+        return Ok(());
+    }
+    let start: String = label.chars().take(LABEL_SHOWN_MAX).collect();
+    let message =
+        format!("the label {start}… is too long for a {what}: {len} bytes, where {len_max} are the most");
+    Err(Failure::usage(message).hint(hint))
+}
+
 fn variable(name: &str) -> Result<Option<String>> {
     let value = std::env::var_os(name).filter(|value| !value.is_empty());
     let text = value.map(|value| value.into_string()).transpose();
@@ -198,6 +229,7 @@ fn no_module() -> Failure {
 
 /// `coffer keys new-token-key`
 pub(crate) fn new_token_key(output: Output, args: &Pkcs11Args, new: &NewTokenKeyArgs) -> Result<Exit> {
+    check_key_label(Some(&new.label))?;
     let settings = TokenSettings {
         key_label: Some(new.label.clone()),
         key_id: new.key_id.clone().map(|id| id.0),
@@ -244,18 +276,24 @@ pub(crate) fn classify(error: &TokenError) -> (Exit, Option<String>) {
         TokenError::KeyExists { .. } => {
             (Exit::Failed, "use it with --new-pkcs11-key, or choose another label")
         }
+        TokenError::NameRefused { .. } => (
+            Exit::Usage,
+            "choose a shorter label, or another --key-id; the documents of the token say what it allows",
+        ),
         TokenError::NoMechanism { .. } => (Exit::Failed, "such a token cannot keep the key of a vault"),
         TokenError::MechanismUnknown { .. } => (Exit::WrongKey, "a newer version of this program may use it"),
         TokenError::NotPermitted { .. } => (
             Exit::WrongKey,
-            "check what the key may be used for: encrypting and decrypting, and the key of the MAC signing and verifying",
+            "check what the key may be used for: encrypting and decrypting (for aes-kwp wrapping and unwrapping), and the key of the MAC signing and verifying",
         ),
-        TokenError::NotReversible { .. } => {
-            (Exit::Failed, "try the other mechanism: --new-pkcs11-mechanism aes-cbc-hmac")
-        }
+        TokenError::NotReversible { .. } => (Exit::Failed, "try another mechanism, such as aes-cbc-hmac"),
         TokenError::NoAnswer { .. } => (
             Exit::WrongKey,
             "ask the token's own tools how it is; --key-service-timeout gives it more time, and another slot may open the vault meanwhile",
+        ),
+        TokenError::KeyInDoubt { .. } => (
+            Exit::WrongKey,
+            "look for the key with the token's own tools: if it is there, use it or delete it; --key-service-timeout gives the token more time",
         ),
         TokenError::Removed { .. } => (Exit::WrongKey, "put the token back and run the command again"),
         _ => {

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 use crate::command_error::CommandError;
 use crate::exit_code::Exit;
-use crate::progress;
+use crate::{pending_files, progress};
 
 /// Set by the first interrupt.
 pub(crate) static INTERRUPT: AtomicBool = AtomicBool::new(false);
@@ -20,8 +20,9 @@ pub(crate) fn catch_interrupts(orderly: bool, json: bool) -> Result<()> {
         if is_first && orderly {
             return;
         }
-        if is_first {
-            say_interrupted(json);
+        let advice = pending_files::end();
+        if is_first || advice.is_some() {
+            say_interrupted(json, advice);
         }
         std::process::exit(Exit::Interrupted as i32);
     })
@@ -44,11 +45,11 @@ pub(crate) fn catch_end() -> Result<Receiver<()>> {
 }
 
 /// Says why the process ends, unless nobody takes it: a full pipe must not keep it from ending.
-fn say_interrupted(json: bool) {
+fn say_interrupted(json: bool, hint: Option<String>) {
     let (said, is_said) = mpsc::channel();
     std::thread::spawn(move || {
         progress::clear();
-        CommandError::interrupted().print(json);
+        CommandError::interrupted(hint).print(json);
         // Whoever waits may have given up.
         let _ = said.send(());
     });

@@ -17,7 +17,7 @@ use crate::flag::{Flag, refusal};
 use crate::similar::closest;
 
 /// The settings that the top of the file, and each profile, may have.
-pub(crate) const SETTINGS: [&str; 22] = [
+pub(crate) const SETTINGS: [&str; 23] = [
     "vault",
     "vault-id",
     "key-file",
@@ -37,19 +37,20 @@ pub(crate) const SETTINGS: [&str; 22] = [
     "ca-cert",
     "limit-upload",
     "limit-download",
+    "checksums",
     "key-service-api-key-file",
     "key-service-token-file",
     "key-service-hosts",
 ];
 
 /// Settings that one store of object storage may have of its own.
-pub(crate) const STORE_SETTINGS: [&str; 12] = {
+pub(crate) const STORE_SETTINGS: [&str; 13] = {
     let [_, _, _, _, _, _, _, rest @ .., _, _, _] = SETTINGS;
     rest
 };
 
 /// Settings of object storage and key services.
-pub(crate) const STORAGE_SETTINGS: [&str; 15] = {
+pub(crate) const STORAGE_SETTINGS: [&str; 16] = {
     let [_, _, _, _, _, _, _, rest @ ..] = SETTINGS;
     rest
 };

@@ -17,6 +17,7 @@ use qrcode::{EcLevel, QrCode};
 use crate::command_error::Failure;
 use crate::exit_code::Exit;
 use crate::output::Output;
+use crate::pending_files::PendingFiles;
 use crate::private_file;
 
 /// How many shares are made, and how many of them open.
@@ -128,39 +129,26 @@ pub(crate) fn generate(counts: ShareCounts) -> Result<RecoveryShares> {
         .map_err(|error| Failure::usage(error.to_string()).into())
 }
 
-/// Files with new shares. They are removed again unless they are kept: of a slot that was never made, they would look as if they opened it.
-pub(crate) struct ShareFiles(Vec<PathBuf>);
-
-impl ShareFiles {
-    /// Keeps the files: the slot that the shares are for is made. Gives their paths.
-    pub(crate) fn keep(mut self) -> Vec<PathBuf> {
-        std::mem::take(&mut self.0)
-    }
-}
-
-impl Drop for ShareFiles {
-    fn drop(&mut self) {
-        for path in &self.0 {
-            // What failed is being told already.
-            drop(std::fs::remove_file(path));
-        }
-    }
-}
-
 /// Writes each share of a new set to a file of its own (mode 0600) in `dir`, which has to be done before anything is sealed for them. Existing
-/// files are never overwritten.
-pub(crate) fn write(set: &RecoveryShares, dir: &Path) -> Result<ShareFiles> {
-    std::fs::create_dir_all(dir).with_context(|| format!("make the directory {}", dir.display()))?;
+/// files are never overwritten. Files of a slot that is never made would look as if they opened it.
+pub(crate) fn write(set: &RecoveryShares, dir: &Path) -> Result<PendingFiles> {
+    let set_id = set.shares().first().map(|share| hex(&share.set_id())).unwrap_or_default();
+    let advice = format!(
+        "whether the key slot of the new shares was made is not known: if `coffer keys list` does not show recovery shares of the set \
+         {set_id}, delete the files in {}",
+        dir.display()
+    );
+    let files = PendingFiles::new(advice);
+    files.make_directory(dir).with_context(|| format!("make the directory {}", dir.display()))?;
     let path_of = |share: &Share| {
         dir.join(format!("share-{}-of-{}-{}.txt", share.number(), share.count(), &hex(&share.set_id())[..8]))
     };
-    let mut files = ShareFiles(Vec::new());
     for share in set.shares() {
         let path = path_of(share);
         let text = text_of(share)?;
-        let file = private_file::create_private(&path)
+        let file = files
+            .create(&path)
             .map_err(|error| Failure::new(Exit::Failed, format!("make share {}: {error}", path.display())))?;
-        files.0.push(path.clone());
         let written = private_file::write_private(file, &path, text.expose());
         written.with_context(|| format!("write share {}", path.display()))?;
     }

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use coffer_ibm::{HttpClient, HttpOptions, IAM_ENDPOINT, Iam, IamCredential, Profile};
+use coffer_ibm::{HttpClient, HttpOptions, IAM_ENDPOINT, Iam, IamCredential, PRIVATE_IAM_ENDPOINT, Profile};
 use coffer_store::{
-    ApiKey, AwsSettings, CosCredentials, Credentials, Network, RequestCounter, S3Location, S3Options,
-    S3Place, S3Store, StoreError,
+    ApiKey, AwsSettings, Checksums, CosCredentials, Credentials, Network, RateLimit, RequestCounter,
+    S3Location, S3Options, S3Place, S3Store, StoreError, UploadMemory,
 };
 use zeroize::Zeroizing;
 
@@ -100,6 +100,8 @@ pub(crate) struct Storage {
     ways: Vec<(S3Location, Way)>,
     /// The time as of which buckets are shown, in milliseconds since 1970.
     pub(crate) as_of_ms: Option<u64>,
+    /// Where it is kept what stores were found to do.
+    memory: Option<Arc<dyn UploadMemory>>,
 }
 
 /// How a store is reached, and who asks.
@@ -112,8 +114,9 @@ struct Way {
     cr_token_file: Option<PathBuf>,
     iam_endpoint: Option<String>,
     ca_cert: Option<PathBuf>,
-    upload_rate: Option<u64>,
-    download_rate: Option<u64>,
+    upload_rate: Option<Arc<RateLimit>>,
+    download_rate: Option<Arc<RateLimit>>,
+    checksums: Checksums,
 }
 
 /// Who asks, as it was said.
@@ -127,18 +130,34 @@ enum Identity {
 }
 
 impl Storage {
-    pub(crate) fn new(args: &StorageArgs, config: &Config) -> Result<Self> {
-        let own = |table: &StoreTable| Ok((table.location.clone(), Way::new(args, Some(table), config)?));
+    pub(crate) fn new(
+        args: &StorageArgs,
+        config: &Config,
+        memory: Option<Arc<dyn UploadMemory>>,
+    ) -> Result<Self> {
+        let general = Way::new(args, None, config)?;
+        let own = |table: &StoreTable| {
+            let mut way = Way::new(args, Some(table), config)?;
+            // A bound that is not a store's own is one of all together.
+            if args.limit_upload.is_some() || table.value("limit-upload").is_none() {
+                way.upload_rate.clone_from(&general.upload_rate);
+            }
+            if args.limit_download.is_some() || table.value("limit-download").is_none() {
+                way.download_rate.clone_from(&general.download_rate);
+            }
+            Ok((table.location.clone(), way))
+        };
         Ok(Self {
-            general: Way::new(args, None, config)?,
             ways: config.store_tables.iter().map(own).collect::<Result<_>>()?,
+            general,
             as_of_ms: args.as_of.map(|ns| u64::try_from(ns / 1_000_000).unwrap_or(0)),
+            memory,
         })
     }
 
     /// Makes ready to use a bucket; asks nothing of it yet.
     pub(crate) fn open(&self, location: &S3Location, counter: RequestCounter) -> Result<S3Store> {
-        self.own(location).unwrap_or(&self.general).open(location, counter)
+        self.own(location).unwrap_or(&self.general).open(location, counter, self.memory.clone())
     }
 
     /// Whether a store has settings of its own.
@@ -207,6 +226,15 @@ impl Way {
                 Failure::usage("network in the configuration file is not public, private or direct")
             })?,
         };
+        let checksums = match setting("checksums").as_deref() {
+            None | Some("auto") => Checksums::Auto,
+            Some("always") => Checksums::Always,
+            Some("never") => Checksums::Never,
+            Some(_) => {
+                let message = "checksums in the configuration file is not auto, always or never";
+                return Err(Failure::usage(message).into());
+            }
+        };
         Ok(Self {
             endpoint: text(args.endpoint.as_deref(), "COFFER_ENDPOINT", "endpoint"),
             region: text(args.region.as_deref(), "COFFER_REGION", "region"),
@@ -215,12 +243,18 @@ impl Way {
             cr_token_file: path(&args.ibm_cr_token_file, "COFFER_IBM_CR_TOKEN_FILE", "ibm-cr-token-file"),
             iam_endpoint: text(args.iam_endpoint.as_deref(), "COFFER_IAM_ENDPOINT", "iam-endpoint"),
             ca_cert: path(&args.ca_cert, "COFFER_CA_CERT", "ca-cert"),
-            upload_rate: rate(args.limit_upload, "limit-upload")?,
-            download_rate: rate(args.limit_download, "limit-download")?,
+            upload_rate: rate(args.limit_upload, "limit-upload")?.map(RateLimit::new),
+            download_rate: rate(args.limit_download, "limit-download")?.map(RateLimit::new),
+            checksums,
         })
     }
 
-    fn open(&self, location: &S3Location, counter: RequestCounter) -> Result<S3Store> {
+    fn open(
+        &self,
+        location: &S3Location,
+        counter: RequestCounter,
+        upload_memory: Option<Arc<dyn UploadMemory>>,
+    ) -> Result<S3Store> {
         let ca_cert = self.ca_cert.as_deref().map(read_ca_cert).transpose()?;
         let is_ibm = location.is_cos() || matches!(location.place, S3Place::Cos(_));
         let found = self.credentials(location, is_ibm, ca_cert.clone())?;
@@ -246,9 +280,13 @@ impl Way {
             endpoint: given.or(found.endpoint),
             network: self.network,
             region: self.region.clone().or(found.region),
+            // What the files of AWS say is a default for all that its owner has.
+            is_region_fixed: self.region.is_some(),
+            checksums: self.checksums,
+            upload_memory,
             ca_cert,
-            upload_rate: self.upload_rate,
-            download_rate: self.download_rate,
+            upload_rate: self.upload_rate.clone(),
+            download_rate: self.download_rate.clone(),
             counter,
             ..S3Options::new(found.credentials)
         };
@@ -315,7 +353,12 @@ impl Way {
     ) -> Result<Arc<Iam>> {
         let options = HttpOptions { ca_cert, call_timeout, no_proxy: false };
         let http = HttpClient::new(&options).map_err(of_setting)?;
-        let endpoint = self.iam_endpoint.as_deref().or(endpoint).unwrap_or(IAM_ENDPOINT);
+        let default = match self.network {
+            Network::Public => IAM_ENDPOINT,
+            // In a network that is cut off from the public one, IAM is asked inside it too.
+            _ => PRIVATE_IAM_ENDPOINT,
+        };
+        let endpoint = self.iam_endpoint.as_deref().or(endpoint).unwrap_or(default);
         Ok(Arc::new(Iam::new(http, endpoint, credential).map_err(of_setting)?))
     }
 

@@ -1,5 +1,6 @@
 //! Puts together what a command works on: the store, the key, the local memory.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,7 +13,8 @@ use coffer_format::id::VaultId;
 use coffer_format::slot::ServiceKey;
 use coffer_ibm::{KeyServices, ServiceRoot};
 use coffer_keys::{KeyError, RootKey};
-use coffer_store::{Location, ObjectStore, RequestCounter, RequestCounts};
+use coffer_store::{Location, ObjectStore, UploadMemory};
+use serde_json::Value;
 
 use crate::clock::SystemClock;
 use crate::command_error::Failure;
@@ -20,11 +22,13 @@ use crate::config::Config;
 use crate::global::Global;
 use crate::key_service::KeyServiceSettings;
 use crate::keys;
-use crate::output::{self, Output, requests_json, requests_text};
+use crate::output::Output;
 use crate::process;
 use crate::process::INTERRUPT;
+use crate::requests::Requests;
 use crate::root_keys::RootKeys;
 use crate::storage::Storage;
+use crate::store_facts::StoreFacts;
 use crate::stores::{Part, Store};
 use crate::writer;
 
@@ -38,7 +42,7 @@ pub(crate) struct World {
     /// The stores of this run, to be asked in the end how they did.
     opened: Mutex<Vec<Arc<Replicas>>>,
     /// What they were asked.
-    counters: Mutex<Vec<RequestCounter>>,
+    requests: Requests,
     /// What opens the vault.
     pub(crate) keys: RootKeys,
     cache: Option<Cache>,
@@ -60,13 +64,17 @@ impl World {
         let cache_dir = global.cache_dir.clone().or_else(|| variable("COFFER_CACHE_DIR"));
         let cache_dir = cache_dir.or_else(|| config.cache_dir.clone()).or_else(default_cache_dir);
         let output = Output::of(global);
+        // What was is older than what this machine has seen.
+        let cache_dir = cache_dir.filter(|_| !global.no_cache && global.storage.as_of.is_none());
+        let facts =
+            cache_dir.as_ref().map(|root| Arc::new(StoreFacts::new(root, output)) as Arc<dyn UploadMemory>);
         let world = Self {
             output,
             vault_id: global.vault_id.or(config.vault_id),
-            storage: Storage::new(&global.storage, config)?,
+            storage: Storage::new(&global.storage, config, facts)?,
             locations,
             opened: Mutex::default(),
-            counters: Mutex::default(),
+            requests: Requests::default(),
             keys: RootKeys::new(
                 output,
                 keys::sources(global, config)?,
@@ -74,8 +82,7 @@ impl World {
                 global.pkcs11.with_limit(global.key_service.limit()),
                 KeyServiceSettings::new(&global.key_service, config),
             ),
-            // What was is older than what this machine has seen.
-            cache: cache_dir.filter(|_| !global.no_cache && global.storage.as_of.is_none()).map(Cache::new),
+            cache: cache_dir.map(Cache::new),
             clock: SystemClock::new(),
         };
         if output.very_verbose {
@@ -214,8 +221,7 @@ impl World {
 
     fn assemble(&self, parts: Vec<Part>, options: ReplicaOptions) -> Result<Store> {
         let store = Store::new(parts, options)?;
-        let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
-        counters.extend(store.counters().cloned());
+        self.requests.watch(&store);
         self.opened.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&store.replicas));
         Ok(store)
     }
@@ -232,26 +238,50 @@ impl World {
         }
     }
 
-    /// Says what the stores were asked in all, to whoever wants to hear everything.
-    pub(crate) fn say_requests(&self) {
-        let mut sum = RequestCounts::default();
-        let counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
-        counters.iter().for_each(|counter| sum.add(&counter.counts()));
-        if !self.output.very_verbose || counters.is_empty() {
-            return;
-        }
+    /// Prints the result of a command; the JSON of it also says what the stores were asked.
+    pub(crate) fn result(&self, value: Value, text: &str) -> io::Result<()> {
+        self.output.result(&self.with_requests(value), text)
+    }
+
+    /// As [`Self::result`], but people who want it quiet do not hear of it.
+    pub(crate) fn summary(&self, value: Value, text: &str) -> io::Result<()> {
+        self.output.summary(&self.with_requests(value), text)
+    }
+
+    /// As [`Self::result`], for a command that has nothing left to say to people.
+    pub(crate) fn json_summary(&self, value: Value) -> io::Result<()> {
+        if self.output.json { self.result(value, "") } else { Ok(()) }
+    }
+
+    fn with_requests(&self, mut value: Value) -> Value {
         if self.output.json {
-            let value = serde_json::json!({"message_type": "requests", "requests": requests_json(&sum)});
-            output::message(&value.to_string());
-        } else {
-            self.output.note(&requests_text(&sum));
+            self.wait_for_replicas();
+            value["requests"] = self.requests.json();
         }
+        value
+    }
+
+    /// What the stores were asked so far, for a text that has a line for it.
+    pub(crate) fn requests_text(&self) -> String {
+        self.wait_for_replicas();
+        self.requests.text()
+    }
+
+    /// Says at the end of a command what the stores were asked, where its result does not.
+    pub(crate) fn say_requests(&self, is_done: bool) {
+        self.requests.say(self.output, is_done);
+    }
+
+    /// What is still on its way to them counts as well.
+    fn wait_for_replicas(&self) {
+        let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        opened.iter().for_each(|replicas| replicas.finish());
     }
 
     /// Warns of stores that others had to stand in for, or that were left behind.
     pub(crate) fn say_what_failed_over(&self) {
+        self.wait_for_replicas();
         for replicas in self.opened.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            replicas.finish();
             for failed in replicas.failed_over() {
                 // What did not answer is not damaged.
                 let repair = match failed.damaged_count {

@@ -9,18 +9,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use coffer_collect::{Excludes, Marker, Patterns, Walk, WalkOptions};
-use common::{name, paths, split};
+use common::{name, paths, split, tree};
 use tempfile::tempdir;
-
-fn tree(files: &[&str]) -> tempfile::TempDir {
-    let dir = tempdir().unwrap();
-    for file in files {
-        let file = dir.path().join(file);
-        fs::create_dir_all(file.parent().unwrap()).unwrap();
-        fs::write(file, "x").unwrap();
-    }
-    dir
-}
 
 fn ignoring(lines: &[&str]) -> Excludes {
     let mut patterns = Patterns::builder();

@@ -84,11 +84,20 @@ fn build(root: &Path) {
     set_mtime(root, 1_111_111_111, 111);
 }
 
+#[track_caller]
 fn compare(left: &[Item], right: &[Item]) {
     for (a, b) in left.iter().zip(right) {
         assert_eq!(a, b);
     }
     assert_eq!(left.len(), right.len());
+}
+
+/// Restores `items` to `root`, whatever is there, without a warning, and finds the same there.
+#[track_caller]
+fn assert_restores(items: &[Item], root: &Path) {
+    let warnings = restore(items, root, all());
+    assert!(warnings.is_empty(), "{warnings:?}");
+    compare(&snapshot(root), items);
 }
 
 fn allow_removal(root: &Path) {
@@ -108,14 +117,10 @@ fn check_round_trip(dir: &Path) {
     let mtime = |name: &str| before.iter().find(|i| i.path == path(name)).unwrap().metadata.mtime_ns;
     assert_eq!(mtime("plain"), -1_234_567 * 1_000_000_000 + 123_456_789);
 
-    let warnings = restore(&before, &to, all());
-    assert!(warnings.is_empty(), "{warnings:?}");
-    compare(&snapshot(&to), &before);
+    assert_restores(&before, &to);
 
     // Over what is there, twice the same; and over a tree that was tampered with.
-    let warnings = restore(&before, &to, all());
-    assert!(warnings.is_empty(), "{warnings:?}");
-    compare(&snapshot(&to), &before);
+    assert_restores(&before, &to);
 
     allow_removal(&to);
     fs::remove_file(to.join("empty")).unwrap();
@@ -128,9 +133,7 @@ fn check_round_trip(dir: &Path) {
     fs::write(to.join("sticky"), "in the way").unwrap();
     fs::write(to.join("plain"), "changed, with its other names").unwrap();
     try_xattr(&to.join("read only"), "user.surplus", b"");
-    let warnings = restore(&before, &to, all());
-    assert!(warnings.is_empty(), "{warnings:?}");
-    compare(&snapshot(&to), &before);
+    assert_restores(&before, &to);
     compare(&snapshot(&from), &before);
 
     for root in [&from, &to] {
@@ -185,17 +188,14 @@ fn round_trip_as_root_keeps_owners_devices_and_acls() {
 
     let before = snapshot(&from);
     let to = dir.path().join("to");
-    let warnings = restore(&before, &to, all());
-    assert!(warnings.is_empty(), "{warnings:?}");
-    compare(&snapshot(&to), &before);
+    assert_restores(&before, &to);
 
     // Below a directory with a default ACL, nothing inherits it.
     let heir = dir.path().join("heir");
     fs::create_dir(&heir).unwrap();
     if try_xattr(&heir, "system.posix_acl_default", &acl(0o777, 4444)) {
         let below = heir.join("below");
-        assert!(restore(&before, &below, all()).is_empty());
-        compare(&snapshot(&below), &before);
+        assert_restores(&before, &below);
         fs::remove_dir_all(&below).unwrap();
 
         let without_root = &before[1..];
@@ -204,8 +204,7 @@ fn round_trip_as_root_keeps_owners_devices_and_acls() {
         compare(&after[1..], without_root);
         assert!(after[0].metadata.xattrs.iter().any(|(name, _)| name == b"system.posix_acl_default"));
 
-        assert!(restore(&before, &heir, all()).is_empty());
-        compare(&snapshot(&heir), &before);
+        assert_restores(&before, &heir);
     }
 
     // By default, and where the owner is not the recorded one, nothing carries privilege.
@@ -324,12 +323,8 @@ fn paths_beyond_the_limit_of_one_call() {
         let before = snapshot(&from);
         assert_eq!(before.len(), 1 + 3 * depth);
         assert!(before.iter().any(|item| item.path.as_bytes().len() > 4096));
-        let warnings = restore(&before, &to, all());
-        assert!(warnings.is_empty(), "{warnings:?}");
-        compare(&snapshot(&to), &before);
-        let warnings = restore(&before, &to, all());
-        assert!(warnings.is_empty(), "{warnings:?}");
-        compare(&snapshot(&to), &before);
+        assert_restores(&before, &to);
+        assert_restores(&before, &to);
     }
 }
 

@@ -11,19 +11,9 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use coffer_collect::{CollectError, EntryKind, EntryPath, Identity, Walk, WalkOptions};
-use common::{is_root, path, paths, split, unprivileged, walk};
+use common::{is_root, path, paths, split, tree, unprivileged, walk};
 use proptest::prelude::*;
 use tempfile::tempdir;
-
-fn tree(files: &[&str]) -> tempfile::TempDir {
-    let dir = tempdir().unwrap();
-    for file in files {
-        let file = dir.path().join(file);
-        fs::create_dir_all(file.parent().unwrap()).unwrap();
-        fs::write(file, "x").unwrap();
-    }
-    dir
-}
 
 fn check_paths(files: &[&str], sources: &[&str], expected: &[&str]) {
     let dir = tree(files);

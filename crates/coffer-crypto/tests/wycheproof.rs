@@ -1,7 +1,7 @@
 //! The vectors of Project Wycheproof for what the vault relies on, beside AES-GCM, whose two implementations are private and have theirs in
 //! `src/hazmat/tests.rs`. X25519 and ML-KEM-768 are called where HPKE calls them, one level below X-Wing.
 //!
-//! Nothing of the format wraps by AES-KW or AES-KWP (RFC 3394 and 5649) today: the vault key is sealed by AES-256-GCM. But tokens (`CKM_AES_KEY_WRAP`,
+//! Nothing is wrapped by AES-KW or AES-KWP (RFC 3394 and 5649) in this process today: the vault key is sealed by AES-256-GCM. But tokens (slots of kind 5 by
 //! `CKM_AES_KEY_WRAP_KWP`) and key services wrap so, and a slot that is opened here instead of by them would use this library. So what it
 //! would use is shown to be sound before it is.
 

@@ -1,5 +1,6 @@
 //! What every operation gets from outside: store, clock, randomness, and the local memory.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use coffer_crypto::Rng;
@@ -53,8 +54,25 @@ pub(crate) fn put_new(store: &dyn ObjectStore, name: ObjectName, bytes: &[u8]) -
     if store.put_if_absent(&key, bytes)? == PutOutcome::Created {
         return Ok(());
     }
+    check_there(store, name, bytes)
+}
+
+/// As [`put_new`], with bytes that the store may hold on to while it sends them. Gives their memory back, to be used again.
+pub(crate) fn put_new_shared(
+    store: &dyn ObjectStore,
+    name: ObjectName,
+    bytes: Vec<u8>,
+) -> Result<Vec<u8>, EngineError> {
+    let bytes = Arc::new(bytes);
+    if store.put_shared_if_absent(&key_of(name)?, &bytes)? != PutOutcome::Created {
+        check_there(store, name, &bytes)?;
+    }
+    Ok(Arc::try_unwrap(bytes).unwrap_or_default())
+}
+
+fn check_there(store: &dyn ObjectStore, name: ObjectName, bytes: &[u8]) -> Result<(), EngineError> {
     let mut there = Vec::new();
-    store.read(&key, bytes.len() as u64, &mut there)?;
+    store.read(&key_of(name)?, bytes.len() as u64, &mut there)?;
     if there == bytes {
         return Ok(());
     }

@@ -1,8 +1,9 @@
 //! Backup: a walk in path order, merged with the parent's entries, into chunks, packs, an index segment and one record.
 //!
-//! One thread walks, reads, cuts and hashes; workers compress, seal, check and store packs. Queues are bounded, so memory is the workers'
-//! packs and a few frames, whatever is backed up. Beside that: the sources, 8 bytes for each entry, hard links that are not complete, and
-//! 20 bytes for each chunk that no segment lists yet (a dry run lists none).
+//! One thread walks, reads, cuts and hashes; workers compress, seal, check and store packs. Queues are bounded, and so are packs that are open
+//! or on their way (`backup/stage.rs`): memory is these and a few frames for each worker, whatever is backed up. Beside that: the sources, 4 bytes
+//! for each entry of the parent, hard links that are not complete, and some 80 bytes for each chunk that no segment lists yet, of which there are
+//! a quarter of a million at most (a dry run lists none, and remembers 44 bytes for each).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ mod ahead;
 mod entries;
 mod files;
 mod memory;
+mod namer;
 mod options;
 mod parent;
 mod report;
@@ -37,6 +39,7 @@ mod uploads;
 
 use entries::Parts;
 use files::FileReader;
+use namer::Namer;
 use memory::Memory;
 pub use options::BackupOptions;
 use options::Origin;
@@ -115,10 +118,8 @@ fn commit_run(
     if let Some(Err(error)) = remembered {
         warnings.push(format!("the next backup will read every file: {}", explain(&error)));
     }
-    if origin.is_walked()
-        && vault.writer.is_none()
-        && let Some(cache) = vault.access.cache
-        && let Err(error) = cache.set_fingerprints(&vault.id(), &origin.key(), &snapshot, &run.fingerprints)
+    if let Some(fingerprints) = run.fingerprints.take().filter(|_| origin.is_walked())
+        && let Err(error) = fingerprints.finish(&origin.key(), &snapshot)
     {
         warnings.push(format!("the next backup will read every file: {error}"));
     }
@@ -219,6 +220,10 @@ fn attempt(
     let tree_keys = vault.domain_keys(&domain)?;
     let params = ChunkerParams::try_from(vault.log.header.chunker).map_err(PipelineError::from)?;
     let chunker = Chunker::new(params, tree_keys.chunker_key().expose());
+    let namer = match options.worker_count {
+        0 | 1 => None,
+        _ => Some(Namer::new(vault.domain_keys(&domain)?)),
+    };
     let (found, state) = match parent::find(vault, options, &origin)? {
         Found::Parent(found, state) => (Some(*found), state),
         Found::Nothing(reason) => {
@@ -231,6 +236,8 @@ fn attempt(
     };
     if !is_dry {
         run.memory = Memory::begin(vault, &origin)?;
+        let cache = access.cache.filter(|_| origin.is_walked() && vault.writer.is_none());
+        run.fingerprints = cache.map(|cache| cache.record_fingerprints(&vault.id(), &origin.key()));
     }
     if let Some(parent) = &found {
         run.observer.expected(parent.manifest.statistics.content_bytes);
@@ -249,7 +256,7 @@ fn attempt(
             _ => None,
         };
         let tree = TreeWriter::new(&tree_keys);
-        let files = FileReader::new(chunker, Arc::clone(&options.read_counter));
+        let files = FileReader::new(chunker, namer, Arc::clone(&options.read_counter));
         let mut parts = Parts { run, uploads, parent, tree, files, source_count: 0 };
         let outcome = match stream {
             Some(stream) => parts.take_stream(stream, options),

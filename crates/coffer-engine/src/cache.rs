@@ -12,13 +12,15 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use coffer_crypto::hash::hash;
-use coffer_format::id::{Head, SlotId, SnapshotId, VaultId, hex};
+use coffer_format::id::{Head, SlotId, VaultId, hex};
 
 use crate::error::EngineError;
 
+mod fingerprints;
 mod kept;
 mod recording;
 
+pub(crate) use fingerprints::{KeptFingerprints, RecordedFingerprints};
 pub(crate) use kept::KeptState;
 pub(crate) use recording::Recording;
 
@@ -30,8 +32,6 @@ pub struct Cache {
     /// Bytes of objects that were kept since it was last looked whether they are too many; `u64::MAX` before the first look.
     kept_bytes: AtomicU64,
 }
-
-const FINGERPRINT_MAGIC: &[u8; 8] = b"coffstt1";
 
 impl Cache {
     /// The memory in `root`, which is made when something is first remembered.
@@ -130,36 +130,6 @@ impl Cache {
         self.replace(&self.vault_path(vault, "slots-tested"), text.as_bytes())
     }
 
-    /// Fingerprints of the entries of a snapshot in their order, if they are remembered.
-    pub(crate) fn fingerprints(
-        &self,
-        vault: &VaultId,
-        origin: &[u8; 32],
-        snapshot: &SnapshotId,
-    ) -> Option<Vec<u64>> {
-        let bytes = fs::read(self.fingerprint_path(vault, origin)).ok()?;
-        let body = bytes.strip_prefix(FINGERPRINT_MAGIC)?.strip_prefix(&snapshot.0)?;
-        let (body, checksum) = body.split_last_chunk::<32>()?;
-        let (words, rest) = body.as_chunks::<8>();
-        let intact = rest.is_empty() && hash(&bytes[..bytes.len() - 32]) == *checksum;
-        intact.then(|| words.iter().map(|word| u64::from_le_bytes(*word)).collect())
-    }
-
-    pub(crate) fn set_fingerprints(
-        &self,
-        vault: &VaultId,
-        origin: &[u8; 32],
-        snapshot: &SnapshotId,
-        fingerprints: &[u64],
-    ) -> Result<(), EngineError> {
-        let mut bytes = Vec::with_capacity(72 + fingerprints.len() * 8);
-        bytes.extend_from_slice(FINGERPRINT_MAGIC);
-        bytes.extend_from_slice(&snapshot.0);
-        fingerprints.iter().for_each(|word| bytes.extend_from_slice(&word.to_le_bytes()));
-        bytes.extend_from_slice(&hash(&bytes));
-        self.replace(&self.fingerprint_path(vault, origin), &bytes)
-    }
-
     /// A file that is remembered of a vault, if it can be read.
     pub(crate) fn open_file(&self, vault: &VaultId, name: &str) -> Option<fs::File> {
         fs::File::open(self.vault_path(vault, name)).ok()
@@ -181,10 +151,6 @@ impl Cache {
 
     fn vault_path(&self, vault: &VaultId, name: &str) -> PathBuf {
         self.root.join("vaults").join(vault.to_string()).join(name)
-    }
-
-    fn fingerprint_path(&self, vault: &VaultId, origin: &[u8; 32]) -> PathBuf {
-        self.vault_path(vault, &format!("origin-{}", hex(&origin[..16])))
     }
 
     fn read_text(&self, path: &Path) -> Result<Option<String>, EngineError> {

@@ -85,19 +85,28 @@ struct Found {
     newest_epoch: u32,
 }
 
-fn slots_in(store: &dyn ObjectStore, vault: VaultId) -> Found {
+/// The slots of the vault that are in the store, current or not; none if there are so many that somebody may have put them there to be tried.
+///
+/// # Errors
+/// When the store does not list them.
+pub(crate) fn few_slots(store: &dyn ObjectStore, vault: VaultId) -> Result<Vec<(SlotId, Slot)>, EngineError> {
     let mut ids = Vec::new();
-    let listed = store.list(SLOTS_PREFIX, None, &mut |item: ListItem| {
+    store.list(SLOTS_PREFIX, None, &mut |item: ListItem| {
         if let Some(ObjectName::Slot(id)) = ObjectName::parse(&item.name) {
             ids.push(id);
         }
         if ids.len() > SLOT_TRY_COUNT_MAX { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    });
-    if listed.is_err() || ids.len() > SLOT_TRY_COUNT_MAX {
-        return Found::default();
+    })?;
+    if ids.len() > SLOT_TRY_COUNT_MAX {
+        return Ok(Vec::new());
     }
     let mut slots = read_slots(store, ids);
     slots.retain(|(_, slot)| slot.vault == vault);
+    Ok(slots)
+}
+
+fn slots_in(store: &dyn ObjectStore, vault: VaultId) -> Found {
+    let mut slots = few_slots(store, vault).unwrap_or_default();
     let newest_epoch = slots.iter().map(|(_, slot)| slot.epoch).max().unwrap_or_default();
     slots.retain(|(_, slot)| is_cheap(&slot.kind));
     Found { cheap: slots, newest_epoch }
@@ -111,7 +120,7 @@ pub(crate) const fn asks_others(slot: &Slot) -> bool {
 
 /// Those of these slots that are there and intact. One that cannot be read does not keep the others from being tried.
 pub(crate) fn read_slots(store: &dyn ObjectStore, ids: Vec<SlotId>) -> Vec<(SlotId, Slot)> {
-    let read = parallel::map(parallel::in_flight(store), ids, |id| Some((id, read_slot(store, id).ok()??)));
+    let read = parallel::map(parallel::in_flight_small(store), ids, |id| Some((id, read_slot(store, id).ok()??)));
     read.into_iter().flatten().collect()
 }
 

@@ -1,43 +1,44 @@
-//! Packs in an archive class: which of those that are needed are there, and asking for the others.
+//! Objects in an archive class: which of those that are needed are there, and asking for the others.
 //!
-//! Of several stores, one that has a pack at hand is enough: then none is asked to bring it back.
+//! Of several stores, one that has an object at hand is enough: then none is asked to bring it back.
 
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use coffer_format::id::PackId;
-use coffer_format::object::ObjectName;
-use coffer_store::{Access as Reach, CloudStore, ObjectStore, RestoreTier, StoreError};
+use coffer_format::object::{INDEX_PREFIX, LOG_PREFIX, ObjectName, SLOTS_PREFIX};
+use coffer_store::{Access as Reach, CloudStore, ListItem, ObjectStore, RestoreTier, StoreError};
 
 use crate::access::key_of;
 use crate::error::EngineError;
 use crate::needs::Needs;
 use crate::parallel::{in_flight, map};
 
-/// How the packs that are needed are kept.
+/// How the objects that are needed are kept.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ColdState {
-    /// Packs that can be read now.
+    /// Objects that can be read now.
     pub ready_count: u64,
     /// Of those that are copies of archived ones, when the first copy goes, in seconds since 1970.
     pub ready_until_s: Option<u64>,
-    /// Packs that are archived wherever they are and were not asked for.
-    pub archived: Vec<ArchivedPack>,
+    /// Objects that are archived wherever they are and were not asked for.
+    pub archived: Vec<ArchivedObject>,
     /// Their length in bytes.
     pub archived_bytes: u64,
-    /// Packs that were asked for and are on their way.
+    /// Objects that were asked for and are on their way.
     pub coming_count: u64,
 }
 
-/// A pack that is archived.
+/// An object that is archived.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ArchivedPack {
-    /// The pack.
-    pub id: PackId,
+pub struct ArchivedObject {
+    /// Its name.
+    pub name: ObjectName,
     /// Which of the stores have it, by their places.
     pub stores: Vec<usize>,
 }
 
-/// How a pack is kept, as far as was asked.
+/// How an object is kept, as far as was asked.
 #[derive(Debug)]
 enum Kept {
     Ready(Option<u64>),
@@ -77,27 +78,56 @@ impl ColdState {
         self.archived.is_empty() && self.coming_count == 0
     }
 
-    /// Asks how each pack is kept: the first store for all, each further one for those that no store before it has at hand.
+    /// Asks how each pack of these is kept: the first store for all, each further one for those that no store before it has at hand.
     ///
     /// # Errors
-    /// For a pack that no store gives, what the first one said.
+    /// For an object that no store gives, what the first one said.
     pub fn look(stores: &[Arc<dyn ObjectStore>], needs: &Needs) -> Result<Self, EngineError> {
-        let mut packs: Vec<_> =
-            needs.packs.iter().map(|(id, need)| (*id, need.len, Kept::Nowhere(None))).collect();
+        Self::look_at(stores, needs.packs.iter().map(|(id, need)| (ObjectName::Pack(*id), need.len)))
+    }
+
+    /// As [`Self::look`], for what a vault is opened and looked up with: header, log, key slots and index segments, as the stores list
+    /// them. Those are no packs, so that nothing else tells which of them are needed.
+    ///
+    /// # Errors
+    /// As there, and when a store cannot be listed.
+    pub fn look_at_all_but_packs(stores: &[Arc<dyn ObjectStore>]) -> Result<Self, EngineError> {
+        let mut names = BTreeMap::new();
+        for store in stores {
+            for prefix in [LOG_PREFIX, SLOTS_PREFIX, INDEX_PREFIX] {
+                store.list(prefix, None, &mut |item: ListItem| {
+                    if let Some(name) = ObjectName::parse(&item.name) {
+                        names.insert(name, item.len);
+                    }
+                    ControlFlow::Continue(())
+                })?;
+            }
+            if let Ok(stat) = store.stat(&key_of(ObjectName::Header)?) {
+                names.insert(ObjectName::Header, stat.len);
+            }
+        }
+        Self::look_at(stores, names.into_iter())
+    }
+
+    fn look_at(
+        stores: &[Arc<dyn ObjectStore>],
+        objects: impl Iterator<Item = (ObjectName, u64)>,
+    ) -> Result<Self, EngineError> {
+        let mut objects: Vec<_> = objects.map(|(name, len)| (name, len, Kept::Nowhere(None))).collect();
         for (at, store) in stores.iter().enumerate() {
-            let wanted: Vec<_> = packs
+            let wanted: Vec<_> = objects
                 .iter_mut()
                 .filter(|(_, _, kept)| !kept.is_ready())
-                .map(|(id, _, kept)| (*id, kept))
+                .map(|(name, _, kept)| (*name, kept))
                 .collect();
-            let ids: Vec<_> = wanted.iter().map(|(id, _)| *id).collect();
-            let asked = map(in_flight(&**store), &ids, |id| reach(&**store, *id));
+            let names: Vec<_> = wanted.iter().map(|(name, _)| *name).collect();
+            let asked = map(in_flight(&**store), &names, |name| reach(&**store, *name));
             for ((_, kept), answer) in wanted.into_iter().zip(asked) {
                 *kept = std::mem::replace(kept, Kept::Nowhere(None)).and(at, answer);
             }
         }
         let mut state = Self::default();
-        for (id, len, kept) in packs {
+        for (name, len, kept) in objects {
             match kept {
                 Kept::Ready(until_s) => {
                     state.ready_count += 1;
@@ -108,11 +138,11 @@ impl ColdState {
                 }
                 Kept::Coming => state.coming_count += 1,
                 Kept::Archived(stores) => {
-                    state.archived.push(ArchivedPack { id, stores });
+                    state.archived.push(ArchivedObject { name, stores });
                     state.archived_bytes += len;
                 }
                 Kept::Nowhere(Some(error)) => return Err(error),
-                Kept::Nowhere(None) => return Err(EngineError::invalid("no store was asked for a pack")),
+                Kept::Nowhere(None) => return Err(EngineError::invalid("no store was asked for an object")),
             }
         }
         Ok(state)
@@ -121,7 +151,7 @@ impl ColdState {
     /// Asks for those that are archived, each in the first of the stores that have it and bring it back.
     ///
     /// # Errors
-    /// For the first pack that none brings back, what the first store said; the other requests were made.
+    /// For the first object that none brings back, what the first store said; the other requests were made.
     pub fn request(
         &self,
         stores: &[Arc<dyn ObjectStore>],
@@ -129,10 +159,10 @@ impl ColdState {
         tier: RestoreTier,
     ) -> Result<(), EngineError> {
         let in_flight = stores.iter().map(|store| in_flight(&**store)).max().unwrap_or(1);
-        let asked = map(in_flight, &self.archived, |pack| {
-            let key = key_of(ObjectName::Pack(pack.id))?;
+        let asked = map(in_flight, &self.archived, |object| {
+            let key = key_of(object.name)?;
             let mut failure = None;
-            for at in &pack.stores {
+            for at in &object.stores {
                 match cloud_of(&*stores[*at])?.request_restore(&key, None, days, tier) {
                     Ok(()) => return Ok(()),
                     Err(error) => drop(failure.get_or_insert(error)),
@@ -144,9 +174,9 @@ impl ColdState {
     }
 }
 
-/// How a store keeps a pack. What is no bucket has no archive.
-fn reach(store: &dyn ObjectStore, pack: PackId) -> Result<Reach, EngineError> {
-    let key = key_of(ObjectName::Pack(pack))?;
+/// How a store keeps an object. What is no bucket has no archive.
+fn reach(store: &dyn ObjectStore, name: ObjectName) -> Result<Reach, EngineError> {
+    let key = key_of(name)?;
     match store.cloud() {
         Some(cloud) => Ok(cloud.storage_class(&key, None)?.access),
         None => {

@@ -40,6 +40,8 @@ pub struct DumpReport {
     pub errors: Vec<(String, String)>,
     /// Number of such entries.
     pub error_count: u64,
+    /// How many of these could not be read because an object is archived: nothing is known to be wrong with it.
+    pub archived_count: u64,
     /// Entries that the archive's format cannot hold, or not under their names.
     pub warnings: Vec<String>,
     /// Whether damage was met on the way, even if everything was written.
@@ -206,6 +208,7 @@ impl Dump<'_, '_> {
                 Err(lost) => {
                     found = true;
                     self.report.degraded |= !is_archived(&lost.error);
+                    self.report.archived_count += u64::from(is_archived(&lost.error));
                     let path = format!("entries up to {}", path_text(&lost.last_path));
                     self.add_error(path, chain(&lost.error));
                 }
@@ -232,6 +235,7 @@ impl Dump<'_, '_> {
             Err(Stop::Entry(error)) => {
                 self.left_out.insert(entry.path.clone(), true);
                 self.report.degraded |= error.is_damage();
+                self.report.archived_count += u64::from(error.is_archived());
                 self.add_error(path_text(&entry.path), chain(&error));
                 Ok(())
             }

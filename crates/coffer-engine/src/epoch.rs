@@ -18,6 +18,7 @@ use crate::access::key_of;
 use crate::checkpoint::read_slot;
 use crate::error::EngineError;
 use crate::vault::Vault;
+use crate::writer::Writer;
 
 /// What a new vault key would do to the slots.
 #[derive(Debug)]
@@ -26,6 +27,9 @@ pub struct RotationPlan {
     pub kept: Vec<(SlotId, Slot, usize)>,
     /// Slots that open the vault no more, as no root key that is at hand opens them.
     pub lost: Vec<LostSlot>,
+    /// Who may sign from then on besides the owner: a new vault key takes the right from nobody who is enrolled. Those that are to lose it are
+    /// revoked, and taken out here.
+    pub signers: Vec<Writer>,
 }
 
 /// A slot that cannot be made anew.
@@ -51,13 +55,15 @@ pub struct Rotation {
 }
 
 impl Vault<'_> {
-    /// Tries which of the current slots can be made anew with these root keys.
+    /// Tries which of the current slots can be made anew with these root keys, and finds out who else may sign; for this the whole log is read.
     ///
     /// # Errors
     /// When the store fails, and when a service or a token does for now: whether its slot can be kept is not known then, and it must not be
     /// lost for that.
-    pub fn plan_rotation(&self, roots: &[&dyn RootKey]) -> Result<RotationPlan, EngineError> {
-        let mut plan = RotationPlan { kept: Vec::new(), lost: Vec::new() };
+    pub fn plan_rotation(&mut self, roots: &[&dyn RootKey]) -> Result<RotationPlan, EngineError> {
+        let mut signers = self.writers()?;
+        signers.retain(|signer| !signer.is_revoked);
+        let mut plan = RotationPlan { kept: Vec::new(), lost: Vec::new(), signers };
         for id in &self.log.state.slots {
             let slot = read_slot(self.access.store, *id)?;
             let mut answer = None;
@@ -69,7 +75,9 @@ impl Vault<'_> {
                             found = Some((*id, slot.clone(), at));
                             break;
                         }
-                        Err(error) if error.may_pass() => return Err(error.into()),
+                        Err(source) if source.may_pass() => {
+                            return Err(EngineError::SlotUnknown { slot: *id, source });
+                        }
                         Err(error) => answer = Some(error.to_string()),
                     }
                 }
@@ -87,8 +95,8 @@ impl Vault<'_> {
     /// `new_domains` gives up deduplication with what was written before: the next backup uploads everything again.
     ///
     /// # Errors
-    /// [`EngineError::NotAllowed`] without the vault key; [`EngineError::Invalid`] when no slot would be left that holds it, or the slots
-    /// were changed meanwhile.
+    /// [`EngineError::NotAllowed`] without the vault key; [`EngineError::Invalid`] when no slot would be left that holds it, or slots
+    /// or signers are not those of the plan any more.
     pub fn rotate(
         &mut self,
         roots: &[&dyn RootKey],
@@ -122,6 +130,8 @@ impl Vault<'_> {
         let body = body.finish();
         let details = Details::Epoch(details).encode();
         let named = slots.clone();
+        let mut signers: Vec<_> = plan.signers.iter().map(|signer| signer.key).collect();
+        signers.sort_unstable();
         let head = self.commit(
             RecordKind::Epoch,
             (!reason.is_empty()).then_some(&body[..]),
@@ -129,6 +139,12 @@ impl Vault<'_> {
                 if state.slots != before {
                     return Err(EngineError::invalid(
                         "the key slots were changed meanwhile; run the command again",
+                    ));
+                }
+                // Whoever has the old key may enrol up to the last moment.
+                if Self::signer_keys(state) != signers {
+                    return Err(EngineError::invalid(
+                        "somebody was enrolled or revoked meanwhile; run the command again",
                     ));
                 }
                 public.slots = Some(named.clone());

@@ -3,7 +3,7 @@
 use coffer_collect::CollectError;
 use coffer_crypto::CryptoError;
 use coffer_format::FormatError;
-use coffer_format::id::{Head, SegmentId, VaultId};
+use coffer_format::id::{Head, SegmentId, SlotId, VaultId};
 use coffer_keys::KeyError;
 use coffer_pipeline::PipelineError;
 use coffer_store::StoreError;
@@ -31,6 +31,9 @@ pub enum EngineError {
     Unfinished {
         /// The location.
         store: String,
+        /// What a root key of one of its slots answered when it was to be finished, if that is more than that it does not fit.
+        #[source]
+        source: Option<KeyError>,
     },
     /// The vault at a location is not the one expected there.
     #[error("the vault is {actual}, expected was {expected}")]
@@ -66,6 +69,13 @@ pub enum EngineError {
     /// A key does not open the vault.
     #[error("the vault does not open")]
     Key(#[from] KeyError),
+    /// The key fits none of the key slots that could be read, and not all could.
+    #[error("the vault does not open: the key may fit a key slot that could not be read")]
+    SlotUnread {
+        /// What the store said of that slot.
+        #[source]
+        source: StoreError,
+    },
     /// A key slot could not be made.
     #[error("the key slot cannot be made")]
     NoNewSlot {
@@ -77,6 +87,20 @@ pub enum EngineError {
     NotAllowed {
         /// What was asked for.
         action: &'static str,
+    },
+    /// The slot that opened the vault is to be revoked, and no other one was opened.
+    #[error("key slot {} is the only one that was opened: whether another one opens the vault is not known", slot.short())]
+    LastOpened {
+        /// The slot.
+        slot: SlotId,
+    },
+    /// Whether a slot opens could not be found out.
+    #[error("whether key slot {} opens cannot be found out now", slot.short())]
+    SlotUnknown {
+        /// The slot.
+        slot: SlotId,
+        /// What its root key answered.
+        source: KeyError,
     },
     /// The owner has revoked the writer credential.
     #[error("the writer {name} was revoked")]

@@ -65,6 +65,8 @@ pub fn estimate_backup(
     made.create_count += u64::from(index_bytes > 0) + 1;
     let stored_bytes = (pack_bytes + index_bytes + RECORD_BYTES) * store_count;
     let mut requests = *asked;
+    // The commit looks what lies behind the end of the log.
+    requests.list_count += 1;
     requests.multipart_count += made.multipart_count * store_count;
     requests.create_count += made.create_count * store_count;
     requests.create_bytes += stored_bytes;

@@ -115,7 +115,7 @@ impl<'a> Index<'a> {
             present: None,
             recovered,
         };
-        let read = parallel::map(parallel::in_flight(store), segments, |(id, len)| {
+        let read = parallel::map(parallel::in_flight_small(store), segments, |(id, len)| {
             (id, index.read_segment(id, len))
         });
         for (id, segment) in read {
@@ -135,8 +135,13 @@ impl<'a> Index<'a> {
         &self.unreadable
     }
 
-    /// Adds a segment of `len` bytes.
-    pub(crate) fn add_segment(&mut self, id: SegmentId, len: u64) -> Result<(), EngineError> {
+    /// Adds a segment of `len` bytes, which lists chunks with these fingerprints.
+    pub(crate) fn add_segment(
+        &mut self,
+        id: SegmentId,
+        len: u64,
+        fingerprints: &[u64],
+    ) -> Result<(), EngineError> {
         let name = ObjectName::Segment(id);
         let segment = self.read_segment(id, len).map_err(|error| EngineError::of_object(name, error))?;
         if let Some(present) = &mut self.present {
@@ -147,9 +152,7 @@ impl<'a> Index<'a> {
         let position = self.segments.len() - 1;
         if let Some(mut lookup) = self.lookup.take() {
             let place = lookup.begin_segment(id);
-            self.fingerprints_of(position, &mut |fingerprints| {
-                lookup.extend(place, fingerprints.iter().copied());
-            })?;
+            lookup.extend(place, fingerprints.iter().copied());
             lookup.end_segment();
             self.places_of.push(Some(position));
             self.lookup = Some(self.spilled(lookup));

@@ -6,15 +6,16 @@ use coffer_format::header::{ChunkerSpec, FORMAT_MINOR, Header, StoreMode};
 use coffer_format::id::{Head, SlotId, VaultId};
 use coffer_format::limits::HEADER_LEN_MAX;
 use coffer_format::log::{LogState, Outcome, StoredRecord};
-use coffer_format::object::{INDEX_PREFIX, LOG_PREFIX, ObjectName, PACKS_PREFIX, SLOTS_PREFIX};
+use coffer_format::object::{INDEX_PREFIX, LOG_PREFIX, ObjectName, PACKS_PREFIX};
 use coffer_format::record::{Details, RecordKind, chain_value};
-use coffer_format::slot::{Slot, SlotPurpose};
-use coffer_keys::{RootKey, make_slot, open_slot, try_slots};
+use coffer_format::slot::{Slot, SlotKind, SlotPurpose};
+use coffer_format::store::{FIRST_STORE, STORE_LEN, encode_store};
+use coffer_keys::{KeyError, RootKey, make_slot, open_slot};
 use coffer_pipeline::record::{seal_record, signature_is_good};
 use coffer_store::{ListItem, PutOutcome};
 
 use crate::access::{Access, key_of};
-use crate::checkpoint::asks_others;
+use crate::checkpoint::{asks_others, few_slots, is_cheap};
 use crate::error::EngineError;
 
 /// What a new vault is made of.
@@ -50,13 +51,27 @@ pub fn init(
     roots: &[(&dyn RootKey, String)],
     options: &InitOptions,
 ) -> Result<Created, EngineError> {
+    init_with(access, roots, options, &mut || {})
+}
+
+/// As [`init`]; `before_commit` is called before record 0 is stored: until then there is no vault, and whether there is one afterwards only
+/// the result tells.
+///
+/// # Errors
+/// As there.
+pub fn init_with(
+    access: &Access<'_>,
+    roots: &[(&dyn RootKey, String)],
+    options: &InitOptions,
+    before_commit: &mut dyn FnMut(),
+) -> Result<Created, EngineError> {
     options.chunker.check()?;
     if roots.is_empty() {
         return Err(EngineError::invalid("a vault needs at least one key slot"));
     }
     let header_key = key_of(ObjectName::Header)?;
     match access.store.stat(&header_key) {
-        Ok(_) => return resume(access, roots),
+        Ok(_) => return resume(access, roots, before_commit),
         Err(error) if error.is_not_found() => {}
         Err(error) => return Err(error.into()),
     }
@@ -80,6 +95,7 @@ pub fn init(
             return Err(EngineError::invalid(reason));
         }
     }
+    name_first(access)?;
     let key = VaultKey::generate(access.rng)?;
     let header = Header {
         minor: FORMAT_MINOR,
@@ -99,7 +115,24 @@ pub fn init(
     if access.store.put_if_absent(&header_key, &header_bytes)? == PutOutcome::AlreadyExists {
         return Err(EngineError::VaultExists { store: access.store.url() });
     }
-    finish(access, &header_bytes, &header, slot_ids, &key, false)
+    finish(access, (&header_bytes, &header), slot_ids, &key, false, before_commit)
+}
+
+/// Gives the store in which a vault is made its id.
+fn name_first(access: &Access<'_>) -> Result<(), EngineError> {
+    let (key, first) = (key_of(ObjectName::Store)?, encode_store(&FIRST_STORE));
+    if access.store.put_if_absent(&key, &first)? == PutOutcome::Created {
+        return Ok(());
+    }
+    let mut there = Vec::new();
+    match access.store.read(&key, STORE_LEN as u64, &mut there) {
+        Ok(()) if there == first => Ok(()),
+        Err(error) if error.is_of_store() => Err(error.into()),
+        Ok(()) | Err(_) => Err(EngineError::invalid(format!(
+            "{} is, or was, another store of a vault: its object `store` says so, and has to be removed first",
+            access.store.url()
+        ))),
+    }
 }
 
 /// Wraps the vault key for `root` and stores the slot.
@@ -140,7 +173,11 @@ pub(crate) fn put_slot_for(
 }
 
 /// Completes an init that stopped between header and record 0.
-fn resume(access: &Access<'_>, roots: &[(&dyn RootKey, String)]) -> Result<Created, EngineError> {
+fn resume(
+    access: &Access<'_>,
+    roots: &[(&dyn RootKey, String)],
+    before_commit: &mut dyn FnMut(),
+) -> Result<Created, EngineError> {
     let exists = || EngineError::VaultExists { store: access.store.url() };
     let mut header_bytes = Vec::new();
     access.store.read(&key_of(ObjectName::Header)?, HEADER_LEN_MAX, &mut header_bytes)?;
@@ -153,76 +190,62 @@ fn resume(access: &Access<'_>, roots: &[(&dyn RootKey, String)]) -> Result<Creat
         return Err(exists());
     }
     let header = Header::decode(&header_bytes).map_err(|_| exists())?;
+    name_first(access)?;
     let vault = Header::vault_id(&header_bytes);
-    let mut ids = Vec::new();
-    access.store.list(SLOTS_PREFIX, None, &mut |item: ListItem| {
-        if let Some(ObjectName::Slot(id)) = ObjectName::parse(&item.name) {
-            ids.push(id);
-        }
-        std::ops::ControlFlow::Continue(())
-    })?;
-    let mut slots: Vec<(SlotId, Slot)> = Vec::new();
-    let mut bytes = Vec::new();
-    for id in ids {
-        let read = access.store.read(
-            &key_of(ObjectName::Slot(id))?,
-            coffer_format::limits::SLOT_LEN_MAX,
-            &mut bytes,
-        );
-        if read.is_ok()
-            && Slot::id(&bytes) == id
-            && let Ok(slot) = Slot::decode(&bytes)
-            && slot.vault == vault
-            // There is no log yet that would name it.
-            && !asks_others(&slot)
-        {
-            slots.push((id, slot));
+    let slots: Vec<_> =
+        few_slots(access.store, vault)?.into_iter().filter(|(_, slot)| is_of_first_key(slot)).collect();
+    // Only slots that one of the root keys opens, and that hold the key of the header, are taken over: the store may have planted others.
+    let (mut slot_ids, mut key, mut answer) = (Vec::new(), None, None);
+    let mut has_slot = vec![false; roots.len()];
+    for (id, slot) in &slots {
+        for ((root, _), has_slot) in roots.iter().zip(&mut has_slot) {
+            if !may_try(*root, slot) {
+                continue;
+            }
+            match open_slot(slot, vault, *root).map(VaultKey::from_secret) {
+                Ok(found) if *found.signing().verifying_key().as_bytes() == header.owner_key => {
+                    *has_slot = true;
+                    slot_ids.push(*id);
+                    key = Some(found);
+                }
+                Ok(_) | Err(KeyError::WrongKey { .. }) => {}
+                Err(error) => answer = Some(error),
+            }
         }
     }
-    // Only slots that one of the root keys opens are taken over: the store may have planted others.
-    slots.retain(|(_, slot)| {
-        roots.iter().any(|(root, _)| root.may_open(slot) && open_slot(slot, vault, *root).is_ok())
-    });
-    let key = roots.iter().find_map(|(root, _)| try_slots(&slots, vault, *root).ok());
-    let Some((_, _, secret)) = key else { return Err(EngineError::Unfinished { store: access.store.url() }) };
-    let key = VaultKey::from_secret(secret);
-    if *key.signing().verifying_key().as_bytes() != header.owner_key {
-        return Err(EngineError::Unfinished { store: access.store.url() });
-    }
-    let mut slot_ids: Vec<_> = slots.into_iter().map(|(id, _)| id).collect();
+    let unfinished = || EngineError::Unfinished { store: access.store.url(), source: answer };
+    let key = key.ok_or_else(unfinished)?;
     // A root key whose slot was not written yet gets one now.
-    for (root, label) in roots {
-        let known = slots_of(access, &slot_ids)?;
-        if try_slots(&known, vault, *root).is_err() {
-            slot_ids.push(put_slot(access, *root, vault, 0, label, &key)?);
-        }
+    for ((root, label), _) in roots.iter().zip(has_slot).filter(|(_, has_slot)| !has_slot) {
+        slot_ids.push(put_slot(access, *root, vault, 0, label, &key)?);
     }
     slot_ids.sort_unstable();
-    finish(access, &header_bytes, &header, slot_ids, &key, true)
+    slot_ids.dedup();
+    finish(access, (&header_bytes, &header), slot_ids, &key, true, before_commit)
 }
 
-fn slots_of(access: &Access<'_>, ids: &[SlotId]) -> Result<Vec<(SlotId, Slot)>, EngineError> {
-    let mut bytes = Vec::new();
-    let mut slots = Vec::new();
-    for id in ids {
-        access.store.read(
-            &key_of(ObjectName::Slot(*id))?,
-            coffer_format::limits::SLOT_LEN_MAX,
-            &mut bytes,
-        )?;
-        slots.push((*id, Slot::decode(&bytes)?));
-    }
-    Ok(slots)
+const fn is_of_first_key(slot: &Slot) -> bool {
+    matches!(slot.purpose, SlotPurpose::VaultKey) && slot.epoch == 0
+}
+
+/// Whether a slot may be tried that no log names: there is none yet. What costs much is left out, and so is whatever would ask somebody whom the
+/// user has not named.
+fn may_try(root: &dyn RootKey, slot: &Slot) -> bool {
+    let is_safe = match &slot.kind {
+        SlotKind::Shares { .. } => true,
+        kind => is_cheap(kind) || (asks_others(slot) && root.is_at(slot)),
+    };
+    is_safe && root.may_open(slot)
 }
 
 /// Writes record 0: from here on the vault exists.
 fn finish(
     access: &Access<'_>,
-    header_bytes: &[u8],
-    header: &Header,
+    (header_bytes, header): (&[u8], &Header),
     slots: Vec<SlotId>,
     key: &VaultKey,
     resumed: bool,
+    before_commit: &mut dyn FnMut(),
 ) -> Result<Created, EngineError> {
     let vault = Header::vault_id(header_bytes);
     let signing = key.signing();
@@ -236,6 +259,7 @@ fn finish(
     if outcome != Outcome::Effective {
         return Err(EngineError::invalid("the first record of the vault would be void"));
     }
+    before_commit();
     match access.store.put_if_absent(&key_of(ObjectName::Record(0))?, &bytes)? {
         PutOutcome::Created => {}
         PutOutcome::AlreadyExists => return Err(EngineError::VaultExists { store: access.store.url() }),

@@ -9,6 +9,7 @@ use coffer_format::record::{Details, RecordKind};
 use coffer_format::slot::{Slot, SlotPurpose};
 use coffer_keys::{RootKey, open_slot};
 
+use crate::checkpoint::read_slot;
 use crate::error::EngineError;
 use crate::init::put_slot_for;
 use crate::vault::{Vault, current_slots};
@@ -18,8 +19,10 @@ use crate::vault::{Vault, current_slots};
 pub struct SlotStatus {
     /// Its id.
     pub id: SlotId,
-    /// The slot; `None` if its object is missing or damaged.
+    /// The slot; `None` if its object is missing, damaged or archived.
     pub slot: Option<Slot>,
+    /// Whether its object is archived: nothing is wrong with it, and it was not read.
+    pub is_archived: bool,
     /// Whether the vault was opened with it.
     pub opened_by: bool,
     /// Whether it was tested, and gave the vault's key.
@@ -38,11 +41,17 @@ impl Vault<'_> {
         let status = |id: &SlotId| SlotStatus {
             id: *id,
             slot: readable.iter().find(|(known, _)| known == id).map(|(_, slot)| slot.clone()),
+            is_archived: false,
             opened_by: *id == self.opened_by,
             tested: None,
             answer: None,
         };
-        Ok(self.log.state.slots.iter().map(status).collect())
+        let mut slots: Vec<_> = self.log.state.slots.iter().map(status).collect();
+        for status in slots.iter_mut().filter(|status| status.slot.is_none()) {
+            let read = read_slot(self.access.store, status.id);
+            status.is_archived = read.is_err_and(|error| error.is_archived());
+        }
+        Ok(slots)
     }
 
     /// Unwraps every slot that one of the root keys may open, and checks that all give the same key.
@@ -121,6 +130,21 @@ impl Vault<'_> {
         label: &str,
         purpose: SlotPurpose,
     ) -> Result<(SlotId, Head), EngineError> {
+        self.add_slot_with(root, label, purpose, &mut || {})
+    }
+
+    /// As [`Self::add_slot_for`]; `before_commit` is called before the record that makes the slot current is stored: until then nothing was
+    /// added, and what of it may have happened afterwards only the result tells.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn add_slot_with(
+        &mut self,
+        root: &dyn RootKey,
+        label: &str,
+        purpose: SlotPurpose,
+        before_commit: &mut dyn FnMut(),
+    ) -> Result<(SlotId, Head), EngineError> {
         let opens = |slot: &Slot| root.may_open(slot) && open_slot(slot, self.id(), root).is_ok();
         let mut others = current_slots(&self.access, &self.log)?;
         others.retain(|(_, slot)| slot.purpose != purpose);
@@ -135,6 +159,7 @@ impl Vault<'_> {
         let id = self.put_new_slot(root, label, purpose)?;
         let head = self.commit_slots(&mut |slots| {
             slots.push(id);
+            before_commit();
             Ok(())
         })?;
         Ok((id, head))
@@ -163,20 +188,50 @@ impl Vault<'_> {
         Ok((id, head))
     }
 
-    /// Revokes a slot: it is not current any more. An old copy of it, with the old secret, still opens what it could open.
+    /// Revokes a slot: it is not current any more. An old copy of it, with the old secret, still opens what it could open. That another slot is
+    /// left is looked at, not whether its root key is still there: see [`Self::revoke_slot_with`].
     ///
     /// # Errors
     /// [`EngineError::Invalid`] when it is not current, or the last one.
     pub fn revoke_slot(&mut self, id: SlotId) -> Result<Head, EngineError> {
-        let readable = current_slots(&self.access, &self.log)?;
-        let opens = |slot: &SlotId| {
-            let found = readable.iter().find(|(known, _)| known == slot);
-            found.is_some_and(|(_, slot)| {
-                slot.purpose == SlotPurpose::VaultKey && slot.epoch == self.log.state.epoch()
-            })
+        let left: Vec<_> = self.slots_beside(id)?.into_iter().map(|(id, _)| id).collect();
+        self.revoke_beside(id, &left)
+    }
+
+    /// As [`Self::revoke_slot`], if another slot is left that was opened: the one that opened the vault or, where that is to go, one that one of
+    /// these root keys opens now.
+    ///
+    /// # Errors
+    /// [`EngineError::LastOpened`] when there is none; and as there.
+    pub fn revoke_slot_with(&mut self, id: SlotId, roots: &[&dyn RootKey]) -> Result<Head, EngineError> {
+        self.keyring.vault_key().ok_or(EngineError::NotAllowed { action: "change key slots" })?;
+        if id != self.opened_by {
+            return self.revoke_beside(id, &[self.opened_by]);
+        }
+        let others = self.slots_beside(id)?;
+        if others.is_empty() {
+            return self.revoke_beside(id, &[]);
+        }
+        let opens = |slot: &Slot| {
+            let mut opening = roots.iter().filter(|root| root.may_open(slot));
+            opening.any(|root| open_slot(slot, self.id(), *root).is_ok_and(|key| self.is_key_of(slot, key)))
         };
-        let others: Vec<_> =
-            self.log.state.slots.iter().filter(|slot| **slot != id && opens(slot)).copied().collect();
+        let opened = others.iter().find(|(_, slot)| opens(slot)).map(|(id, _)| *id);
+        self.revoke_beside(id, &[opened.ok_or(EngineError::LastOpened { slot: id })?])
+    }
+
+    /// The slots but `id` that can be read and hold the vault key of the newest epoch; local ones first, for they cost nobody a request.
+    fn slots_beside(&self, id: SlotId) -> Result<Vec<(SlotId, Slot)>, EngineError> {
+        let mut slots = current_slots(&self.access, &self.log)?;
+        slots.retain(|(known, slot)| {
+            *known != id && slot.purpose == SlotPurpose::VaultKey && slot.epoch == self.log.state.epoch()
+        });
+        slots.sort_by_key(|(_, slot)| !slot.kind.is_local());
+        Ok(slots)
+    }
+
+    /// Revokes a slot as long as one of `others` is still current.
+    fn revoke_beside(&mut self, id: SlotId, others: &[SlotId]) -> Result<Head, EngineError> {
         self.commit_slots(&mut |slots| {
             if !slots.iter().any(|slot| others.contains(slot)) {
                 let reason = "the last slot that opens cannot be revoked: nothing would open the vault";

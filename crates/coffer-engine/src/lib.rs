@@ -33,6 +33,7 @@ mod lookup;
 mod needs;
 mod parallel;
 mod parts;
+mod pool;
 mod read;
 mod replicas;
 mod restore;
@@ -50,7 +51,7 @@ pub use backup::{
 pub use cache::Cache;
 pub use checkpoint::CHECKPOINT_INTERVAL;
 pub use clock::Clock;
-pub use cold::{ArchivedPack, ColdState};
+pub use cold::{ArchivedObject, ColdState};
 pub use diff::{
     Change, DiffCounts, DiffItem, DiffOptions, DiffReport, DiffVisit, Difference, DirectoryOptions, diff,
     diff_directory,
@@ -60,7 +61,7 @@ pub use epoch::{LostSlot, Rotation, RotationPlan};
 pub use error::EngineError;
 pub use estimate::{Estimate, estimate_backup, estimate_restore};
 pub use find::{FindOptions, Finder};
-pub use init::{Created, InitOptions, init};
+pub use init::{Created, InitOptions, init, init_with};
 pub use keys::SlotStatus;
 pub use listing::{ListedEntry, list};
 pub use locks::{

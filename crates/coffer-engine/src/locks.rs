@@ -113,6 +113,23 @@ impl Needed {
         packs
     }
 
+    /// The packs that no other kept snapshot than `chosen`, which these are the needs of, relies on; none while it is not known what the others
+    /// do. What the whole vault relies on is not among them.
+    ///
+    /// # Errors
+    /// As for [`Self::find`].
+    pub fn only_for(&mut self, vault: &Vault<'_>, chosen: &[SnapshotId]) -> Result<Vec<ObjectName>, EngineError> {
+        let all = Self::find(vault, None)?;
+        if !all.unreadable.is_empty() {
+            self.unreadable.extend(all.unreadable);
+            return Ok(Vec::new());
+        }
+        let others: BTreeSet<PackId> =
+            all.packs.iter().filter(|(id, _)| !chosen.contains(id)).flat_map(|(_, packs)| packs).copied().collect();
+        let own: BTreeSet<PackId> = self.packs.values().flatten().copied().collect();
+        Ok(own.difference(&others).copied().map(ObjectName::Pack).collect())
+    }
+
     /// All objects, none twice.
     #[must_use]
     pub fn objects(&self) -> Vec<ObjectName> {
@@ -123,7 +140,7 @@ impl Needed {
     }
 }
 
-/// Those of `objects` that can be in `store`: the first store of a vault has no id.
+/// Those of `objects` that can be in `store`: one may have lost its id.
 fn present(store: &dyn ObjectStore, objects: &[ObjectName]) -> Result<Vec<ObjectName>, EngineError> {
     let mut bytes = Vec::new();
     let has_id = match store.read(&key_of(ObjectName::Store)?, STORE_LEN as u64, &mut bytes) {

@@ -1,17 +1,16 @@
 //! Reading the log to its head, and committing to it.
 
 use std::collections::BTreeSet;
-use std::ops::ControlFlow;
 use std::time::Duration;
 
 use coffer_format::header::{Header, StoreMode};
 use coffer_format::id::{Head, VaultId};
 use coffer_format::limits::{HEADER_LEN_MAX, RECORD_LEN_MAX};
 use coffer_format::log::{LogState, Outcome, StoredRecord, VoidReason};
-use coffer_format::object::{LOG_PREFIX, ObjectName};
+use coffer_format::object::ObjectName;
 use coffer_format::record::{Details, Record, RecordKind, chain_value, chain_value_oversize};
 use coffer_pipeline::record::{LastSignature, signature_is_good};
-use coffer_store::{ListItem, ObjectStore, PutOutcome, StoreError, VersionRule};
+use coffer_store::{ObjectStore, PutOutcome, StoreError, VersionRule};
 
 use crate::access::{Access, key_of};
 use crate::cache::KeptState;
@@ -19,9 +18,12 @@ use crate::error::EngineError;
 use crate::parallel::{self, both, is_far};
 
 mod ahead;
+mod listed;
 
 pub(crate) use ahead::Ahead;
 use ahead::end_of;
+use listed::Listed;
+pub(crate) use listed::listed_numbers;
 
 /// How often a commit tries the next number before it gives up.
 const COMMIT_ATTEMPT_COUNT_MAX: usize = 1000;
@@ -88,6 +90,39 @@ impl Log {
         Self::read_with(access, expected, Some((writer, begin)))
     }
 
+    /// The log of one store on its own, up to its head; held against nothing that was seen before. `None` if it names no owner.
+    pub(crate) fn of_store(store: &dyn ObjectStore) -> Result<Option<Self>, EngineError> {
+        let mut bytes = Vec::new();
+        let header = match store.read(&key_of(ObjectName::Header)?, HEADER_LEN_MAX, &mut bytes) {
+            Ok(()) => Header::decode(&bytes).ok().map(|header| (Header::vault_id(&bytes), header)),
+            Err(StoreError::NotFound { .. } | StoreError::TooLong { .. }) => None,
+            Err(error) => return Err(error.into()),
+        };
+        // The copy in record 0 is signed by the owner whom it names; which vault is meant is for the caller to know.
+        let Some((vault, header)) = header_copy(store).or(header) else { return Ok(None) };
+        let listed = Listed::all(store)?;
+        let state = LogState::new(vault, &header);
+        let mut log = Self::begin(vault, header, state);
+        log.extend(&mut Ahead::new(store, end_of(&listed.numbers)))?;
+        log.look_behind(store, listed)?;
+        Ok(Some(log))
+    }
+
+    /// A log of which nothing was read beyond `state`.
+    const fn begin(vault: VaultId, header: Header, state: LogState) -> Self {
+        Self {
+            vault,
+            header,
+            header_recovered: false,
+            begins_at: state.next,
+            state,
+            ineffective: Vec::new(),
+            memory_warning: None,
+            warnings: Vec::new(),
+            watched: (None, None),
+        }
+    }
+
     fn read_with(
         access: &Access<'_>,
         expected: Option<VaultId>,
@@ -109,15 +144,17 @@ impl Log {
         let kept = access.cache.zip(expected).filter(|_| begin.is_some() && is_far(store));
         let kept = kept.and_then(|(cache, vault)| cache.kept_state(&vault, writer));
         // Of a log whose state is known, only what came since is listed.
-        let since = kept.as_ref().map(|kept| kept.number);
-        let (header, listed) =
-            both(store, || read_header(store, expected), || listed_numbers(store, since, usize::MAX));
+        let list = || match &kept {
+            Some(kept) => Listed::from(store, kept.number.saturating_add(1)),
+            None => Listed::all(store),
+        };
+        let (header, listed) = both(store, || read_header(store, expected), list);
         let (vault, header, header_recovered) = header?;
         let mut listed = listed?;
         let remembered =
             access.cache.and_then(|cache| recall(cache.head(&vault).map(|head| Some((vault, head)))));
         let mut remembered = remembered.and_then(|(_, head)| head);
-        let mut ahead = Ahead::new(store, end_of(&listed));
+        let mut ahead = Ahead::new(store, end_of(&listed.numbers));
         let (mut state, mut is_kept) = (None, false);
         if let Some(begin) = begin {
             if let Some(kept) = &kept {
@@ -125,30 +162,20 @@ impl Log {
                 match &state {
                     // Somebody else's memory of the head may be gone; this one is as good.
                     Some(state) => (remembered, is_kept) = (remembered.or(state.head()), true),
-                    None => listed = listed_numbers(store, None, usize::MAX)?,
+                    None => listed = Listed::all(store)?,
                 }
             }
             if state.is_none() {
-                ahead = Ahead::new(store, end_of(&listed));
-                state = begin(vault, Beginning::Listed(&listed), &mut ahead);
+                ahead = Ahead::new(store, end_of(&listed.numbers));
+                state = begin(vault, Beginning::Listed(&listed.numbers), &mut ahead);
             }
         }
         let kept = state.as_ref().filter(|_| is_kept).and_then(|state| Some((state.head()?, state.term)));
         let state = state.unwrap_or_else(|| LogState::new(vault, &header));
         let from = state.next;
-        let watched = (remembered.map(|head| head.number), None);
-        let ineffective = Vec::new();
-        let mut log = Self {
-            vault,
-            header,
-            header_recovered,
-            state,
-            ineffective,
-            memory_warning: None,
-            warnings: Vec::new(),
-            begins_at: from,
-            watched,
-        };
+        let mut log = Self::begin(vault, header, state);
+        log.header_recovered = header_recovered;
+        log.watched.0 = remembered.map(|head| head.number);
         let before = remembered.filter(|head| head.number < from);
         if is_far(store) {
             let known: BTreeSet<u64> =
@@ -170,14 +197,14 @@ impl Log {
             log.watched.1 = chain_of_seen(&mut ahead, &before)?;
         }
         log.extend(&mut ahead)?;
-        log.look_at(store, &listed)?;
+        log.look_behind(store, listed)?;
         if log.finds_another_line(store)? {
             // With the copies that are believed now.
             return Self::read_with(access, expected, None);
         }
         check_versions(store, &log)?;
         if log.state.next == 0 {
-            return Err(EngineError::Unfinished { store: store.url() });
+            return Err(EngineError::Unfinished { store: store.url(), source: None });
         }
         if let Some(minor) = log.state.needs_minor {
             return Err(EngineError::NeedsNewer { minor });
@@ -239,6 +266,12 @@ impl Log {
         Ok(false)
     }
 
+    /// What became of record `number`, which was read.
+    pub(crate) fn outcome(&self, number: u64) -> Outcome {
+        let at = self.ineffective.binary_search_by_key(&number, |(number, _)| *number);
+        at.map_or(Outcome::Effective, |at| self.ineffective[at].1)
+    }
+
     /// The head as far as the log was read.
     #[must_use]
     pub fn head(&self) -> Option<Head> {
@@ -288,13 +321,27 @@ impl Log {
         Ok(true)
     }
 
+    /// Looks for evidence behind the head, in what was listed and then about where the head turned out to be.
+    fn look_behind(&mut self, store: &dyn ObjectStore, mut listed: Listed) -> Result<(), EngineError> {
+        loop {
+            self.look_at(store, &listed.numbers)?;
+            if listed.reaches(self.state.next) {
+                return Ok(());
+            }
+            listed = Listed::from(store, self.state.next)?;
+            if !listed.numbers.is_empty() {
+                self.extend(&mut Ahead::new(store, end_of(&listed.numbers)))?;
+            }
+        }
+    }
+
     /// Where a record is absent, looks for later ones that an enrolled signer signed: then the absent one was lost. `listed` are records
     /// that a listing shows, in ascending order. Anybody who can write to the store may have put them there, so not all are looked at.
     fn look_at(&mut self, store: &dyn ObjectStore, listed: &[u64]) -> Result<(), EngineError> {
         let beyond = &listed[listed.partition_point(|number| *number < self.state.next)..];
         let mut looked_count = 0;
         let mut buffer = Vec::new();
-        for wave in beyond.chunks(parallel::in_flight(store)) {
+        for wave in beyond.chunks(parallel::in_flight_small(store)) {
             let mut found = Ahead::new(store, 0);
             if is_far(store) {
                 let is_new = |number: &u64| *number >= self.state.next;
@@ -399,25 +446,22 @@ impl Log {
         for lost_count in 0..COMMIT_ATTEMPT_COUNT_MAX {
             let begin_ns = access.clock.monotonic_ns();
             // A record that was lost leaves a gap, which must not be filled: what lies behind the end is listed.
-            let before = self.state.next.checked_sub(1);
-            let list = || listed_numbers(store, before, EVIDENCE_COUNT_MAX);
-            let mut listed;
-            if lost_count == 0 {
+            let next = self.state.next;
+            let list = || Listed::from(store, next);
+            let listed = if lost_count == 0 {
                 // Whether the next number is free, its creation tells: it is read only where something is there.
-                listed = list()?;
-                if !listed.is_empty() {
-                    self.extend(&mut Ahead::new(store, end_of(&listed)))?;
+                let listed = list()?;
+                if !listed.numbers.is_empty() {
+                    self.extend(&mut Ahead::new(store, end_of(&listed.numbers)))?;
                 }
+                listed
             } else {
                 let mut ahead = Ahead::new(store, taken_end);
-                let (extended, found) = both(store, || self.extend(&mut ahead), list);
+                let (extended, listed) = both(store, || self.extend(&mut ahead), list);
                 extended?;
-                listed = found?;
-            }
-            if listed.len() > EVIDENCE_COUNT_MAX {
-                listed = listed_numbers(store, Some(self.state.next), EVIDENCE_COUNT_MAX)?;
-            }
-            self.look_at(store, &listed)?;
+                listed?
+            };
+            self.look_behind(store, listed)?;
             if let Some(minor) = self.state.needs_minor {
                 return Err(EngineError::NeedsNewer { minor });
             }
@@ -480,24 +524,6 @@ pub(crate) fn explain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Numbers of the records that a listing shows, behind `after`, ascending; one more than `count_max` at most.
-fn listed_numbers(
-    store: &dyn ObjectStore,
-    after: Option<u64>,
-    count_max: usize,
-) -> Result<Vec<u64>, EngineError> {
-    let mut numbers = Vec::new();
-    let behind = after.map(|number| ObjectName::Record(number).to_string());
-    store.list(LOG_PREFIX, behind.as_deref(), &mut |item: ListItem| {
-        if let Some(ObjectName::Record(number)) = ObjectName::parse(&item.name) {
-            numbers.push(number);
-        }
-        if numbers.len() > count_max { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    })?;
-    numbers.sort_unstable();
-    Ok(numbers)
-}
-
 /// As much of a record that is too long as counts.
 fn beginning_of(store: &dyn ObjectStore, number: u64) -> Result<Vec<u8>, EngineError> {
     let mut first = vec![0; usize::try_from(RECORD_LEN_MAX).unwrap_or(usize::MAX)];
@@ -516,7 +542,7 @@ fn chain_of_seen(ahead: &mut Ahead<'_>, seen: &Head) -> Result<Option<[u8; 32]>,
 }
 
 /// The chain value of the record object with this number; `None` if it is absent.
-fn chain_value_of(ahead: &mut Ahead<'_>, number: u64) -> Result<Option<[u8; 32]>, EngineError> {
+pub(crate) fn chain_value_of(ahead: &mut Ahead<'_>, number: u64) -> Result<Option<[u8; 32]>, EngineError> {
     let mut bytes = Vec::new();
     match ahead.read(number, &mut bytes)? {
         Ok(()) => Ok(Some(chain_value(&bytes))),

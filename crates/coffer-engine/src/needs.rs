@@ -16,6 +16,9 @@ use crate::restore::{RestoreOptions, Role, Visitor, walk};
 use crate::tree_reader::{ContentReader, LostSubtree, xattrs};
 use crate::vault::{Snapshot, Vault};
 
+/// More chunks than this are not remembered: 20 MB.
+const SEEN_COUNT_MAX: usize = 1 << 18;
+
 /// What is needed of one pack.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PackNeed {
@@ -56,7 +59,8 @@ pub struct Needs {
     pub is_partial: bool,
     /// Parts that could not be read for another reason: what is wrong with them.
     pub unreadable: Vec<String>,
-    /// Chunks of the tree that were walked already, for another snapshot.
+    /// Chunks that were looked up already, and need not be for the next file or snapshot: some of them, for a chunk counts once however often
+    /// it is looked up.
     seen: HashSet<ChunkId>,
 }
 
@@ -170,7 +174,11 @@ impl Collector<'_, '_, '_> {
     }
 
     fn add_chunk(&mut self, chunk: &ChunkRef) -> Result<(), EngineError> {
-        if !self.needs.seen.insert(chunk.id) {
+        let seen = &mut self.needs.seen;
+        if seen.len() >= SEEN_COUNT_MAX {
+            seen.clear();
+        }
+        if !seen.insert(chunk.id) {
             return Ok(());
         }
         let places = self.chunks.index.places(&chunk.id);

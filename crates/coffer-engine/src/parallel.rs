@@ -9,10 +9,21 @@ use coffer_store::ObjectStore;
 
 /// More requests than this are never made at once, whatever the store says.
 const IN_FLIGHT_MAX: usize = 64;
+/// So many times as many requests for small objects as for large ones.
+const SMALL_FACTOR: usize = 4;
 
 /// How many requests to have under way at once.
 pub(crate) fn in_flight(store: &dyn ObjectStore) -> usize {
     store.parallelism_hint().clamp(1, IN_FLIGHT_MAX)
+}
+
+/// How many requests for small objects to have under way at once, such as log records and key slots: of these no line carries too
+/// many, and it is the number of rounds that takes time.
+pub(crate) fn in_flight_small(store: &dyn ObjectStore) -> usize {
+    match in_flight(store) {
+        1 => 1,
+        count => (SMALL_FACTOR * count).min(IN_FLIGHT_MAX),
+    }
 }
 
 /// Whether a request costs time whatever it brings, so that what was brought is worth keeping.

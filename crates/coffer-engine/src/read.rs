@@ -61,6 +61,11 @@ impl Stretch {
         Self { frames: vec![*place], end: end_of(place) }
     }
 
+    /// How many bytes lie from the beginning of the first frame to the end of the last one.
+    pub(crate) fn len(&self) -> u64 {
+        self.frames.first().map_or(0, |first| self.end - u64::from(first.frame.offset))
+    }
+
     /// Takes a frame in as well, if it lies so close behind the others that one request brings it along.
     pub(crate) fn take(&mut self, place: &Place) -> bool {
         let (Some(first), from) = (self.frames.first(), u64::from(place.frame.offset)) else { return false };
@@ -79,6 +84,24 @@ impl Stretch {
 
 fn end_of(place: &Place) -> u64 {
     u64::from(place.frame.offset) + u64::from(place.frame.sealed_len)
+}
+
+/// What opening a frame needs: three times the memory of one. Its contexts are made when it is first used.
+#[derive(Debug, Default)]
+pub(crate) struct Opener {
+    reader: Option<FrameReader>,
+    sealed: Vec<u8>,
+}
+
+impl Opener {
+    /// Opens frames, and the working memory to read one into.
+    pub(crate) fn parts(&mut self) -> Result<(&mut FrameReader, &mut Vec<u8>), EngineError> {
+        if self.reader.is_none() {
+            self.reader = Some(FrameReader::new()?);
+        }
+        let reader = self.reader.as_mut().ok_or(EngineError::WorkerGone)?;
+        Ok((reader, &mut self.sealed))
+    }
 }
 
 /// A frame as it lies in its pack, and the pack's key.

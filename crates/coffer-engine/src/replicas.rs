@@ -125,6 +125,12 @@ pub enum Refusal {
         /// Its id.
         home: HomeId,
     },
+    /// A store that may be the home of the log does not tell its id.
+    #[error("{store} has lost its object `store`, and may be the home of the log or not")]
+    HomeUnknown {
+        /// The store.
+        store: String,
+    },
     /// Stores were promoted apart, or one vault's log was forked.
     #[error("stores were promoted apart in term {term}: {}", stores.join(" and "))]
     PromotedApart {
@@ -395,6 +401,26 @@ impl Replicas {
         self.members[1..].iter().try_for_each(|member| member.ensure_id(rng).map(drop))
     }
 
+    /// Gives stores that lost their id the one that this machine remembers of their address, or a new one where another store is known to
+    /// be the home. The next time they are opened they are what they were.
+    fn name_again(&self, access: &crate::access::Access<'_>, vault: &VaultId) -> Result<(), EngineError> {
+        let seen = seen::remembered(access.cache, vault);
+        for member in &self.members {
+            let is_nameless = !member.has_id.load(Ordering::Relaxed)
+                && matches!(member.standing(), Standing::InLine { next } if next > 0);
+            if self.is_alone || !is_nameless {
+                continue;
+            }
+            let id = match seen.get(&member.url) {
+                Some(seen) => seen.id,
+                None if self.home.is_some() => rng::array(access.rng)?,
+                None => continue,
+            };
+            member.set_id(&id)?;
+        }
+        Ok(())
+    }
+
     /// The home that the records of this process are for.
     fn home_id(&self) -> Result<HomeId, EngineError> {
         if !self.is_alone {
@@ -404,7 +430,10 @@ impl Replicas {
         if let Some(id) = self.own_id.get() {
             return Ok(*id);
         }
-        let (id, _) = read_id(&self.members[0].store)?;
+        let (id, has_id) = read_id(&self.members[0].store)?;
+        if !has_id {
+            return Err(EngineError::Refused(Refusal::HomeUnknown { store: self.members[0].url.clone() }));
+        }
         Ok(*self.own_id.get_or_init(|| id))
     }
 
@@ -528,8 +557,18 @@ impl Member {
         if self.has_id.load(Ordering::Relaxed) {
             return Ok(*lock(&self.id));
         }
-        let id: HomeId = rng::array(random)?;
-        self.store.put_if_absent(&key_of(ObjectName::Store)?, &encode_store(&id))?;
+        self.set_id(&rng::array(random)?)
+    }
+
+    /// Gives the store, which has none, this id, unless somebody else gives it another one first.
+    fn set_id(&self, id: &HomeId) -> Result<HomeId, EngineError> {
+        let key = key_of(ObjectName::Store)?;
+        let is_taken = self.store.put_if_absent(&key, &encode_store(id))? == PutOutcome::AlreadyExists;
+        if is_taken && !read_id(&self.store)?.1 {
+            // What stands there is no id.
+            self.store.delete(&key)?;
+            self.store.put_if_absent(&key, &encode_store(id))?;
+        }
         // Another process may have been faster.
         let (id, has_id) = read_id(&self.store)?;
         *lock(&self.id) = id;
@@ -558,6 +597,19 @@ impl ObjectStore for Replicas {
                 let home = self.writable(key)?;
                 self.fan_out(key, body);
                 home.store.put_if_absent(key, body)
+            }
+        }
+    }
+
+    fn put_shared_if_absent(&self, key: &ObjectKey, body: &Arc<Vec<u8>>) -> Result<PutOutcome, StoreError> {
+        match ObjectName::parse(key.as_str()) {
+            Some(ObjectName::Record(number)) => self.put_record(key, number, body),
+            // Of no other store's business.
+            Some(ObjectName::Store) | None => self.writable(key)?.store.put_shared_if_absent(key, body),
+            Some(_) => {
+                let home = self.writable(key)?;
+                self.fan_out(key, body);
+                home.store.put_shared_if_absent(key, body)
             }
         }
     }
@@ -647,6 +699,10 @@ impl ObjectStore for Replicas {
 
     fn version_rules(&self) -> Vec<(String, VersionRule)> {
         self.members.iter().flat_map(|member| member.store.version_rules()).collect()
+    }
+
+    fn overwritten(&self) -> Vec<String> {
+        self.members.iter().flat_map(|member| member.store.overwritten()).collect()
     }
 
     /// What a bucket has beside objects, where it is the only store; of several each is asked for itself.

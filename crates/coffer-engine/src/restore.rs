@@ -16,6 +16,7 @@ use coffer_format::tree::TreeEntry;
 
 use crate::error::EngineError;
 use crate::parallel;
+use crate::pool::{Budget, Pool};
 use crate::read::{ChunkReader, Packs};
 use crate::tree_reader::TreeReader;
 use crate::vault::{Snapshot, Vault};
@@ -45,8 +46,14 @@ use writing::{Shared, work};
 /// Frames whose pieces are gathered at the same time.
 const OPEN_FRAME_COUNT: usize = 8;
 
-/// Threads that fetch and write are at most this many, unless more were asked for: each holds a frame, sealed and opened.
+/// Threads that fetch from a store far away are at most this many, unless more were asked for.
 const IO_COUNT_MAX: usize = 16;
+
+/// Frames that were fetched from a store far away and are not written yet have at most this many bytes together.
+const FETCHED_LEN_MAX: u64 = 64 << 20;
+
+/// Frames that are opened and written at once, on a machine of more processors too.
+const OPENER_COUNT_MAX: usize = 8;
 
 /// Pieces that are looked for elsewhere at once; each may hold a directory open.
 const UNREAD_COUNT_MAX: usize = 256;
@@ -120,6 +127,8 @@ fn write<'a>(
     let domain = snapshot.state.body.domain;
     let shared = Shared {
         packs: Packs::new(vault, &domain)?,
+        openers: Pool::new(options.worker_count.clamp(1, OPENER_COUNT_MAX)),
+        budget: Budget::new(FETCHED_LEN_MAX),
         outcome: Mutex::new(RestoreReport::default()),
         unread: Mutex::new(Vec::new()),
         lost_paths: Mutex::new(HashSet::new()),

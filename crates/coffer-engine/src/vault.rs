@@ -11,13 +11,13 @@ use coffer_format::manifest::Manifest;
 use coffer_format::object::{ObjectName, SLOTS_PREFIX};
 use coffer_format::record::{Details, Record, RecordKind};
 use coffer_format::slot::{Slot, SlotPurpose};
-use coffer_keys::{RootKey, try_slots};
+use coffer_keys::{KeyError, RootKey, try_slots};
 use coffer_pipeline::keyring::{Keyring, UnwrappedKey};
 use coffer_pipeline::record::{BodySealer, open_body, seal_record};
 use coffer_store::ListItem;
 
 use crate::access::{Access, key_of};
-use crate::checkpoint::{EarlyKey, is_cheap, kept_state, read_slots, short_cut};
+use crate::checkpoint::{EarlyKey, is_cheap, kept_state, read_slot, read_slots, short_cut};
 use crate::error::EngineError;
 use crate::log::{Beginning, Log, header_copy};
 use crate::needs::is_archived;
@@ -157,7 +157,15 @@ impl<'a> Vault<'a> {
                 return Ok(vault);
             }
         }
-        Err(failure)
+        // Where a service or a token said why, that is what there is to act on.
+        let is_plain = match &failure {
+            EngineError::Key(KeyError::NoSlot { answers, .. }) => {
+                answers.iter().all(|answer| matches!(answer.error, KeyError::WrongKey { .. }))
+            }
+            _ => false,
+        };
+        let unread = is_plain.then(|| unread_slot(&access, &log)).flatten();
+        Err(unread.unwrap_or(failure))
     }
 
     pub(crate) fn with(access: Access<'a>, log: Log, keyring: Keyring, opened_by: SlotId) -> Self {
@@ -336,7 +344,7 @@ impl<'a> Vault<'a> {
     pub fn snapshots(&self) -> Vec<(SnapshotState, Result<Snapshot, EngineError>)> {
         let live = self.log.state.snapshots.iter().filter(|snapshot| !snapshot.forgotten);
         self.known_manifests();
-        parallel::map(parallel::in_flight(self.access.store), live, |state| {
+        parallel::map(parallel::in_flight_small(self.access.store), live, |state| {
             match self.checkpointed(&state.id) {
                 Some(manifest) => (*state, Ok(Snapshot { state: *state, manifest, is_degraded: false })),
                 None => (*state, self.snapshot(state)),
@@ -374,6 +382,14 @@ fn open_one(
 /// The current slots, as far as they can be read.
 pub(crate) fn current_slots(access: &Access<'_>, log: &Log) -> Result<Vec<(SlotId, Slot)>, EngineError> {
     Ok(read_slots(access.store, log.state.slots.clone()))
+}
+
+/// What keeps one of the current slots from being read that is neither lost nor damaged: a key that fits none of the others may fit that one.
+fn unread_slot(access: &Access<'_>, log: &Log) -> Option<EngineError> {
+    log.state.slots.iter().find_map(|id| match read_slot(access.store, *id) {
+        Err(EngineError::Store(source)) => Some(EngineError::SlotUnread { source }),
+        _ => None,
+    })
 }
 
 /// Slots in the store that the log has never named, if its list is lost or it is damaged. Anybody who can write to the store may have put them

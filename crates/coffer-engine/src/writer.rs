@@ -1,5 +1,8 @@
 //! Writers: enrolled and revoked by the owner, listed, and a vault opened with a writer's credential.
 //!
+//! Signers of any other role but the owner's are listed and revoked as well, though nothing here enrols them: whoever once had the vault key
+//! may have, and what was enrolled stays enrolled under the next one.
+//!
 //! A vault that a credential opened has no key that reads. It backs up, from what this machine remembers; whatever else needs a key ends in
 //! [`EngineError::NotAllowed`], in [`signing_key_for`], [`Vault::check_reads`] or where slots are made.
 
@@ -9,7 +12,7 @@ use coffer_crypto::{SigningKey, rng};
 use coffer_format::cbor::{Decoder, Encoder};
 use coffer_format::id::{DomainId, Head, SlotId, VaultId, hex};
 use coffer_format::limits::{RECORD_LEN_MAX, TEXT_LEN_MAX};
-use coffer_format::log::LogState;
+use coffer_format::log::{LogState, Signer};
 use coffer_format::object::ObjectName;
 use coffer_format::record::{Details, Record, RecordKind, Role, RoleAction};
 use coffer_keys::WriterCredential;
@@ -32,11 +35,13 @@ pub struct WriterOptions {
     pub group: Option<String>,
 }
 
-/// A writer that the log knows.
+/// A writer that the log knows, or another signer that is not the owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Writer {
-    /// Its name; `None` if the record that says it cannot be read any more.
+    /// Its name; `None` if the record that says it is lost, or does not open with the vault's keys.
     pub name: Option<String>,
+    /// What it may sign.
+    pub role: Role,
     /// The host it was meant for, if that was said.
     pub host: Option<String>,
     /// The key it signs with.
@@ -49,6 +54,15 @@ pub struct Writer {
     pub is_revoked: bool,
     /// Number of the record that revoked it, and its time.
     pub revoked: Option<(u64, i64)>,
+}
+
+impl Writer {
+    /// Whether it is one as [`Vault::enrol_writer`] makes them: it only backs up, and its record says who it is. Any other was enrolled by
+    /// another program that had the vault key, or by a thief of it.
+    #[must_use]
+    pub const fn is_ordinary(&self) -> bool {
+        matches!(self.role, Role::Put) && self.name.is_some()
+    }
 }
 
 impl<'a> Vault<'a> {
@@ -109,7 +123,7 @@ impl<'a> Vault<'a> {
     /// [`EngineError::NotAllowed`] without the vault key; [`EngineError::Invalid`] for a name that is taken, or a group that does not exist.
     pub fn new_writer(&self, options: &WriterOptions) -> Result<WriterCredential, EngineError> {
         self.check_owns()?;
-        let writers = self.writers()?;
+        let writers = self.known_writers()?;
         let enrolled = |name: &str| {
             writers.iter().find(|writer| !writer.is_revoked && writer.name.as_deref() == Some(name))
         };
@@ -121,7 +135,8 @@ impl<'a> Vault<'a> {
         let domain = match &options.group {
             None => self.new_domain()?,
             Some(group) => {
-                let shared = enrolled(group).and_then(|writer| writer.domains.first().copied());
+                let group_writer = enrolled(group).filter(|writer| writer.role == Role::Put);
+                let shared = group_writer.and_then(|writer| writer.domains.first().copied());
                 shared.ok_or_else(|| {
                     EngineError::invalid(format!(
                         "no writer {group} is enrolled, whose domain could be shared"
@@ -142,11 +157,26 @@ impl<'a> Vault<'a> {
         credential: &WriterCredential,
         host: Option<&str>,
     ) -> Result<Head, EngineError> {
-        let (key, domains) = (credential.verifying_key(), vec![credential.domain()]);
-        self.commit_role(&RoleAction::Enrol { key, role: Role::Put, domains }, credential.name(), host)
+        self.enrol_writer_with(credential, host, &mut || {})
     }
 
-    /// Revokes the writer with this name, or whose key begins with these digits. What it has committed stays.
+    /// As [`Self::enrol_writer`]; `before_commit` is called before the record that enrols the writer is stored: until then nothing was
+    /// done, and what of it may have happened afterwards only the result tells.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn enrol_writer_with(
+        &mut self,
+        credential: &WriterCredential,
+        host: Option<&str>,
+        before_commit: &mut dyn FnMut(),
+    ) -> Result<Head, EngineError> {
+        let (key, domains) = (credential.verifying_key(), vec![credential.domain()]);
+        let action = RoleAction::Enrol { key, role: Role::Put, domains };
+        self.commit_role(&action, credential.name(), host, before_commit)
+    }
+
+    /// Revokes the writer, or other signer, with this name, or whose key begins with these digits. What it has committed stays.
     ///
     /// # Errors
     /// [`EngineError::NotAllowed`] without the vault key; [`EngineError::Invalid`] when no such writer is enrolled, or several are.
@@ -171,27 +201,52 @@ impl<'a> Vault<'a> {
                 return Err(EngineError::invalid(reason));
             }
         };
-        let host = writer.host.clone();
-        let head = self.commit_role(&RoleAction::Revoke { key: writer.key }, name, host.as_deref())?;
+        let head = self.revoke_signer(&writer)?;
         Ok((writer, head))
     }
 
-    /// All writers that were ever enrolled, in the order of their records. The whole log is read for their names.
+    /// Revokes this one.
+    ///
+    /// # Errors
+    /// [`EngineError::NotAllowed`] without the vault key; else as for any commit.
+    pub fn revoke_signer(&mut self, writer: &Writer) -> Result<Head, EngineError> {
+        let action = RoleAction::Revoke { key: writer.key };
+        let name = writer.name.clone().unwrap_or_else(|| hex(&writer.key));
+        self.commit_role(&action, &name, writer.host.as_deref(), &mut || {})
+    }
+
+    /// The keys of all that are enrolled and may sign, but the owner's.
+    pub(crate) fn signer_keys(state: &LogState) -> Vec<[u8; 32]> {
+        let enrolled =
+            state.signers.iter().filter(|(_, signer)| signer.role != Role::Owner && !signer.revoked);
+        enrolled.map(|(key, _)| *key).collect()
+    }
+
+    /// All writers, and other signers but owners, that were ever enrolled, in the order of their records. The whole log is read, and no checkpoint
+    /// believed: whoever once had the vault key may have made one that leaves out whom they enrolled.
     ///
     /// # Errors
     /// [`EngineError::NotAllowed`] without a key that reads; when the store fails.
-    pub fn writers(&self) -> Result<Vec<Writer>, EngineError> {
+    pub fn writers(&mut self) -> Result<Vec<Writer>, EngineError> {
         self.check_reads("list writers")?;
+        if self.log.begins_at > 0 {
+            self.log = Log::read(&self.access, Some(self.id()))?;
+        }
+        self.known_writers()
+    }
+
+    /// As [`Self::writers`], by the state that there is.
+    fn known_writers(&self) -> Result<Vec<Writer>, EngineError> {
         let state = self.state();
-        let is_put = |(_, signer): &(&[u8; 32], &coffer_format::log::Signer)| signer.role == Role::Put;
+        let is_other = |(_, signer): &(&[u8; 32], &Signer)| signer.role != Role::Owner;
         let mut writers: BTreeMap<[u8; 32], Writer> = state
             .signers
             .iter()
-            .filter(is_put)
+            .filter(is_other)
             .map(|(key, signer)| {
-                let (domains, is_revoked) = (signer.domains.clone(), signer.revoked);
+                let (role, domains, is_revoked) = (signer.role, signer.domains.clone(), signer.revoked);
                 let (name, host, enrolled, revoked) = (None, None, None, None);
-                (*key, Writer { name, host, key: *key, domains, enrolled, is_revoked, revoked })
+                (*key, Writer { name, role, host, key: *key, domains, enrolled, is_revoked, revoked })
             })
             .collect();
         if writers.is_empty() {
@@ -263,7 +318,8 @@ impl<'a> Vault<'a> {
                 _ => drop(decoder.raw().ok()?),
             }
         }
-        Some((name, host))
+        // Writers have a name; an empty one says no more than none.
+        Some((name.filter(|name| !name.is_empty()), host))
     }
 
     fn commit_role(
@@ -271,6 +327,7 @@ impl<'a> Vault<'a> {
         action: &RoleAction,
         name: &str,
         host: Option<&str>,
+        before_commit: &mut dyn FnMut(),
     ) -> Result<Head, EngineError> {
         self.check_owns()?;
         let mut body = Encoder::new();
@@ -282,6 +339,7 @@ impl<'a> Vault<'a> {
         });
         self.commit(RecordKind::Role, Some(&body.finish()), &mut |_, public| {
             public.details = Details::Role(action.clone()).encode();
+            before_commit();
             Ok(())
         })
     }

@@ -124,6 +124,8 @@ pub struct TokenKey {
     pub iv: Option<Vec<u8>>,
     /// The MAC, where the mechanism has none of its own. Not part of the context.
     pub mac: Option<[u8; 32]>,
+    /// Random bytes, where the mechanism has no IV that makes each slot another one.
+    pub salt: Option<[u8; 16]>,
 }
 
 impl SlotKind {
@@ -287,6 +289,9 @@ impl Slot {
                         if let Some(mac) = &key.mac {
                             map.key(7).bytes(mac);
                         }
+                    }
+                    if let Some(salt) = &key.salt {
+                        map.key(8).bytes(salt);
                     }
                     self.parameters_unknown.write(map);
                 }),
@@ -454,7 +459,7 @@ fn decode_kind(number: u64, parameters: &[u8], unknown: &mut Unknown) -> Result<
         }
         5 => {
             let mut texts: [Option<String>; 3] = Default::default();
-            let (mut id, mut mechanism, mut iv, mut mac) = (None, None, None, None);
+            let (mut id, mut mechanism, mut iv, mut mac, mut salt) = (None, None, None, None, None);
             while let Some(key) = map.next_key(&mut d)? {
                 match key {
                     1 => texts[0] = Some(d.text(PARAMETER_LEN_MAX)?.to_owned()),
@@ -464,6 +469,7 @@ fn decode_kind(number: u64, parameters: &[u8], unknown: &mut Unknown) -> Result<
                     5 => mechanism = Some(d.uint()?),
                     6 => iv = Some(d.bytes(IV_LEN_MAX)?.to_vec()),
                     7 => mac = Some(d.fixed()?),
+                    8 => salt = Some(d.fixed()?),
                     _ => unknown.keep(key, &mut d, 2)?,
                 }
             }
@@ -479,6 +485,7 @@ fn decode_kind(number: u64, parameters: &[u8], unknown: &mut Unknown) -> Result<
                 mechanism: mechanism.ok_or_else(absent)?,
                 iv,
                 mac,
+                salt,
             }))
         }
         _ => Err(FormatError::rule(OBJECT, "the kind is not known")),

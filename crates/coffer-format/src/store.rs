@@ -8,7 +8,7 @@ const MAGIC: &[u8; 16] = b"coffer store\n\0\0\x01";
 /// Length of the object in bytes.
 pub const STORE_LEN: usize = 32;
 
-/// The id of a store that has no object `store`: 16 zero bytes.
+/// The id of the store in which a vault is made: 16 zero bytes.
 pub const FIRST_STORE: [u8; 16] = [0; 16];
 
 /// The bytes of the object `store`.
@@ -23,11 +23,10 @@ pub fn encode_store(id: &[u8; 16]) -> [u8; STORE_LEN] {
 /// Reads the object `store`.
 ///
 /// # Errors
-/// [`FormatError::Malformed`] when it is none, or its id is that of a store without it.
+/// [`FormatError::Malformed`] when it is none.
 pub fn decode_store(bytes: &[u8]) -> Result<[u8; 16], FormatError> {
     let id = bytes.strip_prefix(MAGIC).and_then(|id| <[u8; 16]>::try_from(id).ok());
-    let id = id.ok_or_else(|| FormatError::rule(OBJECT, "it is not what a store id looks like"))?;
-    if id == FIRST_STORE { Err(FormatError::rule(OBJECT, "an id of zeros is not written")) } else { Ok(id) }
+    id.ok_or_else(|| FormatError::rule(OBJECT, "it is not what a store id looks like"))
 }
 
 #[cfg(test)]
@@ -50,6 +49,6 @@ mod tests {
             other[at] ^= 1;
             assert!(decode_store(&other).is_err(), "{at}");
         }
-        assert!(decode_store(&encode_store(&FIRST_STORE)).is_err());
+        assert_eq!(decode_store(&encode_store(&FIRST_STORE)), Ok(FIRST_STORE));
     }
 }

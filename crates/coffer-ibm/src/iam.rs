@@ -17,6 +17,8 @@ use crate::http::{HttpClient, Request, check_url};
 
 /// Where tokens come from.
 pub const IAM_ENDPOINT: &str = "https://iam.cloud.ibm.com";
+/// IAM as it is reached in the private network of IBM Cloud.
+pub const PRIVATE_IAM_ENDPOINT: &str = "https://private.iam.cloud.ibm.com";
 
 pub(crate) const SERVICE: &str = "IAM";
 

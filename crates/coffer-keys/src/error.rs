@@ -237,9 +237,14 @@ fn describe_no_slot(
     answers: &[Answer],
 ) -> String {
     let mut text = describe_count(root, slot_count, tried_count, kinds);
-    // That another key does not fit is what the count says.
-    for answer in answers.iter().filter(|answer| !matches!(answer.error, KeyError::WrongKey { .. })) {
-        text.push_str(&format!("; slot {} ({}): {}", answer.slot.short(), answer.kind, answer.error));
+    for Answer { slot, kind, error } in answers {
+        let told = match error {
+            // Of the only slot it is said already.
+            KeyError::WrongKey { .. } if slot_count == 1 => continue,
+            KeyError::WrongKey { .. } => "the key does not fit".to_owned(),
+            error => error.to_string(),
+        };
+        text.push_str(&format!("; slot {} ({kind}): {told}", slot.short()));
     }
     text
 }

@@ -51,6 +51,12 @@ pub trait RootKey: Send + Sync {
     /// Costs nothing.
     fn may_open(&self, slot: &Slot) -> bool;
 
+    /// Whether whoever gave this key said of it exactly the place that the slot names. Then trying the slot asks nobody whom they did not name,
+    /// whoever made the slot. Finding that out may ask the service at that place. Where a slot names no place it does not matter.
+    fn is_at(&self, _slot: &Slot) -> bool {
+        false
+    }
+
     /// Kind and parameters of a new slot for this key.
     ///
     /// # Errors

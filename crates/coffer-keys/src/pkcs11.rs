@@ -1,19 +1,21 @@
 //! A key on a PKCS#11 token as a root key (section 7, kind 5).
 //!
-//! The token encrypts and decrypts the content of a slot with an AES key that never leaves it: by `CKM_AES_GCM` where the token offers
-//! that, else by `CKM_AES_CBC_PAD` with a MAC by a second key ([`TokenMechanism`]). The vault key is never an object in the token.
-//! Nothing is asked of a token but what every one can do: sessions, logging in, finding keys, encrypting, decrypting, signing, verifying; and
-//! generating keys, if that is asked for.
+//! The token wraps and unwraps the content of a slot with an AES key that never leaves it: by the first of `CKM_AES_GCM`, AES-KWP, and
+//! `CKM_AES_CBC_PAD` with a MAC by a second key, that the token offers and does with that key ([`TokenMechanism`]). By AES-KWP alone the vault
+//! key is an object of the token: one of the session, for the length of a call (`key_wrap.rs`).
+//! Nothing is asked of a token but what every one can do: sessions, logging in, finding keys, encrypting, decrypting, signing, verifying, or else
+//! objects of the session, wrapping and unwrapping; and generating keys, if that is asked for.
 //!
 //! Invariants: a PIN that was refused once is never sent again by the same [`Pkcs11Key`], nor by others that share its [`LoginMemory`], because tokens lock themselves after a few. Each
 //! operation has a session of its own, so that a key can be used by several threads. Errors say which token and which key, and what there is instead.
 //!
 //! What it refuses to do: it reads no PIN from anywhere, never logs out (others in the process may be using the token), and never unloads a
-//! module (their threads would not survive it). Calls of a module take as long as it likes, but whoever makes or opens a slot waits for them no
-//! longer than the settings say (`waiting.rs`). Making a key on a token has no such limit: to give it up would leave open whether there is one.
+//! module (their threads would not survive it). Calls of a module take as long as it likes, but whoever makes or opens a slot, or makes a key, waits
+//! for them no longer than the settings say (`waiting.rs`). A slot is opened by the mechanism that it names and by no other.
 
 mod error;
 mod generate;
+mod key_wrap;
 mod mechanism;
 mod module;
 mod session;
@@ -33,7 +35,8 @@ use zeroize::Zeroizing;
 
 use crate::RootKey;
 use crate::error::KeyError;
-use mechanism::NewIv;
+use generate::Drawn;
+use mechanism::{Fresh, Sealed, Trial};
 use module::Token;
 use session::OpenToken;
 
@@ -64,13 +67,13 @@ pub struct TokenSettings {
     pub key_label: Option<String>,
     /// Id of the key.
     pub key_id: Option<Vec<u8>>,
-    /// Mechanism of new slots; without it the best that the token offers.
+    /// Mechanism of new slots; without it the best that the token offers for the key.
     pub mechanism: Option<TokenMechanism>,
     /// The PIN of the user. A token with a keypad of its own needs none.
     pub pin: Option<SecretBytes>,
     /// Where the PIN comes from if none is given: asked once, when a token wants it.
     pub ask_pin: Option<AskPin>,
-    /// Longest time that the token may take to make or to open a slot; `None` for half a minute. That a person is asked for the PIN takes no
+    /// Longest time that the token may take to make or to open a slot, or to make a key; `None` for half a minute. That a person is asked for the PIN takes no
     /// time, but that they enter it at the token does.
     pub limit: Option<Duration>,
     /// What is known of logging in, shared by all keys to which the same PIN is given.
@@ -124,13 +127,21 @@ impl Pkcs11Key {
     }
 
     /// Makes the key (and the key of the MAC, if the mechanism needs one) on the token: sensitive, not extractable, for
-    /// nothing but encrypting and decrypting (signing and verifying). The settings give the label, and may give the id.
+    /// nothing but what its mechanism needs. The settings give the label, and may give the id.
     ///
     /// # Errors
-    /// [`KeyError::Token`], as when there is such a key already; [`KeyError::Crypto`] when `rng` fails.
+    /// [`KeyError::Token`], as when there is such a key already; [`TokenError::KeyInDoubt`] if the token takes too long, when there may be a
+    /// key or not; [`KeyError::Crypto`] when `rng` fails.
     pub fn generate(&self, rng: &dyn Rng) -> Result<NewTokenKey, KeyError> {
-        let desk = |token: &str| self.ask_pin.as_ref().and_then(|ask| ask(token));
-        generate::generate(&self.way, &desk, rng)
+        let drawn = Drawn::draw(rng)?;
+        let made = self.within(None, move |way, desk| generate::generate(way, desk, &drawn));
+        made.map_err(|error| match error {
+            KeyError::Token(TokenError::NoAnswer { token, limit_s }) => {
+                let label = self.way.settings.key_label.clone().unwrap_or_default();
+                TokenError::KeyInDoubt { token, label, limit_s }.into()
+            }
+            other => other,
+        })
     }
 
     /// What `work` gives, if the token does not take too long for it. `hint` is what a slot says of the token.
@@ -204,21 +215,22 @@ impl Way {
     }
 
     /// Which mechanism a new slot would have, and how its key is named.
-    fn new_kind(&self, desk: PinDesk<'_>) -> Result<SlotKind, KeyError> {
+    fn new_kind(&self, trial: &Trial, desk: PinDesk<'_>) -> Result<SlotKind, KeyError> {
         let token = self.open(None, false, desk)?;
-        let mechanism = match self.settings.mechanism {
-            Some(mechanism) => mechanism,
-            None => mechanism::choose(&token)?,
-        };
         let (label, id) = (self.settings.key_label.as_deref(), self.settings.key_id.as_deref());
         if label.is_none() && id.is_none() {
             return Err(TokenError::KeyNotNamed { token: token.name(), keys: token.key_names() }.into());
         }
         let name = session::KeyName { label: label.unwrap_or_default(), id: id.unwrap_or_default() };
-        let keys = mechanism::find_keys(&token, &name, mechanism)?;
-        let (label, id) = token.name_of(keys.cipher)?;
-        // A slot will name its key by both, so both keys have to bear both.
-        mechanism::find_keys(&token, &session::KeyName { label: &label, id: &id }, mechanism)?;
+        let wanted = self.settings.mechanism;
+        let (mechanism, label, id) = mechanism::first_that_works(&token, wanted, |mechanism| {
+            let keys = mechanism::find_keys(&token, &name, mechanism)?;
+            let (label, id) = token.name_of(keys.cipher())?;
+            // A slot will name its key by both, so both keys have to bear both.
+            let keys = mechanism::find_keys(&token, &session::KeyName { label: &label, id: &id }, mechanism)?;
+            mechanism::try_out(&token, &keys, trial)?;
+            Ok((mechanism, label, id))
+        })?;
         Ok(SlotKind::Token(TokenKey {
             token_label: token.label().to_owned(),
             token_serial: token.serial().to_owned(),
@@ -227,6 +239,7 @@ impl Way {
             mechanism: mechanism.number(),
             iv: None,
             mac: None,
+            salt: None,
         }))
     }
 
@@ -236,18 +249,20 @@ impl Way {
         mut slot: Slot,
         mut token_key: TokenKey,
         key: &Secret<32>,
-        iv: &NewIv,
+        fresh: &Fresh,
         desk: PinDesk<'_>,
     ) -> Result<Slot, KeyError> {
+        let mechanism = mechanism_of(&token_key)?;
+        token_key.salt = fresh.salt(mechanism);
+        slot.kind = SlotKind::Token(token_key.clone());
         let bound = hash::hash(&slot.context());
         let token = self.open(Some(&token_key), false, desk)?;
-        let mechanism = mechanism_of(&token_key)?;
         let keys = mechanism::find_keys(&token, &self.name_of_key(&token_key), mechanism)?;
         let mut plain = Zeroizing::new([0; 64]);
         plain[..32].copy_from_slice(key.expose());
         plain[32..].copy_from_slice(&bound);
-        let sealed = mechanism::seal(&token, &keys, &bound, &plain, iv)?;
-        (token_key.iv, token_key.mac) = (Some(sealed.iv), sealed.mac);
+        let sealed = mechanism::seal(&token, &keys, &bound, &plain, fresh)?;
+        (token_key.iv, token_key.mac) = (sealed.iv, sealed.mac);
         slot.kind = SlotKind::Token(token_key.clone());
         slot.wrapped = sealed.ciphertext;
         // Tokens differ in how they read the standard; a slot that does not open again is worse than none.
@@ -263,8 +278,12 @@ impl Way {
     fn unwrap_with(&self, token: &OpenToken, slot: &Slot, key: &TokenKey) -> Result<Secret<32>, KeyError> {
         let wrong = || KeyError::WrongKey { root: KIND_NAME };
         let bound = hash::hash(&slot.context());
-        let keys = mechanism::find_keys(token, &self.name_of_key(key), mechanism_of(key)?)?;
-        let plain = mechanism::open(token, &keys, key, &bound, &slot.wrapped)?.ok_or_else(wrong)?;
+        let mechanism = mechanism_of(key)?;
+        if key.salt.is_some() != (mechanism == TokenMechanism::AesKwp) {
+            return Err(wrong());
+        }
+        let keys = mechanism::find_keys(token, &self.name_of_key(key), mechanism)?;
+        let plain = mechanism::open(token, &keys, &Sealed::of(slot, key), &bound)?.ok_or_else(wrong)?;
         let (unwrapped, bound_to) = Secret::<64>::from_slice(&plain).map_err(|_| wrong())?.split();
         if commitment_matches(&bound_to, &bound) { Ok(unwrapped) } else { Err(wrong()) }
     }
@@ -288,9 +307,23 @@ impl RootKey for Pkcs11Key {
             || id.as_ref().is_some_and(|id| *id == key.id)
     }
 
-    /// Asks the token which mechanism it offers and how the key is named.
-    fn new_kind(&self, _rng: &dyn Rng) -> Result<SlotKind, KeyError> {
-        self.within(None, |way, desk| way.new_kind(desk))
+    fn is_at(&self, slot: &Slot) -> bool {
+        let SlotKind::Token(key) = &slot.kind else { return false };
+        let settings = &self.way.settings;
+        let token = settings.token_label.as_ref().map(|label| *label == key.token_label);
+        let serial = settings.token_serial.as_ref().map(|serial| *serial == key.token_serial);
+        let is_key_named = settings.key_label.is_some() || settings.key_id.is_some();
+        token.or(serial).is_some()
+            && token != Some(false)
+            && serial != Some(false)
+            && is_key_named
+            && self.may_open(slot)
+    }
+
+    /// Finds out by which mechanism the token wraps with the key, and how the key is named.
+    fn new_kind(&self, rng: &dyn Rng) -> Result<SlotKind, KeyError> {
+        let trial = Trial::draw(rng)?;
+        self.within(None, move |way, desk| way.new_kind(&trial, desk))
     }
 
     fn wrap(&self, slot: Slot, key: &Secret<32>, rng: &dyn Rng) -> Result<Slot, KeyError> {
@@ -302,8 +335,8 @@ impl RootKey for Pkcs11Key {
         let (token_key, hint) = (token_key.clone(), token_key.clone());
         // A key of its own for the thread, which may outlive this call.
         let key = Secret::from_slice(key.expose())?;
-        let iv = NewIv::draw(rng)?;
-        self.within(Some(&hint), move |way, desk| way.wrap(slot, token_key, &key, &iv, desk))
+        let fresh = Fresh::draw(rng)?;
+        self.within(Some(&hint), move |way, desk| way.wrap(slot, token_key, &key, &fresh, desk))
     }
 
     fn unwrap(&self, slot: &Slot) -> Result<Secret<32>, KeyError> {

@@ -34,6 +34,14 @@ impl Compression {
     const SAMPLE_PIECE_COUNT: usize = 8;
 }
 
+/// What a frame is stored as, before it is sealed.
+#[derive(Debug, Clone, Copy)]
+pub struct Payload<'p> {
+    pub(crate) codec: Codec,
+    pub(crate) bytes: &'p [u8],
+    pub(crate) plain_len: usize,
+}
+
 /// Compresses frames, one after the other.
 pub struct Compressor {
     compression: Compression,
@@ -88,21 +96,30 @@ impl Compressor {
     /// # Errors
     /// [`PipelineError::Compress`] when zstd fails; `out` is then as before.
     pub fn append(&mut self, plain: &[u8], out: &mut Vec<u8>) -> Result<Codec, PipelineError> {
+        let payload = self.compress(plain)?;
+        out.extend_from_slice(payload.bytes);
+        Ok(payload.codec)
+    }
+
+    /// Compresses `plain` into memory of its own, unless it stays as it is. A payload is never longer than `plain`.
+    ///
+    /// # Errors
+    /// [`PipelineError::Compress`] when zstd fails.
+    pub fn compress<'p>(&'p mut self, plain: &'p [u8]) -> Result<Payload<'p>, PipelineError> {
+        let plain_len = plain.len();
         if self.compression != Compression::Off && self.looks_compressible(plain)? {
-            if self.room.len() < plain.len() {
-                self.room.resize(plain.len(), 0);
+            if self.room.len() < plain_len {
+                self.room.resize(plain_len, 0);
             }
             // Given less room than the bound, zstd fails when the result would not be smaller than the plaintext.
-            match self.main.compress_to_buffer(plain, &mut self.room[..plain.len()]) {
-                Ok(len) if len < plain.len() => {
-                    out.extend_from_slice(&self.room[..len]);
-                    return Ok(Codec::Zstd);
+            match self.main.compress_to_buffer(plain, &mut self.room[..plain_len]) {
+                Ok(len) if len < plain_len => {
+                    return Ok(Payload { codec: Codec::Zstd, bytes: &self.room[..len], plain_len });
                 }
                 _ => {}
             }
         }
-        out.extend_from_slice(plain);
-        Ok(Codec::Stored)
+        Ok(Payload { codec: Codec::Stored, bytes: plain, plain_len })
     }
 
     fn looks_compressible(&mut self, plain: &[u8]) -> Result<bool, PipelineError> {

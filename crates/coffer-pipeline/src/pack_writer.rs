@@ -12,7 +12,7 @@ use coffer_format::pack::{
 };
 use coffer_format::tree::ChunkRef;
 
-use crate::compress::Compressor;
+use crate::compress::{Compressor, Payload};
 use crate::error::PipelineError;
 use crate::pack_reader::{FrameReader, chunk_id};
 
@@ -104,30 +104,37 @@ impl PackWriter {
         chunks: Vec<ChunkRef>,
         compressor: &mut Compressor,
     ) -> Result<(), PipelineError> {
+        self.add_payload(kind, &compressor.compress(plain)?, chunks)
+    }
+
+    /// Seals what was compressed before, as [`Self::add_frame`] does.
+    ///
+    /// # Errors
+    /// As its.
+    pub fn add_payload(
+        &mut self,
+        kind: ChunkKind,
+        payload: &Payload<'_>,
+        chunks: Vec<ChunkRef>,
+    ) -> Result<(), PipelineError> {
         // Nothing is sealed that no reader could take apart.
+        let full_len = payload.plain_len as u64;
         let chunks_len: u64 = chunks.iter().map(|chunk| u64::from(chunk.len)).sum();
-        if chunks_len != plain.len() as u64 {
-            return Err(PipelineError::Unfilled { plain_len: plain.len() as u64, chunks_len });
+        if chunks_len != full_len {
+            return Err(PipelineError::Unfilled { plain_len: full_len, chunks_len });
         }
-        let full = |_| PipelineError::Full { object: "pack", count: plain.len() as u64 };
-        let plain_len = u32::try_from(plain.len()).map_err(full)?;
-        if !self.has_room(plain.len(), chunks.len())
-            || plain.is_empty()
-            || u64::from(plain_len) > FRAME_PLAIN_MAX
-        {
-            return Err(PipelineError::Full { object: "pack", count: plain.len() as u64 });
+        let full = |_| PipelineError::Full { object: "pack", count: full_len };
+        let plain_len = u32::try_from(payload.plain_len).map_err(full)?;
+        if !self.has_room(payload.plain_len, chunks.len()) || plain_len == 0 || full_len > FRAME_PLAIN_MAX {
+            return Err(PipelineError::Full { object: "pack", count: full_len });
         }
         let start = self.bytes.len();
         let ordinal = u32::try_from(self.frames.len()).map_err(full)?;
-        self.bytes.resize(start + FRAME_HEAD_LEN, 0);
-        let sealed = compressor.append(plain, &mut self.bytes).and_then(|codec| {
-            self.bytes[start..start + FRAME_HEAD_LEN]
-                .copy_from_slice(&FrameHead { codec, kind, plain_len }.encode());
-            Ok(self.key.seal_in_place(Purpose::Frame, ordinal, &mut self.bytes, start)?)
-        });
-        if let Err(error) = sealed {
+        self.bytes.extend_from_slice(&FrameHead { codec: payload.codec, kind, plain_len }.encode());
+        self.bytes.extend_from_slice(payload.bytes);
+        if let Err(error) = self.key.seal_in_place(Purpose::Frame, ordinal, &mut self.bytes, start) {
             self.bytes.truncate(start);
-            return Err(error);
+            return Err(error.into());
         }
         self.hash_new();
         let place = FramePlace {

@@ -12,6 +12,9 @@ use coffer_format::pack::{Directory, FramePlace};
 
 use crate::error::PipelineError;
 
+/// Rows of the chunk table on one page.
+const ROWS_IN_PAGE: usize = PAGE_SIZE / 32;
+
 /// Collects packs and writes one index segment that lists them.
 #[derive(Debug, Default)]
 pub struct SegmentWriter {
@@ -41,6 +44,11 @@ impl SegmentWriter {
     #[must_use]
     pub fn chunk_count(&self) -> usize {
         self.rows.len()
+    }
+
+    /// What rows are found by: the first bytes of the ids of all chunks so far.
+    pub fn prefixes(&self) -> impl Iterator<Item = &[u8; 20]> {
+        self.rows.iter().map(|row| &row.prefix)
     }
 
     /// Whether a pack with this directory still fits.
@@ -113,8 +121,12 @@ impl SegmentWriter {
         writer.frame_starts.iter().for_each(|start| frame_table.extend_from_slice(&start.to_le_bytes()));
         writer.frames.iter().for_each(|place| write_frame_row(place, &mut frame_table));
         append_pages(&seal, Purpose::FrameTablePage, &frame_table, &mut bytes)?;
-        let chunk_table: Vec<u8> = rows.iter().flat_map(ChunkRow::encode).collect();
-        append_pages(&seal, Purpose::ChunkTablePage, &chunk_table, &mut bytes)?;
+        // Page by page: a table of its own would be as long as the segment.
+        for (page, rows) in (0..).zip(rows.chunks(ROWS_IN_PAGE)) {
+            let from = bytes.len();
+            rows.iter().for_each(|row| bytes.extend_from_slice(&row.encode()));
+            seal.seal_in_place(Purpose::ChunkTablePage, page, &mut bytes, from)?;
+        }
         debug_assert_eq!(bytes.len() as u64, head.object_len(), "a segment has the length its counts say");
         Ok(FinishedSegment { id: SegmentId(hash::hash(&bytes)), bytes })
     }

@@ -41,7 +41,7 @@ pub use kms::{
     add_token,
 };
 pub use sandbox::{NewBucket, Sandbox, SandboxOptions};
-pub use switches::{AadMode, ConditionMode, KmsGone, Switches, TokenRefusal, WrongLocation};
+pub use switches::{AadMode, ChecksumMode, ConditionMode, KmsGone, Switches, TokenRefusal, WrongLocation};
 
 /// A refusal of a service, for callers of the Rust API.
 pub(crate) fn refused(error: s3s::S3Error) -> SandboxError {

@@ -18,6 +18,20 @@ pub enum ConditionMode {
     Rejected,
 }
 
+/// What a checksum meets that a write brings in a header of S3 (`x-amz-checksum-…`, not `Content-MD5`) or behind its body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ChecksumMode {
+    /// It is compared with what arrived: 400 `BadDigest`.
+    #[default]
+    Verified,
+    /// It is accepted and has no effect, as on stores that do not know it.
+    Ignored,
+    /// 501 `NotImplemented`.
+    Rejected,
+}
+
 /// How object storage answers a bearer token that is expired, revoked or unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -75,6 +89,12 @@ pub enum KmsGone {
 pub struct Switches {
     /// What `If-None-Match: *` on a write does.
     pub condition_mode: ConditionMode,
+    /// What checksums of S3 do.
+    pub checksum_mode: ChecksumMode,
+    /// A write with no checksum at all, nor `Content-MD5`, is answered 400 `InvalidRequest`, as under a default retention.
+    pub is_checksum_demanded: bool,
+    /// A body in chunks (`aws-chunked`) is answered 501 `NotImplemented`.
+    pub is_chunked_rejected: bool,
     /// Lists are complete but not in the order of names, as IBM warns.
     pub is_list_unsorted: bool,
     /// So many of the next requests to object storage are answered 503 `SlowDown`.
@@ -119,6 +139,9 @@ impl Default for Switches {
     fn default() -> Self {
         Self {
             condition_mode: ConditionMode::Honoured,
+            checksum_mode: ChecksumMode::Verified,
+            is_checksum_demanded: false,
+            is_chunked_rejected: false,
             is_list_unsorted: true,
             slow_down_count: 0,
             retry_after_s: None,

@@ -9,8 +9,9 @@
 //! Times are seconds or milliseconds since 1970, in UTC, as the store tells them.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
-use crate::{ObjectKey, PutOutcome, StoreError};
+use crate::{Checksums, ObjectKey, PutOutcome, StoreError, Trial, UploadFacts, UploadForm};
 
 /// The calls of a store on S3 or Cloud Object Storage that a plain [`ObjectStore`](crate::ObjectStore) has not.
 ///
@@ -35,6 +36,10 @@ pub trait CloudStore: Send + Sync {
         prefix: &str,
         visit: &mut dyn FnMut(VersionItem) -> ControlFlow<()>,
     ) -> Result<(), StoreError>;
+
+    /// Whether the bucket keeps versions, as far as what was read until now shows it; `None` before anything was read. Asks
+    /// nothing.
+    fn keeps_versions(&self) -> Option<bool>;
 
     /// Reads one version whole, under the rules of [`ObjectStore::read`](crate::ObjectStore::read).
     ///
@@ -73,6 +78,19 @@ pub trait CloudStore: Send + Sync {
         retention: &Retention,
     ) -> Result<PutOutcome, StoreError>;
 
+    /// As [`Self::put_if_absent_retained`], with bytes that the store may hold on to while it sends them.
+    ///
+    /// # Errors
+    /// As there.
+    fn put_shared_if_absent_retained(
+        &self,
+        key: &ObjectKey,
+        body: &Arc<Vec<u8>>,
+        retention: &Retention,
+    ) -> Result<PutOutcome, StoreError> {
+        self.put_if_absent_retained(key, body, retention)
+    }
+
     /// Writes an object whether or not one is there, and tells the id of the version made; `None` when the bucket is
     /// not versioned, and then what was there is lost. For buckets whose conditional create cannot be trusted, and for
     /// finding that out.
@@ -86,12 +104,44 @@ pub trait CloudStore: Send + Sync {
         retention: Option<&Retention>,
     ) -> Result<Option<String>, StoreError>;
 
+    /// As [`Self::put_unconditional`], with bytes that the store may hold on to while it sends them.
+    ///
+    /// # Errors
+    /// As there.
+    fn put_shared_unconditional(
+        &self,
+        key: &ObjectKey,
+        body: &Arc<Vec<u8>>,
+        retention: Option<&Retention>,
+    ) -> Result<Option<String>, StoreError> {
+        self.put_unconditional(key, body, retention)
+    }
+
     /// Creates an object as [`ObjectStore::put_if_absent`](crate::ObjectStore::put_if_absent) does, by an upload in parts
     /// however short it is. For finding out whether the condition holds there too.
     ///
     /// # Errors
     /// As those of a plain creation.
     fn put_if_absent_in_parts(&self, key: &ObjectKey, body: &[u8]) -> Result<PutOutcome, StoreError>;
+
+    /// Writes an object in this form, whatever is known of the store; with `if_absent`, under the condition that none of its
+    /// name is there, which is then to be so. For finding out what the store does.
+    ///
+    /// # Errors
+    /// When the store cannot be asked; that it does not take what it is given is [`Trial::Refused`].
+    fn try_upload(
+        &self,
+        key: &ObjectKey,
+        body: &[u8],
+        form: UploadForm,
+        if_absent: bool,
+    ) -> Result<Trial, StoreError>;
+
+    /// From now on uploads are made as follows from these facts, and from what was known before where they say nothing.
+    fn learn_uploads(&self, facts: &UploadFacts);
+
+    /// Which checksums uploads bring, as it was chosen.
+    fn checksums(&self) -> Checksums;
 
     /// Tells until when an object is retained, `None` if it is not.
     ///

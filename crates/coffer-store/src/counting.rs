@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::{
-    BucketFacts, CloudStore, ListItem, ObjectKey, ObjectStat, ObjectStore, PutOutcome, RestoreTier,
-    Retention, StorageState, StoreError, VersionItem,
+    BucketFacts, Checksums, CloudStore, ListItem, ObjectKey, ObjectStat, ObjectStore, PutOutcome,
+    RestoreTier, Retention, StorageState, StoreError, Trial, UploadFacts, UploadForm, VersionItem,
 };
 
 /// How many requests of each kind a store has had.
@@ -235,6 +235,15 @@ impl<S: ObjectStore> ObjectStore for CountingStore<S> {
         Ok(outcome)
     }
 
+    fn put_shared_if_absent(&self, key: &ObjectKey, body: &Arc<Vec<u8>>) -> Result<PutOutcome, StoreError> {
+        add(&self.counters.create_count, 1);
+        let outcome = self.inner.put_shared_if_absent(key, body)?;
+        if outcome == PutOutcome::Created {
+            add(&self.counters.create_bytes, body.len());
+        }
+        Ok(outcome)
+    }
+
     fn read(&self, key: &ObjectKey, len_max: u64, out: &mut Vec<u8>) -> Result<(), StoreError> {
         add(&self.counters.read_count, 1);
         self.inner.read(key, len_max, out)?;
@@ -313,6 +322,10 @@ impl<S: ObjectStore> CloudStore for CountingStore<S> {
         self.inner_cloud()?.versions(prefix, visit)
     }
 
+    fn keeps_versions(&self) -> Option<bool> {
+        self.inner.cloud().and_then(CloudStore::keeps_versions)
+    }
+
     fn read_version(
         &self,
         key: &ObjectKey,
@@ -353,6 +366,20 @@ impl<S: ObjectStore> CloudStore for CountingStore<S> {
         Ok(outcome)
     }
 
+    fn put_shared_if_absent_retained(
+        &self,
+        key: &ObjectKey,
+        body: &Arc<Vec<u8>>,
+        retention: &Retention,
+    ) -> Result<PutOutcome, StoreError> {
+        add(&self.counters.create_count, 1);
+        let outcome = self.inner_cloud()?.put_shared_if_absent_retained(key, body, retention)?;
+        if outcome == PutOutcome::Created {
+            add(&self.counters.create_bytes, body.len());
+        }
+        Ok(outcome)
+    }
+
     fn put_unconditional(
         &self,
         key: &ObjectKey,
@@ -365,6 +392,18 @@ impl<S: ObjectStore> CloudStore for CountingStore<S> {
         Ok(version_id)
     }
 
+    fn put_shared_unconditional(
+        &self,
+        key: &ObjectKey,
+        body: &Arc<Vec<u8>>,
+        retention: Option<&Retention>,
+    ) -> Result<Option<String>, StoreError> {
+        add(&self.counters.create_count, 1);
+        let version_id = self.inner_cloud()?.put_shared_unconditional(key, body, retention)?;
+        add(&self.counters.create_bytes, body.len());
+        Ok(version_id)
+    }
+
     fn put_if_absent_in_parts(&self, key: &ObjectKey, body: &[u8]) -> Result<PutOutcome, StoreError> {
         add(&self.counters.multipart_count, 3);
         let outcome = self.inner_cloud()?.put_if_absent_in_parts(key, body)?;
@@ -372,6 +411,27 @@ impl<S: ObjectStore> CloudStore for CountingStore<S> {
             add(&self.counters.create_bytes, body.len());
         }
         Ok(outcome)
+    }
+
+    fn try_upload(
+        &self,
+        key: &ObjectKey,
+        body: &[u8],
+        form: UploadForm,
+        if_absent: bool,
+    ) -> Result<Trial, StoreError> {
+        add(&self.counters.create_count, 1);
+        self.inner_cloud()?.try_upload(key, body, form, if_absent)
+    }
+
+    fn learn_uploads(&self, facts: &UploadFacts) {
+        if let Some(cloud) = self.inner.cloud() {
+            cloud.learn_uploads(facts);
+        }
+    }
+
+    fn checksums(&self) -> Checksums {
+        self.inner.cloud().map(|cloud| cloud.checksums()).unwrap_or_default()
     }
 
     fn retention(&self, key: &ObjectKey, version_id: Option<&str>) -> Result<Option<Retention>, StoreError> {

@@ -27,6 +27,7 @@ mod regions;
 mod retained;
 mod retry;
 mod s3;
+mod uploads;
 mod url;
 mod versioned;
 
@@ -41,6 +42,7 @@ pub use cloud::{
 pub use counting::{CountingStore, RequestCounter, RequestCounts};
 pub use error::{Cause, CredentialFault, StoreError};
 pub use key::{COMPONENT_LEN_MAX, KEY_LEN_MAX, ObjectKey};
+pub use limit::RateLimit;
 pub use local::{LocalStore, TempFile};
 pub use memory::MemoryStore;
 pub use probe::{ProbeCheck, ProbeFact, ProbeReport, Support, probe};
@@ -50,6 +52,9 @@ pub use retry::{RetryPolicy, RetryStore};
 pub use s3::{
     ApiKey, AwsKeys, AwsSettings, BearerSource, BearerToken, CosCredentials, Credentials, RequestFailure,
     S3Options, S3Store, TokenError,
+};
+pub use uploads::{
+    ChecksumUse, Checksums, ChunkedUse, Trial, UploadChecksum, UploadFacts, UploadForm, UploadMemory,
 };
 pub use url::{Location, S3Location, S3Place};
 pub use versioned::{VersionRule, VersionedStore};
@@ -106,6 +111,14 @@ pub trait ObjectStore: Send + Sync + Debug {
     /// [`StoreError::NoSpace`], [`StoreError::Denied`], [`StoreError::Unavailable`], [`StoreError::SyncFailed`] and
     /// others; whether the object is there is unknown then.
     fn put_if_absent(&self, key: &ObjectKey, body: &[u8]) -> Result<PutOutcome, StoreError>;
+
+    /// As [`Self::put_if_absent`], with bytes that the store may hold on to while it sends them, and need not copy for that.
+    ///
+    /// # Errors
+    /// As there.
+    fn put_shared_if_absent(&self, key: &ObjectKey, body: &Arc<Vec<u8>>) -> Result<PutOutcome, StoreError> {
+        self.put_if_absent(key, body)
+    }
 
     /// Reads the whole object of at most `len_max` bytes into `out`, whose content is dropped and whose allocation is
     /// reused. On error `out` is empty.
@@ -177,6 +190,12 @@ pub trait ObjectStore: Send + Sync + Debug {
         Vec::new()
     }
 
+    /// Names over which something was laid, as far as listings showed it, and whose first version counts all the same. Asks
+    /// nothing.
+    fn overwritten(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// What the store has beyond plain objects, if it is one of object storage.
     fn cloud(&self) -> Option<&dyn CloudStore> {
         None
@@ -188,6 +207,10 @@ macro_rules! forward_to_inner {
         impl<T: ObjectStore + ?Sized> ObjectStore for $wrapper {
             fn put_if_absent(&self, key: &ObjectKey, body: &[u8]) -> Result<PutOutcome, StoreError> {
                 (**self).put_if_absent(key, body)
+            }
+
+            fn put_shared_if_absent(&self, key: &ObjectKey, body: &Arc<Vec<u8>>) -> Result<PutOutcome, StoreError> {
+                (**self).put_shared_if_absent(key, body)
             }
 
             fn read(&self, key: &ObjectKey, len_max: u64, out: &mut Vec<u8>) -> Result<(), StoreError> {
@@ -233,6 +256,10 @@ macro_rules! forward_to_inner {
 
             fn version_rules(&self) -> Vec<(String, VersionRule)> {
                 (**self).version_rules()
+            }
+
+            fn overwritten(&self) -> Vec<String> {
+                (**self).overwritten()
             }
 
             fn cloud(&self) -> Option<&dyn CloudStore> {

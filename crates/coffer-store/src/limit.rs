@@ -9,8 +9,9 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// Requests under way when nothing is known of the store.
-const START_COUNT: f64 = 16.0;
+/// Requests under way when nothing is known of the store: as many as there may be of small objects at once. Of large ones a store
+/// says how many are worth it.
+const START_COUNT: f64 = COUNT_MAX;
 
 /// Most requests under way.
 const COUNT_MAX: f64 = 64.0;
@@ -106,7 +107,7 @@ impl Drop for Permit {
 
 /// A bound on bytes per second, over all who share it.
 #[derive(Debug)]
-pub(crate) struct RateLimit {
+pub struct RateLimit {
     bytes_per_second: f64,
     /// When all that was granted so far is through.
     through: Mutex<Option<Instant>>,
@@ -116,7 +117,9 @@ pub(crate) struct RateLimit {
 const BURST: Duration = Duration::from_millis(50);
 
 impl RateLimit {
-    pub(crate) fn new(bytes_per_second: u64) -> Arc<Self> {
+    /// A bound of so many bytes.
+    #[must_use]
+    pub fn new(bytes_per_second: u64) -> Arc<Self> {
         #[expect(clippy::cast_precision_loss, reason = "a rate need not be exact")]
         let bytes_per_second = bytes_per_second.max(1) as f64;
         Arc::new(Self { bytes_per_second, through: Mutex::new(None) })
@@ -159,15 +162,15 @@ mod tests {
         run(async {
             let limit = AdaptiveLimit::new();
             let mut permits = Vec::new();
-            for _ in 0..16 {
+            for _ in 0..64 {
                 permits.push(limit.acquire().await);
             }
             let next = tokio::time::timeout(Duration::from_millis(20), limit.acquire()).await;
-            assert!(next.is_err(), "a seventeenth request was let through");
+            assert!(next.is_err(), "a sixty-fifth request was let through");
             for permit in &mut permits {
                 permit.overloaded();
             }
-            assert_eq!(limit.lock().count_max(), 8);
+            assert_eq!(limit.lock().count_max(), 32);
             drop(permits);
             for _ in 0..4000 {
                 let mut permits = Vec::new();

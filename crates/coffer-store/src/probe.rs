@@ -9,10 +9,12 @@ use std::ops::{ControlFlow, Range};
 use std::sync::{Condvar, Mutex, PoisonError};
 
 use crate::{
-    BucketFacts, CloudStore, Fact, ItemKind, ObjectKey, ObjectStore, PutOutcome, StoreError, Versioning,
+    BucketFacts, CloudStore, Fact, ItemKind, ObjectKey, ObjectStore, PutOutcome, StoreError, UploadFacts,
+    Versioning,
 };
 
 mod bucket;
+mod uploads;
 
 /// Threads that race for one name.
 const RACE_THREADS_COUNT: usize = 16;
@@ -76,6 +78,8 @@ pub struct ProbeReport {
     pub facts: Vec<ProbeFact>,
     /// The same as the store told it.
     pub bucket: Option<BucketFacts>,
+    /// Which checksums the bucket takes with uploads, as far as it was tried. The store makes use of it already.
+    pub uploads: UploadFacts,
     /// Names of probe objects that may be left in the store, as under a lock.
     pub leftovers: Vec<String>,
 }
@@ -174,6 +178,9 @@ fn is_needed(name: &str, support: Support) -> bool {
 /// makes its check fail and is told in the detail; one that says nothing of what the store does, such as a denied access, also
 /// ends the trials. A store that denies deletion passes, with its objects named as leftovers; so does one that keeps versions
 /// and denies the deletion of these.
+///
+/// Of a bucket it also finds out which checksums uploads may bring, and has the store make use of that
+/// ([`CloudStore::learn_uploads`]).
 pub fn probe(store: &dyn ObjectStore, seed: &[u8; 32]) -> ProbeReport {
     let mut run = Run { store, seed, checks: Vec::new(), untried: None, written: Vec::new() };
     run.check(CREATE, Run::create);
@@ -184,9 +191,11 @@ pub fn probe(store: &dyn ObjectStore, seed: &[u8; 32]) -> ProbeReport {
     run.check("listing", Run::listing);
     run.check(DELETION, Run::deletion);
     let bucket = store.cloud().and_then(|cloud| run.bucket(cloud));
-    let facts = bucket.as_ref().map(bucket::consequences).unwrap_or_default();
+    let mut facts = bucket.as_ref().map(bucket::consequences).unwrap_or_default();
+    let (uploads, of_uploads) = store.cloud().map(|cloud| run.uploads(cloud)).unwrap_or_default();
+    facts.extend(of_uploads);
     let leftovers = run.clean_up(bucket.as_ref());
-    ProbeReport { checks: run.checks, untried: run.untried, facts, bucket, leftovers }
+    ProbeReport { checks: run.checks, untried: run.untried, facts, bucket, uploads, leftovers }
 }
 
 /// What a check saw.

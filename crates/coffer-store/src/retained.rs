@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::ops::ControlFlow;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use crate::{
     CloudStore, ListItem, ObjectKey, ObjectStat, ObjectStore, PutOutcome, Retention, RetentionMode,
@@ -24,6 +24,13 @@ struct Asked {
     until_s: Box<dyn Fn() -> u64 + Send + Sync>,
 }
 
+impl Asked {
+    /// That of an object that is created now.
+    fn retention(&self) -> Retention {
+        Retention { mode: self.mode, until_s: (self.until_s)() }
+    }
+}
+
 impl<S: ObjectStore> RetainingStore<S> {
     /// Wraps `inner`; nothing is retained before [`Self::retain`].
     pub const fn new(inner: S) -> Self {
@@ -34,6 +41,11 @@ impl<S: ObjectStore> RetainingStore<S> {
     /// object is retained that is created now.
     pub fn retain(&self, mode: RetentionMode, until_s: impl Fn() -> u64 + Send + Sync + 'static) {
         let _ = self.asked.set(Asked { mode, until_s: Box::new(until_s) });
+    }
+
+    fn cloud_inside(&self) -> Result<&dyn CloudStore, StoreError> {
+        let (store, what) = (self.inner.url(), "retention, which the vault's policy asks for");
+        self.inner.cloud().ok_or(StoreError::Unsupported { store, what })
     }
 }
 
@@ -49,10 +61,12 @@ impl<S: fmt::Debug> fmt::Debug for RetainingStore<S> {
 impl<S: ObjectStore> ObjectStore for RetainingStore<S> {
     fn put_if_absent(&self, key: &ObjectKey, body: &[u8]) -> Result<PutOutcome, StoreError> {
         let Some(asked) = self.asked.get() else { return self.inner.put_if_absent(key, body) };
-        let (store, what) = (self.inner.url(), "retention, which the vault's policy asks for");
-        let cloud = self.inner.cloud().ok_or(StoreError::Unsupported { store, what })?;
-        let retention = Retention { mode: asked.mode, until_s: (asked.until_s)() };
-        cloud.put_if_absent_retained(key, body, &retention)
+        self.cloud_inside()?.put_if_absent_retained(key, body, &asked.retention())
+    }
+
+    fn put_shared_if_absent(&self, key: &ObjectKey, body: &Arc<Vec<u8>>) -> Result<PutOutcome, StoreError> {
+        let Some(asked) = self.asked.get() else { return self.inner.put_shared_if_absent(key, body) };
+        self.cloud_inside()?.put_shared_if_absent_retained(key, body, &asked.retention())
     }
 
     fn read(&self, key: &ObjectKey, len_max: u64, out: &mut Vec<u8>) -> Result<(), StoreError> {
@@ -98,6 +112,10 @@ impl<S: ObjectStore> ObjectStore for RetainingStore<S> {
 
     fn version_rules(&self) -> Vec<(String, VersionRule)> {
         self.inner.version_rules()
+    }
+
+    fn overwritten(&self) -> Vec<String> {
+        self.inner.overwritten()
     }
 
     fn cloud(&self) -> Option<&dyn CloudStore> {

@@ -10,12 +10,13 @@ use std::collections::HashSet;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::{
-    BucketFacts, CloudStore, ListItem, ObjectKey, ObjectStat, ObjectStore, PutOutcome, RestoreTier,
-    Retention, StorageState, StoreError, VersionItem,
+    BucketFacts, Checksums, CloudStore, ListItem, ObjectKey, ObjectStat, ObjectStore, PutOutcome,
+    RestoreTier, Retention, StorageState, StoreError, Trial, UploadFacts, UploadForm, VersionItem,
 };
 
 /// Longest piece read at once when an object is compared with what was to be written.
@@ -173,6 +174,10 @@ impl<S: ObjectStore> ObjectStore for RetryStore<S> {
         self.settle(key, body, || self.inner.put_if_absent(key, body))
     }
 
+    fn put_shared_if_absent(&self, key: &ObjectKey, body: &Arc<Vec<u8>>) -> Result<PutOutcome, StoreError> {
+        self.settle(key, body, || self.inner.put_shared_if_absent(key, body))
+    }
+
     fn read(&self, key: &ObjectKey, len_max: u64, out: &mut Vec<u8>) -> Result<(), StoreError> {
         self.attempt(|| self.inner.read(key, len_max, out))
     }
@@ -258,6 +263,10 @@ impl<S: ObjectStore> CloudStore for RetryStore<S> {
         })
     }
 
+    fn keeps_versions(&self) -> Option<bool> {
+        self.inner.cloud().and_then(CloudStore::keeps_versions)
+    }
+
     fn read_version(
         &self,
         key: &ObjectKey,
@@ -287,6 +296,15 @@ impl<S: ObjectStore> CloudStore for RetryStore<S> {
         self.settle(key, body, || self.inner_cloud()?.put_if_absent_retained(key, body, retention))
     }
 
+    fn put_shared_if_absent_retained(
+        &self,
+        key: &ObjectKey,
+        body: &Arc<Vec<u8>>,
+        retention: &Retention,
+    ) -> Result<PutOutcome, StoreError> {
+        self.settle(key, body, || self.inner_cloud()?.put_shared_if_absent_retained(key, body, retention))
+    }
+
     /// A write whose reply was lost is made again, so that a versioned bucket may get two versions.
     fn put_unconditional(
         &self,
@@ -297,8 +315,37 @@ impl<S: ObjectStore> CloudStore for RetryStore<S> {
         self.attempt(|| self.inner_cloud()?.put_unconditional(key, body, retention))
     }
 
+    fn put_shared_unconditional(
+        &self,
+        key: &ObjectKey,
+        body: &Arc<Vec<u8>>,
+        retention: Option<&Retention>,
+    ) -> Result<Option<String>, StoreError> {
+        self.attempt(|| self.inner_cloud()?.put_shared_unconditional(key, body, retention))
+    }
+
     fn put_if_absent_in_parts(&self, key: &ObjectKey, body: &[u8]) -> Result<PutOutcome, StoreError> {
         self.settle(key, body, || self.inner_cloud()?.put_if_absent_in_parts(key, body))
+    }
+
+    fn try_upload(
+        &self,
+        key: &ObjectKey,
+        body: &[u8],
+        form: UploadForm,
+        if_absent: bool,
+    ) -> Result<Trial, StoreError> {
+        self.attempt(|| self.inner_cloud()?.try_upload(key, body, form, if_absent))
+    }
+
+    fn learn_uploads(&self, facts: &UploadFacts) {
+        if let Some(cloud) = self.inner.cloud() {
+            cloud.learn_uploads(facts);
+        }
+    }
+
+    fn checksums(&self) -> Checksums {
+        self.inner.cloud().map(|cloud| cloud.checksums()).unwrap_or_default()
     }
 
     fn retention(&self, key: &ObjectKey, version_id: Option<&str>) -> Result<Option<Retention>, StoreError> {

@@ -1,10 +1,10 @@
 //! A store on S3 or Cloud Object Storage.
 //!
 //! Every request is made once: what may pass fails as [`StoreError::Unavailable`] and is for
-//! [`RetryStore`](crate::RetryStore) to make again. Checksums are sent where they are demanded; a write that is refused
-//! without one is made once more with it. Objects are created under the condition that none of their name is there, large
+//! [`RetryStore`](crate::RetryStore) to make again. Which checksums uploads bring follows from what is known of the store
+//! ([`UploadFacts`]); a write that is refused for the one it has, or for want of one, is made again in another form. Objects are created under the condition that none of their name is there, large
 //! ones in parts that become one object at once. Large reads are made of ranges side by side. Nothing here rests on the
-//! order of a listing or on an `ETag` being a hash.
+//! order of a listing or on an `ETag` being a hash. A bucket that turns out to be in another region is asked there.
 //!
 //! The asynchronous runtime of the SDK is inside; no thread of a runtime may call.
 
@@ -16,6 +16,8 @@ mod download;
 mod failure;
 mod list;
 mod raw;
+mod region;
+mod sums;
 mod transport;
 mod upload;
 mod versions;
@@ -23,8 +25,7 @@ mod versions;
 use std::error::Error;
 use std::fmt;
 use std::ops::ControlFlow;
-use std::sync::OnceLock;
-use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
@@ -37,16 +38,19 @@ pub use bearer::{BearerSource, BearerToken, TokenError};
 pub use credentials::{ApiKey, AwsKeys, AwsSettings, CosCredentials, Credentials};
 pub use failure::RequestFailure;
 
-use crate::url::{check_endpoint, host_of};
+use crate::url::check_endpoint;
 use crate::{
-    CloudStore, ListItem, Network, ObjectKey, ObjectStat, ObjectStore, PutOutcome, RequestCounter,
-    S3Location, StoreError,
+    Checksums, CloudStore, ListItem, Network, ObjectKey, ObjectStat, ObjectStore, PutOutcome, RateLimit,
+    RequestCounter, S3Location, StoreError, UploadMemory,
 };
 use download::Source;
 use failure::Whom;
 use list::Pages;
+use region::Sides;
+use sums::Uploads;
 use transport::Transport;
 use upload::Put;
+use versions::Shown;
 
 /// Threads that the connections share.
 const WORKER_COUNT: usize = 2;
@@ -54,9 +58,6 @@ const WORKER_COUNT: usize = 2;
 /// Requests that are worth making at a time: at 30 ms each and 32 MiB a pack, far more than a line carries. The limiter of requests
 /// goes beyond it for the parts of large objects, and below it where the store asks for that.
 const PARALLELISM: usize = 16;
-
-/// Region of signatures where no other is known; most stores but AWS take any.
-const REGION_DEFAULT: &str = "us-east-1";
 
 /// How a store is reached.
 #[derive(Debug, Clone)]
@@ -69,14 +70,20 @@ pub struct S3Options {
     pub network: Network,
     /// Region of AWS, or the one in signatures for another service.
     pub region: Option<String>,
+    /// Whether a bucket that is in another region is an error, and not asked there.
+    pub is_region_fixed: bool,
+    /// Which checksums uploads bring.
+    pub checksums: Checksums,
+    /// Where it is kept what the store was found to do with uploads.
+    pub upload_memory: Option<Arc<dyn UploadMemory>>,
     /// Certificates in PEM that are trusted beside those of the system.
     pub ca_cert: Option<Vec<u8>>,
     /// Whether `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` are followed.
     pub use_proxies: bool,
-    /// Bytes of bodies that may be sent in a second.
-    pub upload_rate: Option<u64>,
-    /// Bytes of bodies that may come in a second.
-    pub download_rate: Option<u64>,
+    /// Bounds the bytes of bodies that are sent, by all stores that share it.
+    pub upload_rate: Option<Arc<RateLimit>>,
+    /// Bounds the bytes of bodies that come.
+    pub download_rate: Option<Arc<RateLimit>>,
     /// How long a transfer may stand still.
     pub stall_timeout: Duration,
     /// Length of the parts of an object of at least twice that length, in bytes; at least 5 MiB, which S3 demands.
@@ -94,6 +101,9 @@ impl S3Options {
             endpoint: None,
             network: Network::Public,
             region: None,
+            is_region_fixed: false,
+            checksums: Checksums::Auto,
+            upload_memory: None,
             ca_cert: None,
             use_proxies: true,
             upload_rate: None,
@@ -111,23 +121,22 @@ const PART_LEN_MIN: usize = 5 << 20;
 /// A prefix in a bucket.
 pub struct S3Store {
     runtime: Runtime,
-    client: Client,
+    sides: Sides,
     transport: Transport,
     location: S3Location,
     /// What names start with in the bucket: empty, or with a slash at its end.
     prefix: String,
     /// The service, unless it is AWS.
     endpoint: Option<String>,
-    region: String,
     credentials: Credentials,
-    whom: Whom,
     is_cos: bool,
     is_tls: bool,
     is_sorted: bool,
     part_len: usize,
     has_policy: OnceLock<bool>,
-    /// Whether the bucket was seen to refuse a write without a checksum.
-    demands_sum: AtomicBool,
+    /// Whether the store has shown objects, and among them one with a version.
+    shown: Shown,
+    uploads: Uploads,
 }
 
 impl S3Store {
@@ -141,62 +150,79 @@ impl S3Store {
             Some(endpoint) => Some(check_endpoint(endpoint)?),
             None => location.endpoint(options.network),
         };
-        let region = options.region.clone().unwrap_or_else(|| REGION_DEFAULT.to_owned());
-        if region.is_empty() || !region.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
-            let reason = "a region has letters, digits and `-`".to_owned();
-            return Err(StoreError::InvalidSetting { what: "the region".to_owned(), reason });
-        }
-        let is_tls = endpoint.as_ref().is_none_or(|endpoint| endpoint.starts_with("https:"));
-        if !is_tls
+        if !is_tls(endpoint.as_deref())
             && matches!(options.credentials, Credentials::Bearer(_))
             && !is_loopback(endpoint.as_deref().unwrap_or_default())
         {
             let reason = "it would send a token over plain http".to_owned();
             return Err(StoreError::InvalidSetting { what: "the endpoint".to_owned(), reason });
         }
-        let whom = Whom {
-            store: location.url(),
-            bucket: location.bucket.clone(),
-            endpoint: endpoint.as_deref().map_or_else(
-                || format!("s3.{region}.amazonaws.com"),
-                |endpoint| host_of(endpoint).to_owned(),
-            ),
-        };
         let transport = client::transport(options)?;
-        let client = client::client(transport.clone(), &region, endpoint.as_deref(), &options.credentials);
+        Self::over(transport, location, endpoint, options)
+    }
+
+    /// A store that is reached over `transport`.
+    fn over(
+        transport: Transport,
+        location: S3Location,
+        endpoint: Option<String>,
+        options: &S3Options,
+    ) -> Result<Self, StoreError> {
+        let region = (options.region.as_deref(), options.is_region_fixed);
+        let sides = Sides::new(&location, endpoint.as_deref(), region, &options.credentials, &transport)?;
+        let place = format!("{} at {}", location.url(), endpoint.as_deref().unwrap_or("AWS"));
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(WORKER_COUNT)
             .thread_name("coffer-s3")
             .enable_all()
             .build()
-            .map_err(|error| StoreError::from_io("the threads of connections", &whom.store, error))?;
+            .map_err(|error| StoreError::from_io("the threads of connections", &location.url(), error))?;
         Ok(Self {
             runtime,
-            client,
+            sides,
             transport,
             prefix: if location.prefix.is_empty() { String::new() } else { format!("{}/", location.prefix) },
             is_cos: location.is_cos(),
-            is_tls,
+            is_tls: is_tls(endpoint.as_deref()),
             is_sorted: endpoint.is_none(),
             part_len: options.part_len.max(PART_LEN_MIN),
             has_policy: OnceLock::new(),
-            demands_sum: AtomicBool::new(false),
+            shown: Shown::default(),
+            uploads: Uploads::new(options.checksums, options.upload_memory.clone(), place),
             endpoint,
-            region,
             credentials: options.credentials.clone(),
             location,
-            whom,
         })
     }
 
     /// The host that is asked.
     #[must_use]
     pub fn endpoint(&self) -> &str {
-        &self.whom.endpoint
+        &self.whom().endpoint
     }
 
-    fn run<T>(&self, future: impl Future<Output = T>) -> T {
-        self.runtime.block_on(future)
+    /// Does what is asked of the store, and once more when the store says in which other region the bucket is.
+    fn run<T>(&self, mut work: impl AsyncFnMut() -> Result<T, StoreError>) -> Result<T, StoreError> {
+        self.runtime.block_on(async {
+            match work().await {
+                Err(StoreError::WrongRegion { region: Some(region), .. }) if self.follow(&region) => {
+                    work().await
+                }
+                done => done,
+            }
+        })
+    }
+
+    fn follow(&self, region: &str) -> bool {
+        self.sides.follow(region, self.endpoint.as_deref(), &self.credentials, &self.transport)
+    }
+
+    fn client(&self) -> &Client {
+        &self.sides.current().client
+    }
+
+    fn whom(&self) -> &Whom {
+        &self.sides.current().whom
     }
 
     /// A name or a prefix as it is in the bucket.
@@ -208,18 +234,22 @@ impl S3Store {
     where
         E: ProvideErrorMetadata + Error + Send + Sync + 'static,
     {
-        self.whom.sdk(name, error, self.transport.has_answered())
+        self.whom().sdk(name, error, self.transport.has_answered())
     }
 
     /// An answer that makes no sense, or a wish that cannot be granted.
     fn odd(&self, name: &str, message: &str) -> StoreError {
         let failure = RequestFailure { message: message.to_owned(), ..RequestFailure::default() };
-        StoreError::Rejected { name: name.to_owned(), store: self.whom.store.clone(), source: failure.into() }
+        StoreError::Rejected {
+            name: name.to_owned(),
+            store: self.whom().store.clone(),
+            source: failure.into(),
+        }
     }
 
     async fn remove(&self, name: &str, version_id: Option<&str>) -> Result<(), StoreError> {
         let request = self
-            .client
+            .client()
             .delete_object()
             .bucket(&self.location.bucket)
             .key(self.full(name))
@@ -234,19 +264,27 @@ impl S3Store {
 impl ObjectStore for S3Store {
     fn put_if_absent(&self, key: &ObjectKey, body: &[u8]) -> Result<PutOutcome, StoreError> {
         let put = Put::new(true, None);
-        Ok(self.run(self.put(key.as_str(), body, put))?.0)
+        Ok(self.run(async || self.put(key.as_str(), body, put).await)?.0)
+    }
+
+    fn put_shared_if_absent(&self, key: &ObjectKey, body: &Arc<Vec<u8>>) -> Result<PutOutcome, StoreError> {
+        let put = Put::new(true, None);
+        Ok(self.run(async || self.put(key.as_str(), body, put).await)?.0)
     }
 
     fn read(&self, key: &ObjectKey, len_max: u64, out: &mut Vec<u8>) -> Result<(), StoreError> {
-        self.run(self.read_whole(Source { name: key.as_str(), version_id: None }, len_max, out))
+        let source = Source { name: key.as_str(), version_id: None };
+        self.run(async || self.read_whole(source, len_max, out).await)
     }
 
     fn read_range(&self, key: &ObjectKey, offset: u64, out: &mut [u8]) -> Result<(), StoreError> {
-        self.run(self.fill_range(Source { name: key.as_str(), version_id: None }, offset, out))
+        let source = Source { name: key.as_str(), version_id: None };
+        self.run(async || self.fill_range(source, offset, out).await)
     }
 
     fn stat(&self, key: &ObjectKey) -> Result<ObjectStat, StoreError> {
-        let len = self.run(self.len_of(Source { name: key.as_str(), version_id: None }))?;
+        let source = Source { name: key.as_str(), version_id: None };
+        let len = self.run(async || self.len_of(source).await)?;
         Ok(ObjectStat { len })
     }
 
@@ -259,7 +297,8 @@ impl ObjectStore for S3Store {
         let mut pages = Pages::default();
         let mut token = None;
         loop {
-            let (items, next) = self.run(self.page(prefix, start_after, token.take()))?;
+            let this = token.take();
+            let (items, next) = self.run(async || self.page(prefix, start_after, this.clone()).await)?;
             for item in items {
                 if visit(item).is_break() {
                     return Ok(());
@@ -272,11 +311,11 @@ impl ObjectStore for S3Store {
     }
 
     fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
-        self.run(self.remove(key.as_str(), None))
+        self.run(async || self.remove(key.as_str(), None).await)
     }
 
     fn url(&self) -> String {
-        self.whom.store.clone()
+        self.whom().store.clone()
     }
 
     fn parallelism_hint(&self) -> usize {
@@ -296,10 +335,14 @@ impl fmt::Debug for S3Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("S3Store")
             .field("location", &self.location)
-            .field("endpoint", &self.whom.endpoint)
-            .field("region", &self.region)
+            .field("endpoint", &self.whom().endpoint)
+            .field("region", &self.sides.current().region)
             .finish_non_exhaustive()
     }
+}
+
+fn is_tls(endpoint: Option<&str>) -> bool {
+    endpoint.is_none_or(|endpoint| endpoint.starts_with("https:"))
 }
 
 /// Whether an endpoint is on this machine.
@@ -307,4 +350,57 @@ fn is_loopback(endpoint: &str) -> bool {
     let Ok(uri) = endpoint.parse::<http::Uri>() else { return false };
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector};
+    use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+    use aws_smithy_types::body::SdkBody;
+
+    use super::*;
+    use crate::Location;
+
+    /// AWS, with a bucket in one region.
+    #[derive(Debug, Clone, Default)]
+    struct Aws {
+        hosts: Arc<Mutex<Vec<String>>>,
+    }
+
+    impl HttpConnector for Aws {
+        fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+            let uri: http::Uri = request.uri().parse().expect("a URL");
+            let host = uri.host().unwrap_or_default().to_owned();
+            let is_there = host == "bucket.s3.eu-central-1.amazonaws.com";
+            self.hosts.lock().expect("no panic").push(host);
+            let status = if is_there { 200 } else { 301 };
+            let mut answer = HttpResponse::new(status.try_into().expect("a status"), SdkBody::from("body"));
+            answer.headers_mut().insert("x-amz-bucket-region", "eu-central-1");
+            answer.headers_mut().insert("etag", "\"e\"");
+            answer.headers_mut().insert("content-length", "4");
+            HttpConnectorFuture::ready(Ok(answer))
+        }
+    }
+
+    #[test]
+    fn on_aws_the_host_follows_the_region() {
+        let aws = Aws::default();
+        let keys = AwsKeys::new("id".to_owned(), "secret".to_owned(), None);
+        let options = S3Options::new(Credentials::Keys(keys));
+        let connector = SharedHttpConnector::new(aws.clone());
+        let transport =
+            Transport::new(connector, None, (None, None), options.stall_timeout, options.counter.clone());
+        let Ok(Location::S3(location)) = Location::parse("s3://bucket/x") else { panic!("a location") };
+        let store = S3Store::over(transport, location, None, &options).expect("a store");
+        assert_eq!(store.endpoint(), "s3.us-east-1.amazonaws.com");
+        let mut out = Vec::new();
+        store.read(&ObjectKey::new("vault").expect("a name"), 100, &mut out).expect("is read");
+        assert_eq!(out, b"body");
+        let hosts = aws.hosts.lock().expect("no panic").clone();
+        assert_eq!(hosts.len(), 2, "{hosts:?}");
+        assert_eq!(hosts[1], "bucket.s3.eu-central-1.amazonaws.com");
+        assert_eq!(store.endpoint(), "s3.eu-central-1.amazonaws.com");
+    }
 }

@@ -4,18 +4,22 @@
 //! makes use of that in three ways, by its [`VersionRule`]: it makes creation exclusive where the store's own condition
 //! cannot be trusted, it finds what was hidden or overwritten, and it shows a bucket as it was.
 //!
+//! Names may be told apart whose first version counts under every rule ([`VersionedStore::reading_first`]): there, what is laid over
+//! an object is not read even where it looks as good as what was there first.
+//!
 //! Nothing here rests on a clock but [`VersionRule::AsOf`]: which version is older is told by the order in which the store
 //! lists them. A store that does not keep to that order is found by [`probe`](crate::probe).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::ControlFlow;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::{
-    BucketFacts, CloudStore, ItemKind, ListItem, ObjectKey, ObjectStat, ObjectStore, PutOutcome, RestoreTier,
-    Retention, StorageState, StoreError, VersionItem,
+    BucketFacts, Checksums, CloudStore, ItemKind, ListItem, ObjectKey, ObjectStat, ObjectStore, PutOutcome,
+    RestoreTier, Retention, StorageState, StoreError, Trial, UploadFacts, UploadForm, VersionItem,
 };
 
 /// Names whose version is remembered; with more, all are forgotten and asked for anew.
@@ -47,6 +51,14 @@ impl VersionRule {
 
     const fn follows_newest(self) -> bool {
         matches!(self, Self::NewestElseOldest | Self::OneWriter)
+    }
+
+    /// The rule for names whose first version counts in any case.
+    const fn of_first(self) -> Self {
+        match self {
+            Self::AsOf(at_ms) => Self::OldestAsOf(at_ms),
+            rule => rule,
+        }
     }
 
     /// The version that counts, of those of one name, the newest first.
@@ -91,6 +103,20 @@ pub struct VersionedStore<S> {
     decision: Mutex<()>,
     /// What was found; under [`VersionRule::NewestElseOldest`] only names that are not read the plain way any more.
     known: Mutex<HashMap<String, Chosen>>,
+    /// What the names start with of which the first version counts under every rule.
+    first_prefix: Option<String>,
+    /// Those of them whose first version is not what the store shows, as far as listings told. None is ever forgotten: it would be
+    /// read as somebody else has it.
+    firsts: Mutex<BTreeMap<String, First>>,
+    /// Whether the store refuses to list versions.
+    is_refused: AtomicBool,
+}
+
+/// The first version of a name, and how many it has beside delete markers.
+#[derive(Debug, Clone)]
+struct First {
+    chosen: Chosen,
+    count: usize,
 }
 
 impl<S: ObjectStore> VersionedStore<S> {
@@ -103,6 +129,9 @@ impl<S: ObjectStore> VersionedStore<S> {
             deciding: OnceLock::new(),
             decision: Mutex::default(),
             known: Mutex::default(),
+            first_prefix: None,
+            firsts: Mutex::default(),
+            is_refused: AtomicBool::new(false),
         }
     }
 
@@ -123,7 +152,18 @@ impl<S: ObjectStore> VersionedStore<S> {
             deciding: OnceLock::new(),
             decision: Mutex::default(),
             known: Mutex::default(),
+            first_prefix: None,
+            firsts: Mutex::default(),
+            is_refused: AtomicBool::new(false),
         }
+    }
+
+    /// Of names that start with `prefix` the first version counts under every rule, where the bucket keeps versions: a listing of
+    /// them is one of versions then, which shows what was laid over them. Where it is refused, the rule alone holds.
+    #[must_use]
+    pub fn reading_first(mut self, prefix: &str) -> Self {
+        self.first_prefix = Some(prefix.to_owned());
+        self
     }
 
     /// From now on this rule holds, unless one does already: for who is about to make the deciding object.
@@ -204,6 +244,26 @@ impl<S: ObjectStore> VersionedStore<S> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn firsts(&self) -> MutexGuard<'_, BTreeMap<String, First>> {
+        self.firsts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps in mind the first of these versions of a name, if the store shows another one or none.
+    fn remember_first(&self, name: &str, versions: &[VersionItem]) {
+        let Some(first) = VersionRule::Oldest.choose(versions) else { return };
+        if first.is_latest {
+            self.firsts().remove(name);
+            return;
+        }
+        let count = versions.iter().filter(|version| !version.is_delete_marker).count();
+        self.firsts().insert(name.to_owned(), First { chosen: chosen_of(first), count });
+    }
+
+    fn forget(&self, key: &ObjectKey) {
+        self.firsts().remove(key.as_str());
+        self.known().remove(key.as_str());
+    }
+
     fn remember(&self, name: &str, chosen: &Chosen) {
         let mut known = self.known();
         if known.len() >= KNOWN_COUNT_MAX {
@@ -226,11 +286,14 @@ impl<S: ObjectStore> VersionedStore<S> {
 
     /// The version that counts, if there is one.
     fn find(&self, key: &ObjectKey) -> Result<Option<Chosen>, StoreError> {
+        if let Some(first) = self.firsts().get(key.as_str()) {
+            return Ok(Some(first.chosen.clone()));
+        }
         if let Some(chosen) = self.known().get(key.as_str()) {
             return Ok(Some(chosen.clone()));
         }
         let versions = self.versions_of(key)?;
-        let chosen = self.rule()?.choose(&versions).map(chosen_of);
+        let chosen = self.rule_for(key.as_str())?.choose(&versions).map(chosen_of);
         if let Some(chosen) = &chosen {
             self.remember(key.as_str(), chosen);
         }
@@ -243,7 +306,22 @@ impl<S: ObjectStore> VersionedStore<S> {
 
     /// Whether a name is read by its version from the start.
     fn goes_by_version(&self, key: &ObjectKey) -> Result<bool, StoreError> {
-        Ok(!self.rule()?.follows_newest() || self.known().contains_key(key.as_str()))
+        Ok(!self.rule()?.follows_newest() || self.is_known(key))
+    }
+
+    /// Whether a version of this name is read, whatever the store shows under it.
+    fn is_known(&self, key: &ObjectKey) -> bool {
+        self.firsts().contains_key(key.as_str()) || self.known().contains_key(key.as_str())
+    }
+
+    fn rule_for(&self, name: &str) -> Result<VersionRule, StoreError> {
+        let rule = self.rule()?;
+        Ok(if self.is_first(name) { rule.of_first() } else { rule })
+    }
+
+    /// Whether the first version of this name counts, whatever the rule says.
+    fn is_first(&self, name: &str) -> bool {
+        self.first_prefix.as_deref().is_some_and(|prefix| name.starts_with(prefix))
     }
 
     /// Reads by `plain`, or, where that does not count or is hidden, by `versioned`.
@@ -290,13 +368,13 @@ impl<S: ObjectStore> VersionedStore<S> {
         &self,
         key: &ObjectKey,
         body: &[u8],
-        retention: Option<&Retention>,
+        write: &Write<'_>,
     ) -> Result<PutOutcome, StoreError> {
         if self.find(key)?.is_some() {
             return Ok(PutOutcome::AlreadyExists);
         }
         let cloud = self.cloud_inside()?;
-        let written = cloud.put_unconditional(key, body, retention)?;
+        let written = write(cloud)?;
         let Some(written) = written.filter(|id| id != NULL_VERSION) else {
             let what = "versions of objects any more, by which this vault's writers tell who was first";
             return Err(StoreError::Unsupported { store: self.inner.url(), what });
@@ -322,23 +400,134 @@ impl<S: ObjectStore> VersionedStore<S> {
     }
 }
 
+/// Listings, where versions count.
+impl<S: ObjectStore> VersionedStore<S> {
+    /// Whether the versions of this name, or of names below it, are to be asked for: its first version counts, and the bucket may
+    /// keep more.
+    fn has_firsts(&self, name: &str) -> bool {
+        self.is_first(name)
+            && !self.is_refused.load(Ordering::Relaxed)
+            && self.inner.cloud().is_some_and(|cloud| cloud.keeps_versions() != Some(false))
+    }
+
+    /// Shows what the store shows; of names whose first version counts, all that were ever there.
+    fn list_newest(
+        &self,
+        prefix: &str,
+        start_after: Option<&str>,
+        visit: &mut dyn FnMut(ListItem) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        let first_prefix = self.first_prefix.as_deref().unwrap_or_default();
+        let inside = if prefix.starts_with(first_prefix) { prefix } else { first_prefix };
+        if !inside.starts_with(prefix) || !self.has_firsts(inside) {
+            return self.inner.list(prefix, start_after, visit);
+        }
+        let (mut flow, mut is_shown) = (ControlFlow::Continue(()), false);
+        let listed = self.list_versions(inside, start_after, &mut |item| {
+            is_shown = true;
+            flow = visit(item);
+            flow
+        });
+        match listed {
+            Err(StoreError::Denied { .. } | StoreError::Unsupported { .. }) if !is_shown => {
+                self.is_refused.store(true, Ordering::Relaxed);
+                return self.inner.list(prefix, start_after, visit);
+            }
+            listed => listed?,
+        }
+        if inside == prefix || flow.is_break() {
+            return Ok(());
+        }
+        self.inner.list(prefix, start_after, &mut |item| {
+            if item.name.starts_with(inside) { ControlFlow::Continue(()) } else { visit(item) }
+        })
+    }
+
+    /// Shows every name of which a version counts, hidden or not, and keeps in mind which one.
+    fn list_versions(
+        &self,
+        prefix: &str,
+        start_after: Option<&str>,
+        visit: &mut dyn FnMut(ListItem) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        // The versions of a name come one behind the other, names in any order. One that came before is known by a hash.
+        let hasher = RandomState::new();
+        let mut shown = HashSet::new();
+        // Names whose versions do not come together: which counts has to be asked for each alone.
+        let mut torn = BTreeSet::new();
+        let mut group: Vec<VersionItem> = Vec::new();
+        let mut flow = ControlFlow::Continue(());
+        let follows_newest = self.rule()?.follows_newest();
+        let mut show = |group: &mut Vec<VersionItem>| -> Result<ControlFlow<()>, StoreError> {
+            let Some(name) = group.first().map(|version| version.name.clone()) else {
+                return Ok(ControlFlow::Continue(()));
+            };
+            let versions = std::mem::take(group);
+            let Some(version) = self.rule_for(&name)?.choose(&versions) else {
+                return Ok(ControlFlow::Continue(()));
+            };
+            if !shown.insert(hasher.hash_one(&name)) {
+                self.known().remove(&name);
+                torn.insert(name);
+                return Ok(ControlFlow::Continue(()));
+            }
+            if follows_newest {
+                self.remember_first(&name, &versions);
+            }
+            if start_after.is_some_and(|after| name.as_str() <= after) {
+                return Ok(ControlFlow::Continue(()));
+            }
+            if !follows_newest {
+                self.remember(&name, &chosen_of(version));
+            }
+            let kind =
+                if ObjectKey::new(name.as_str()).is_ok() { ItemKind::Object } else { ItemKind::Foreign };
+            Ok(visit(ListItem { name, len: version.len, kind }))
+        };
+        let mut failed = None;
+        let mut show = |group: &mut Vec<VersionItem>| {
+            show(group).unwrap_or_else(|error| {
+                failed = Some(error);
+                ControlFlow::Break(())
+            })
+        };
+        self.cloud_inside()?.versions(prefix, &mut |version| {
+            if group.last().is_some_and(|last| last.name != version.name) {
+                flow = show(&mut group);
+            }
+            group.push(version);
+            flow
+        })?;
+        if flow.is_continue() {
+            let _ = show(&mut group);
+        }
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        for name in torn.into_iter().filter(|_| follows_newest) {
+            if let Ok(key) = ObjectKey::new(name.as_str()) {
+                self.remember_first(&name, &self.versions_of(&key)?);
+            }
+        }
+        Ok(())
+    }
+}
+
 impl<S: ObjectStore> VersionedStore<S> {
     /// Writes if nothing is there; the only writer knows that it stays so in between.
-    fn create_alone(
-        &self,
-        key: &ObjectKey,
-        body: &[u8],
-        retention: Option<&Retention>,
-    ) -> Result<PutOutcome, StoreError> {
+    fn create_alone(&self, key: &ObjectKey, write: &Write<'_>) -> Result<PutOutcome, StoreError> {
         match self.stat(key) {
             Ok(_) => return Ok(PutOutcome::AlreadyExists),
             Err(error) if error.is_not_found() => {}
             Err(error) => return Err(error),
         }
-        self.cloud_inside()?.put_unconditional(key, body, retention)?;
+        write(self.cloud_inside()?)?;
         Ok(PutOutcome::Created)
     }
 }
+
+/// Writes the object, and tells its version.
+type Write<'w> = dyn Fn(&dyn CloudStore) -> Result<Option<String>, StoreError> + 'w;
 
 impl<S: fmt::Debug> fmt::Debug for VersionedStore<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -358,10 +547,20 @@ fn chosen_of(version: &VersionItem) -> Chosen {
 
 impl<S: ObjectStore> ObjectStore for VersionedStore<S> {
     fn put_if_absent(&self, key: &ObjectKey, body: &[u8]) -> Result<PutOutcome, StoreError> {
+        let write = |cloud: &dyn CloudStore| cloud.put_unconditional(key, body, None);
         match self.rule_to_write(key)? {
             VersionRule::NewestElseOldest => self.inner.put_if_absent(key, body),
-            VersionRule::OneWriter => self.create_alone(key, body, None),
-            _ => self.create_oldest(key, body, None),
+            VersionRule::OneWriter => self.create_alone(key, &write),
+            _ => self.create_oldest(key, body, &write),
+        }
+    }
+
+    fn put_shared_if_absent(&self, key: &ObjectKey, body: &Arc<Vec<u8>>) -> Result<PutOutcome, StoreError> {
+        let write = |cloud: &dyn CloudStore| cloud.put_shared_unconditional(key, body, None);
+        match self.rule_to_write(key)? {
+            VersionRule::NewestElseOldest => self.inner.put_shared_if_absent(key, body),
+            VersionRule::OneWriter => self.create_alone(key, &write),
+            _ => self.create_oldest(key, body, &write),
         }
     }
 
@@ -369,7 +568,7 @@ impl<S: ObjectStore> ObjectStore for VersionedStore<S> {
         self.rule()?;
         let decider = self.decider.as_ref().filter(|decider| decider.key == *key);
         // Once it was found wrong, another version of it is read.
-        let kept = decider.filter(|_| !self.known().contains_key(key.as_str()));
+        let kept = decider.filter(|_| !self.is_known(key));
         let kept = kept.and_then(|_| self.deciding.get());
         if let Some(kept) = kept.filter(|kept| kept.len() as u64 <= len_max) {
             out.clone_from(kept);
@@ -403,50 +602,19 @@ impl<S: ObjectStore> ObjectStore for VersionedStore<S> {
         start_after: Option<&str>,
         visit: &mut dyn FnMut(ListItem) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
-        let rule = self.rule()?;
-        if rule.follows_newest() {
-            return self.inner.list(prefix, start_after, visit);
+        if self.rule()?.follows_newest() {
+            self.list_newest(prefix, start_after, visit)
+        } else {
+            self.list_versions(prefix, start_after, visit)
         }
-        // The versions of a name come one behind the other, names in any order. One that came before is known by a hash.
-        let hasher = RandomState::new();
-        let mut shown = HashSet::new();
-        let mut group: Vec<VersionItem> = Vec::new();
-        let mut flow = ControlFlow::Continue(());
-        let mut show = |group: &mut Vec<VersionItem>| {
-            let chosen = rule.choose(group).cloned();
-            group.clear();
-            let Some(version) = chosen else { return ControlFlow::Continue(()) };
-            let is_behind = start_after.is_none_or(|after| version.name.as_str() > after);
-            if !shown.insert(hasher.hash_one(&version.name)) {
-                // Its versions do not come together: which counts has to be asked for it alone.
-                self.known().remove(&version.name);
-                return ControlFlow::Continue(());
-            }
-            if !is_behind {
-                return ControlFlow::Continue(());
-            }
-            self.remember(&version.name, &chosen_of(&version));
-            let is_key = ObjectKey::new(version.name.as_str()).is_ok();
-            let kind = if is_key { ItemKind::Object } else { ItemKind::Foreign };
-            visit(ListItem { name: version.name, len: version.len, kind })
-        };
-        self.cloud_inside()?.versions(prefix, &mut |version| {
-            if group.last().is_some_and(|last| last.name != version.name) {
-                flow = show(&mut group);
-            }
-            group.push(version);
-            flow
-        })?;
-        if flow.is_continue() {
-            let _ = show(&mut group);
-        }
-        Ok(())
     }
 
     fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
         let rule = self.rule_to_write(key)?;
-        self.known().remove(key.as_str());
-        if rule.follows_newest() {
+        self.forget(key);
+        // What is only hidden still counts where the first version does.
+        let keeps_versions = || self.inner.cloud().and_then(CloudStore::keeps_versions) == Some(true);
+        if rule.follows_newest() && !(self.is_first(key.as_str()) && keeps_versions()) {
             return self.inner.delete(key);
         }
         let cloud = self.cloud_inside()?;
@@ -467,7 +635,7 @@ impl<S: ObjectStore> ObjectStore for VersionedStore<S> {
             return false;
         }
         // Another thread may have met the same before, and this one have read before that.
-        if self.known().contains_key(key.as_str()) {
+        if self.is_known(key) {
             return true;
         }
         let Ok(versions) = self.versions_of(key) else { return false };
@@ -490,6 +658,12 @@ impl<S: ObjectStore> ObjectStore for VersionedStore<S> {
         self.rule.get().map(|rule| (self.inner.url(), *rule)).into_iter().collect()
     }
 
+    fn overwritten(&self) -> Vec<String> {
+        let firsts = self.firsts();
+        let overwritten = firsts.iter().filter(|(_, first)| first.count > 1);
+        overwritten.map(|(name, _)| name.clone()).collect()
+    }
+
     fn cloud(&self) -> Option<&dyn CloudStore> {
         self.inner.cloud().is_some().then_some(self)
     }
@@ -506,6 +680,10 @@ impl<S: ObjectStore> CloudStore for VersionedStore<S> {
         visit: &mut dyn FnMut(VersionItem) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
         self.cloud_inside()?.versions(prefix, visit)
+    }
+
+    fn keeps_versions(&self) -> Option<bool> {
+        self.inner.cloud().and_then(CloudStore::keeps_versions)
     }
 
     fn read_version(
@@ -534,12 +712,29 @@ impl<S: ObjectStore> CloudStore for VersionedStore<S> {
         body: &[u8],
         retention: &Retention,
     ) -> Result<PutOutcome, StoreError> {
+        let write = |cloud: &dyn CloudStore| cloud.put_unconditional(key, body, Some(retention));
         match self.rule_to_write(key)? {
             VersionRule::NewestElseOldest => {
                 self.cloud_inside()?.put_if_absent_retained(key, body, retention)
             }
-            VersionRule::OneWriter => self.create_alone(key, body, Some(retention)),
-            _ => self.create_oldest(key, body, Some(retention)),
+            VersionRule::OneWriter => self.create_alone(key, &write),
+            _ => self.create_oldest(key, body, &write),
+        }
+    }
+
+    fn put_shared_if_absent_retained(
+        &self,
+        key: &ObjectKey,
+        body: &Arc<Vec<u8>>,
+        retention: &Retention,
+    ) -> Result<PutOutcome, StoreError> {
+        let write = |cloud: &dyn CloudStore| cloud.put_shared_unconditional(key, body, Some(retention));
+        match self.rule_to_write(key)? {
+            VersionRule::NewestElseOldest => {
+                self.cloud_inside()?.put_shared_if_absent_retained(key, body, retention)
+            }
+            VersionRule::OneWriter => self.create_alone(key, &write),
+            _ => self.create_oldest(key, body, &write),
         }
     }
 
@@ -553,12 +748,44 @@ impl<S: ObjectStore> CloudStore for VersionedStore<S> {
         self.cloud_inside()?.put_unconditional(key, body, retention)
     }
 
+    fn put_shared_unconditional(
+        &self,
+        key: &ObjectKey,
+        body: &Arc<Vec<u8>>,
+        retention: Option<&Retention>,
+    ) -> Result<Option<String>, StoreError> {
+        self.rule_to_write(key)?;
+        self.cloud_inside()?.put_shared_unconditional(key, body, retention)
+    }
+
     fn put_if_absent_in_parts(&self, key: &ObjectKey, body: &[u8]) -> Result<PutOutcome, StoreError> {
+        let write = |cloud: &dyn CloudStore| cloud.put_unconditional(key, body, None);
         match self.rule_to_write(key)? {
             VersionRule::NewestElseOldest => self.cloud_inside()?.put_if_absent_in_parts(key, body),
-            VersionRule::OneWriter => self.create_alone(key, body, None),
-            _ => self.create_oldest(key, body, None),
+            VersionRule::OneWriter => self.create_alone(key, &write),
+            _ => self.create_oldest(key, body, &write),
         }
+    }
+
+    fn try_upload(
+        &self,
+        key: &ObjectKey,
+        body: &[u8],
+        form: UploadForm,
+        if_absent: bool,
+    ) -> Result<Trial, StoreError> {
+        self.rule_to_write(key)?;
+        self.cloud_inside()?.try_upload(key, body, form, if_absent)
+    }
+
+    fn learn_uploads(&self, facts: &UploadFacts) {
+        if let Ok(cloud) = self.cloud_inside() {
+            cloud.learn_uploads(facts);
+        }
+    }
+
+    fn checksums(&self) -> Checksums {
+        self.cloud_inside().map(|cloud| cloud.checksums()).unwrap_or_default()
     }
 
     fn retention(&self, key: &ObjectKey, version_id: Option<&str>) -> Result<Option<Retention>, StoreError> {
@@ -609,7 +836,7 @@ impl<S: ObjectStore> CloudStore for VersionedStore<S> {
 
     fn delete_version(&self, key: &ObjectKey, version_id: &str) -> Result<(), StoreError> {
         self.rule_to_write(key)?;
-        self.known().remove(key.as_str());
+        self.forget(key);
         self.cloud_inside()?.delete_version(key, version_id)
     }
 }

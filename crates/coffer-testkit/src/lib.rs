@@ -1,6 +1,7 @@
 //! Fakes, faults and conformance suites for tests.
 //!
 //! Wrappers around any [`ObjectStore`](coffer_store::ObjectStore), which are stores themselves:
+//! - [`AlteredStore`] forwards every call but those that a test changes;
 //! - [`RecordingStore`] counts what it is asked for;
 //! - [`FaultyStore`] fails chosen calls, before or after their effect;
 //! - [`CrashingStore`] stops the process, as far as the store can tell, at a chosen write;
@@ -14,6 +15,7 @@
 //! [`conformance`] holds the suites that every implementation of a trait runs; [`copy`] takes stores apart and builds
 //! them, for damage tests. Helpers here panic on what a test would have to unwrap anyway.
 
+mod altered;
 pub mod conformance;
 pub mod copy;
 mod crashing;
@@ -25,6 +27,7 @@ mod scheduled;
 mod slow;
 pub mod softhsm;
 
+pub use altered::{AlteredStore, Visit};
 pub use crashing::{CrashMoment, CrashingStore};
 pub use faulty::{Fault, FaultKind, FaultMoment, FaultyStore};
 pub use mounted::Mounted;

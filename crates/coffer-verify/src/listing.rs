@@ -29,6 +29,8 @@ pub(crate) struct Listing {
     packs: Vec<(PackId, u64)>,
     segments: Vec<(SegmentId, u64)>,
     slots: Vec<(SlotId, u64)>,
+    /// Records over which something was laid in a store that goes by what was there first.
+    overwritten: Vec<u64>,
     has_store_id: bool,
     probes: Vec<Residue>,
     /// Names that mean nothing, with what they are.
@@ -45,6 +47,12 @@ impl Listing {
             ControlFlow::Continue(())
         };
         store.list("", None, visit).map_err(|source| VerifyError::Store { source })?;
+        let overwritten = store.overwritten().into_iter().filter_map(|name| match ObjectName::parse(&name) {
+            Some(ObjectName::Record(number)) => Some(number),
+            _ => None,
+        });
+        listing.overwritten.extend(overwritten);
+        sort(&mut listing.overwritten);
         sort(&mut listing.records);
         sort(&mut listing.packs);
         sort(&mut listing.segments);
@@ -87,7 +95,8 @@ impl Listing {
 
     /// Sorts what the log does not need into residue, which is returned, and surplus, which becomes findings.
     ///
-    /// Packs that no segment lists are not called residue while a live segment cannot be read: it may list them.
+    /// Packs that no segment lists are not called residue while a live segment cannot be read: it may list them. Nothing is, while a
+    /// record is archived: it may name it.
     pub(crate) fn residue(
         &self,
         source: &Source<'_>,
@@ -107,12 +116,15 @@ impl Listing {
                 residue.push(Residue { name: name.to_string(), len });
             }
         };
-        if !table.has_unreadable_segments {
+        // What a record that is archived names is not known.
+        let is_log_read = replayed.archived.is_empty();
+        if !table.has_unreadable_segments && is_log_read {
             for (id, len) in self.packs.iter().filter(|(id, _)| table.position(id).is_none()) {
                 keep(ObjectName::Pack(*id), *len);
             }
         }
-        for (id, len) in self.segments.iter().filter(|(id, _)| !log.segments.contains_key(id)) {
+        let unlisted = self.segments.iter().filter(|(id, _)| is_log_read && !log.segments.contains_key(id));
+        for (id, len) in unlisted {
             keep(ObjectName::Segment(*id), *len);
         }
         if self.has_store_id
@@ -123,7 +135,9 @@ impl Listing {
         let mut surplus = Surplus { findings, listed: 0, more: self.more_strange };
         for (id, len) in self.slots.iter().filter(|(id, _)| log.slots.binary_search(id).is_err()) {
             if replayed.known_slots.contains(id) || is_left_over(source, *id, log)? {
-                keep(ObjectName::Slot(*id), *len);
+                if is_log_read {
+                    keep(ObjectName::Slot(*id), *len);
+                }
             } else {
                 surplus.add(ObjectName::Slot(*id).to_string(), "it is no key slot of this vault");
             }
@@ -131,6 +145,10 @@ impl Listing {
         let beyond = |number: &u64| *number >= log.next && !replayed.unreadable.contains(number);
         for (number, _) in self.records.iter().filter(|(number, _)| beyond(number)) {
             let what = "it lies beyond the head and no enrolled signer signed it as a continuation";
+            surplus.add(ObjectName::Record(*number).to_string(), what);
+        }
+        for number in &self.overwritten {
+            let what = "something was laid over it; the first version, which counts, is there";
             surplus.add(ObjectName::Record(*number).to_string(), what);
         }
         for (name, what) in &self.strange {

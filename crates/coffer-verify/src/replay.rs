@@ -39,6 +39,8 @@ pub(crate) struct Replayed {
     pub(crate) known_slots: BTreeSet<SlotId>,
     /// Records that are there and could not be read.
     pub(crate) unreadable: BTreeSet<u64>,
+    /// Those of them that are archived: nothing is known to be wrong with them, and what they say is not known.
+    pub(crate) archived: BTreeSet<u64>,
     /// Effective records whose segments may serve snapshots older than themselves.
     relisting: BTreeSet<u64>,
 }
@@ -90,7 +92,7 @@ pub(crate) fn replay(
         relisting: BTreeSet::new(),
         chain_at_head: None,
         claimed_at_head: None,
-        links: Vec::new(),
+        words: Vec::new(),
     };
     progress.begin(Stage::Log, listing.records.len() as u64);
     replay.run(progress, findings)?;
@@ -98,14 +100,25 @@ pub(crate) fn replay(
     let fresh_proved = replay.compare_head(findings);
     counts.records = replay.log.next;
     counts.void_records = replay.void.len() as u64;
-    counts.damaged_records = replay.log.damaged.len() as u64;
+    let archived = replay.archived();
+    counts.damaged_records =
+        replay.log.damaged.iter().filter(|number| !archived.contains(number)).count() as u64;
     let forgotten = replay.log.snapshots.iter().filter(|snapshot| snapshot.forgotten).count() as u64;
     counts.forgotten_snapshots = forgotten;
     counts.snapshots = replay.log.snapshots.len() as u64 - forgotten;
     counts.segments = replay.log.segments.len() as u64;
     let Replay { log, known_slots, relisting, unreadable, .. } = replay;
     let unreadable = unreadable.into_keys().collect();
-    Ok(Some(Replayed { header_bytes, header, log, fresh_proved, known_slots, unreadable, relisting }))
+    Ok(Some(Replayed {
+        header_bytes,
+        header,
+        log,
+        fresh_proved,
+        known_slots,
+        unreadable,
+        archived,
+        relisting,
+    }))
 }
 
 /// The header to go by: the object `vault`, or the copy in record 0 where that is lost or not the one meant.
@@ -200,15 +213,21 @@ struct Replay<'a> {
     chain_at_head: Option<[u8; 32]>,
     /// Chain value that the record after it says it has, if an enrolled signer signed that.
     claimed_at_head: Option<[u8; 32]>,
-    /// Of each record its chain value, and the one it says its predecessor had.
-    links: Vec<Link>,
+    /// Of each record what it says of the one before it.
+    words: Vec<Word>,
 }
 
-struct Link {
-    chain: Option<[u8; 32]>,
-    previous: Option<[u8; 32]>,
-    /// Whether an enrolled signer signed it.
-    is_authentic: bool,
+/// What a record says of the bytes of the one before it.
+#[derive(Debug, Clone, Copy)]
+enum Word {
+    /// They are what it was chained to.
+    Same,
+    /// They were others, and an enrolled signer says so: what that means, the replay judges.
+    OtherByEnrolled,
+    /// They were others, says the signer with this key, which is not enrolled at this point: it may be that the one before did that.
+    OtherBy([u8; 32]),
+    /// Nothing, or nothing that anybody signed.
+    Nothing,
 }
 
 impl Replay<'_> {
@@ -249,7 +268,9 @@ impl Replay<'_> {
                 let check = |signer: &[u8; 32], public: &[u8], signature: &[u8; 64]| {
                     last.is_good(signer, public, signature)
                 };
+                let before = self.log.head().map(|head| head.chain);
                 let outcome = self.log.apply(StoredRecord::Whole(&bytes), &check);
+                self.words.push(word_of(before, outcome, &bytes));
                 self.note(number, outcome, &bytes);
                 if lie && outcome == Outcome::Effective {
                     let what = "the state that this checkpoint states is not what the records before it give";
@@ -261,6 +282,7 @@ impl Replay<'_> {
                 match self.source.read_range(ObjectName::Record(number), 0, &mut first)? {
                     Ok(()) => {
                         let outcome = self.log.apply(StoredRecord::Oversize(&first, len), &signature_is_good);
+                        self.words.push(Word::Nothing);
                         self.note(number, outcome, &[]);
                     }
                     Err(fault) => return self.take(number, Err(fault), findings),
@@ -277,6 +299,7 @@ impl Replay<'_> {
                     return Ok(false);
                 }
                 let outcome = self.log.apply(StoredRecord::Missing, &signature_is_good);
+                self.words.push(Word::Nothing);
                 self.note(number, outcome, &[]);
             }
         }
@@ -315,8 +338,6 @@ impl Replay<'_> {
             Outcome::Void(reason) => reason.is_authentic(),
             Outcome::Missing => false,
         };
-        let chain = self.log.head().map(|head| head.chain);
-        self.links.push(Link { chain, previous, is_authentic: authentic });
         if authentic && at_head.is_some_and(|head| head + 1 == number) {
             self.claimed_at_head = previous;
         }
@@ -342,7 +363,15 @@ impl Replay<'_> {
     fn find_gap_end(&mut self, number: u64, findings: &mut Findings) -> Result<bool, VerifyError> {
         let from = self.listing.records.partition_point(|(listed, _)| *listed <= number);
         for (candidate, _) in self.listing.records[from..].iter().take(EVIDENCE_COUNT_MAX) {
-            let Ok(bytes) = read_record(self.source, *candidate)? else { continue };
+            let bytes = match read_record(self.source, *candidate)? {
+                Ok(bytes) => bytes,
+                // It may prove it, and nobody can tell now.
+                Err(fault @ ReadFault::Archived) => {
+                    self.unreadable.insert(*candidate, fault);
+                    continue;
+                }
+                Err(_) => continue,
+            };
             if !self.log.is_evidence(*candidate, &bytes, &signature_is_good) {
                 continue;
             }
@@ -392,7 +421,13 @@ impl Replay<'_> {
         }
         let damaged: BTreeSet<_> = self.log.damaged.iter().collect();
         let disproved = self.disproved_by_head();
+        let first_archived = self.archived().first().copied();
         for (number, reason) in &self.void {
+            let follows_archived = first_archived.is_some_and(|archived| archived < *number);
+            if follows_archived && !damaged.contains(number) && !is_of_itself(*reason) {
+                // With what the archived records say it may take effect.
+                continue;
+            }
             let name = ObjectName::Record(*number);
             if damaged.contains(number) {
                 let what = format!(
@@ -401,9 +436,11 @@ impl Replay<'_> {
                     self.on_claim(*number)
                 );
                 findings.add(Class::Corrupt, name, what);
-            } else if disproved == Some(*number) {
+            } else if let Some((_, key)) = disproved.filter(|(disproved, _)| disproved == number) {
                 let what = format!(
-                    "the records up to the given head were chained to other bytes; now it is void ({})",
+                    "the record after it, which the given head proves, was chained to other bytes; the key {} that signed that is not \
+                     enrolled, unless by what was here; now it is void ({})",
+                    hex(&key[..8]),
                     reason.name()
                 );
                 findings.add(Class::Corrupt, name, what);
@@ -417,6 +454,12 @@ impl Replay<'_> {
         }
     }
 
+    /// Records that are archived.
+    fn archived(&self) -> BTreeSet<u64> {
+        let archived = self.unreadable.iter().filter(|(_, fault)| **fault == ReadFault::Archived);
+        archived.map(|(number, _)| *number).collect()
+    }
+
     /// Who says that a record is damaged or missing, where it is a writer, who may have made it up.
     fn on_claim(&self, number: u64) -> String {
         let claim = self.log.claims.get(&number);
@@ -428,17 +471,19 @@ impl Replay<'_> {
         })
     }
 
-    /// The first record, going back from the given head, whose bytes are not those that its successor was chained to. Each record up to it is
-    /// proved by the head, whoever signed it.
-    fn disproved_by_head(&self) -> Option<u64> {
+    /// The first record, going back from the given head, whose bytes are not those that its successor was chained to, and the key that signed
+    /// the successor. The head proves the bytes of each record up to that one, and with them the word of who signed it; of what nobody signed,
+    /// as anybody can put it there, the bytes say nothing of any other.
+    fn disproved_by_head(&self) -> Option<(u64, [u8; 32])> {
         let head = self.options.head.filter(|head| self.chain_at_head == Some(head.chain))?;
-        let link = |number: u64| self.links.get(usize::try_from(number).ok()?);
-        (0..head.number).rev().find_map(|number| match link(number + 1)?.previous {
-            Some(previous) if link(number)?.chain == Some(previous) => None,
-            // What an enrolled signer says of the record before, the replay has judged.
-            Some(_) => Some(Some(number).filter(|_| !link(number + 1).is_some_and(|link| link.is_authentic))),
-            // What is chained to cannot be told: the proof ends.
-            None => Some(None),
+        (0..head.number).rev().find_map(|number| {
+            let next = usize::try_from(number + 1).ok().and_then(|next| self.words.get(next));
+            match next? {
+                Word::Same => None,
+                Word::OtherBy(key) => Some(Some((number, *key))),
+                // The replay has judged it, or what is chained to cannot be told: the proof ends.
+                Word::OtherByEnrolled | Word::Nothing => Some(None),
+            }
         })?
     }
 
@@ -470,6 +515,29 @@ impl Replay<'_> {
         }
         findings.add(Class::Rollback, name, "its chain value is not that of the given head");
         false
+    }
+}
+
+/// Whether a record is void whatever the records before it say.
+const fn is_of_itself(reason: VoidReason) -> bool {
+    matches!(reason, VoidReason::Malformed | VoidReason::Foreign | VoidReason::Body)
+}
+
+/// What a record says of the one before it, whose chain value is `before`, if that is known.
+fn word_of(before: Option<[u8; 32]>, outcome: Outcome, bytes: &[u8]) -> Word {
+    let Ok(record) = Record::decode(bytes) else { return Word::Nothing };
+    let public = &record.public;
+    match outcome {
+        _ if before == Some(public.previous) => Word::Same,
+        Outcome::Effective => Word::OtherByEnrolled,
+        Outcome::Void(reason) if reason.is_authentic() => Word::OtherByEnrolled,
+        // It is whole and for this place, and nobody has looked at its signature yet.
+        Outcome::Void(VoidReason::Version | VoidReason::Signer)
+            if signature_is_good(&public.signer, record.public_bytes, &record.signature) =>
+        {
+            Word::OtherBy(public.signer)
+        }
+        Outcome::Void(_) | Outcome::Missing => Word::Nothing,
     }
 }
 

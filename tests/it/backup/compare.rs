@@ -5,37 +5,24 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
 use coffer_engine::{BackupOptions, BackupReport};
-use coffer_store::MemoryStore;
 
-use super::{copy_mtime, entries};
-use crate::support::{World, assert_restores, backup_options, noise, scratch, tree_of};
+use super::{Site, copy_mtime, entries};
+use crate::support::{assert_restores, backup_options, noise, tree_of};
 
 const LEN: usize = 20_000;
 
-struct Site {
-    place: tempfile::TempDir,
-    world: World,
-    store: MemoryStore,
+/// A source with one file, and a vault.
+fn one_file() -> Site {
+    Site::new(&[("f", 1)], LEN)
 }
 
 impl Site {
-    /// A source with one file, and a vault.
-    fn new() -> Self {
-        let place = scratch();
-        fs::create_dir(place.path().join("src")).unwrap();
-        fs::write(place.path().join("src/f"), noise(1, LEN)).unwrap();
-        let world = World::with_cache(8, &place.path().join("cache"));
-        let store = MemoryStore::new();
-        world.init(&store).unwrap();
-        Self { place, world, store }
-    }
-
     fn file(&self) -> std::path::PathBuf {
-        self.place.path().join("src/f")
+        self.source().join("f")
     }
 
     fn options(&self, ignore_inode: bool, ignore_ctime: bool) -> BackupOptions {
-        BackupOptions { ignore_inode, ignore_ctime, ..backup_options(&self.place.path().join("src")) }
+        BackupOptions { ignore_inode, ignore_ctime, ..backup_options(&self.source()) }
     }
 
     fn backup(&self, options: &BackupOptions) -> BackupReport {
@@ -59,7 +46,7 @@ impl Site {
 
 #[test]
 fn size_and_time_decide_if_inode_and_ctime_are_ignored() {
-    let site = Site::new();
+    let site = one_file();
     site.reads(&site.options(false, false), true);
     site.reads(&site.options(false, false), false);
     site.replace(&noise(1, LEN));
@@ -76,18 +63,12 @@ fn size_and_time_decide_if_inode_and_ctime_are_ignored() {
     site.replace(&noise(2, LEN));
     site.reads(&both, false);
     site.reads(&site.options(false, false), true);
-    assert_restores(
-        &site.world,
-        &site.store,
-        "latest",
-        &tree_of(&site.place.path().join("src")),
-        "in the end",
-    );
+    assert_restores(&site.world, &site.store, "latest", &tree_of(&site.source()), "in the end");
 }
 
 #[test]
 fn a_change_of_the_inode_alone_can_be_ignored() {
-    let site = Site::new();
+    let site = one_file();
     let options = site.options(false, true);
     site.reads(&options, true);
     let touch = |mode| fs::set_permissions(site.file(), PermissionsExt::from_mode(mode)).unwrap();
@@ -110,7 +91,7 @@ fn a_change_of_the_inode_alone_can_be_ignored() {
 /// Two files made within one tick of the clock differ in nothing but their inodes.
 #[test]
 fn another_inode_alone_can_be_ignored() {
-    let site = Site::new();
+    let site = one_file();
     let place = site.place.path();
     let twins = ["one", "two"].map(|name| place.join(name));
     twins.iter().for_each(|twin| fs::create_dir_all(twin.join("d")).unwrap());
@@ -148,7 +129,7 @@ fn another_inode_alone_can_be_ignored() {
 
 #[test]
 fn the_parent_can_be_chosen() {
-    let site = Site::new();
+    let site = one_file();
     let options = site.options(false, false);
     let first = site.backup(&options);
     fs::write(site.file(), noise(2, LEN)).unwrap();
@@ -181,8 +162,8 @@ fn the_parent_can_be_chosen() {
 /// The directory in which a backup is started does not matter to sources that are given whole.
 #[test]
 fn absolute_sources_are_remembered_wherever_one_stands() {
-    let site = Site::new();
-    let source = site.place.path().join("src");
+    let site = one_file();
+    let source = site.source();
     let mut options = BackupOptions { sources: vec![source], ..site.options(false, false) };
     site.reads(&options, true);
     options.working_directory = "/".into();

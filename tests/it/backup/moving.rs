@@ -9,7 +9,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use coffer_engine::{Access, BackupObserver, BackupOptions, BackupReport, Clock, EntryChange, Vault, backup};
 use coffer_store::MemoryStore;
 
-use super::{entries, paths};
+use super::{Site, entries, paths};
 use crate::support::{
     FakeClock, Quiet, World, assert_clean, assert_restores, backup_options, noise, scratch, tree_of,
 };
@@ -87,32 +87,14 @@ impl BackupObserver for When<'_> {
     fn error(&mut self, _path: &[u8], _message: &str) {}
 }
 
-struct Site {
-    place: tempfile::TempDir,
-    world: World,
-    store: MemoryStore,
+/// A source with three files that are too long to be read ahead, and a vault.
+fn three_files() -> Site {
+    Site::new(&[("a", 0), ("f", 1), ("z", 2)], 20_000)
 }
 
 impl Site {
-    /// A source with three files that are too long to be read ahead, and a vault.
-    fn new() -> Self {
-        let place = scratch();
-        fs::create_dir(place.path().join("src")).unwrap();
-        for (seed, name) in (0..).zip(["a", "f", "z"]) {
-            fs::write(place.path().join("src").join(name), noise(seed, 20_000)).unwrap();
-        }
-        let world = World::with_cache(31, &place.path().join("cache"));
-        let store = MemoryStore::new();
-        world.init(&store).unwrap();
-        Self { place, world, store }
-    }
-
-    fn source(&self) -> PathBuf {
-        self.place.path().join("src")
-    }
-
     /// Backs up; after the entry `src/a`, `action` is done with the source. With more than one worker the walk is at its end by then.
-    fn backup(&self, worker_count: usize, action: impl Fn(&Path)) -> BackupReport {
+    fn backup_while(&self, worker_count: usize, action: impl Fn(&Path)) -> BackupReport {
         let source = self.source();
         let mut vault = self.world.open(&self.store).unwrap();
         let options = BackupOptions { worker_count, ..backup_options(&source) };
@@ -142,46 +124,46 @@ fn save(path: &Path, seed: u64, len: usize) {
 
 #[test]
 fn a_file_that_is_replaced_after_the_walk_is_taken_as_it_is_now() {
-    let site = Site::new();
+    let site = three_files();
     // First without a parent, then with one that has the file.
     for (seed, len) in [(10, 30_000), (11, 20_000), (12, 5000)] {
-        let report = site.backup(2, |source| save(&source.join("f"), seed, len));
+        let report = site.backup_while(2, |source| save(&source.join("f"), seed, len));
         assert_eq!((report.errors, report.changed_count), (vec![], 0));
         site.restores("replaced by a file");
     }
     // It was not there when the walk came by: it is read the next time, and from then on remembered.
-    assert_eq!(site.backup(2, |_| ()).manifest.statistics.read_bytes, 5000);
-    assert_eq!(site.backup(2, |_| ()).manifest.statistics.read_bytes, 0);
+    assert_eq!(site.backup_while(2, |_| ()).manifest.statistics.read_bytes, 5000);
+    assert_eq!(site.backup_while(2, |_| ()).manifest.statistics.read_bytes, 0);
     fs::write(site.source().join("f"), noise(13, 6000)).unwrap();
-    let report = site.backup(2, |source| save(&source.join("f"), 14, 0));
+    let report = site.backup_while(2, |source| save(&source.join("f"), 14, 0));
     assert_eq!((report.errors, report.changed_count), (vec![], 0));
     site.restores("replaced by an empty file");
 }
 
 #[test]
 fn names_of_one_file_that_are_replaced_are_files_of_their_own() {
-    let site = Site::new();
+    let site = three_files();
     fs::hard_link(site.source().join("f"), site.source().join("g")).unwrap();
     fs::hard_link(site.source().join("f"), site.source().join("h")).unwrap();
     // The first name of the three: the second carries the content then.
-    let report = site.backup(2, |source| save(&source.join("f"), 20, 5000));
+    let report = site.backup_while(2, |source| save(&source.join("f"), 20, 5000));
     assert_eq!(report.errors, vec![]);
     let links: Vec<_> = entries(&site.world, &site.store).into_iter().map(|entry| entry.hard_link).collect();
     assert_eq!(links, [None, None, None, None, Some(b"src/g".to_vec()), None]);
     site.restores("the first of three names");
     // What takes its place is itself one of two names.
-    let report = site.backup(2, |source| {
+    let report = site.backup_while(2, |source| {
         fs::hard_link(source.join("z"), source.join("y")).unwrap();
         fs::rename(source.join("y"), source.join("f")).unwrap();
     });
     assert_eq!(report.errors, vec![]);
-    assert_eq!(site.backup(2, |_| ()).error_count, 0);
+    assert_eq!(site.backup_while(2, |_| ()).error_count, 0);
     site.restores("another name of a file");
 }
 
 #[test]
 fn what_is_no_file_any_more_is_an_error_of_its_own() {
-    let site = Site::new();
+    let site = three_files();
     let fifo = |path: &Path| {
         rustix::fs::mknodat(
             rustix::fs::CWD,
@@ -196,7 +178,7 @@ fn what_is_no_file_any_more_is_an_error_of_its_own() {
     let dir = |path: &Path| fs::create_dir(path).unwrap();
     for replace in [&fifo as &dyn Fn(&Path), &link, &dir] {
         let file = site.source().join("f");
-        let report = site.backup(2, |source| {
+        let report = site.backup_while(2, |source| {
             fs::remove_file(source.join("f")).unwrap();
             replace(&source.join("f"));
         });
@@ -210,20 +192,20 @@ fn what_is_no_file_any_more_is_an_error_of_its_own() {
         }
         fs::write(&file, noise(1, 20_000)).unwrap();
     }
-    let report = site.backup(2, |source| fs::remove_file(source.join("f")).unwrap());
+    let report = site.backup_while(2, |source| fs::remove_file(source.join("f")).unwrap());
     assert!(report.errors[0].1.contains("removed meanwhile"), "{:?}", report.errors);
 }
 
 /// The number of an inode is given to another file soon after the first is gone: the number alone makes no link.
 #[test]
 fn a_name_with_another_state_of_an_inode_is_no_link_to_an_earlier_one() {
-    let site = Site::new();
+    let site = three_files();
     let names = ["a", "f", "g"].map(|name| site.source().join(name));
     names[1..].iter().for_each(|name| {
         fs::remove_file(name).unwrap_or_default();
         fs::hard_link(&names[0], name).unwrap();
     });
-    let report = site.backup(1, |source| {
+    let report = site.backup_while(1, |source| {
         let file = File::options().write(true).open(source.join("f")).unwrap();
         file.write_all_at(&noise(40, 20_000), 0).unwrap();
         still(&file);
@@ -236,7 +218,7 @@ fn a_name_with_another_state_of_an_inode_is_no_link_to_an_earlier_one() {
     assert!(fs::read(target.path().join("src/a")).unwrap() == noise(0, 20_000));
     assert!(fs::read(target.path().join("src/f")).unwrap() == noise(40, 20_000));
     // At rest, all are one file again.
-    site.backup(1, |_| ());
+    site.backup_while(1, |_| ());
     let links = entries(&site.world, &site.store).into_iter().filter(|entry| entry.hard_link.is_some());
     assert_eq!(links.count(), 2);
     site.restores("links at rest");

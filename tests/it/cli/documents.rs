@@ -50,6 +50,12 @@ pub(super) fn commands_of(desk: &Desk) -> Vec<(String, bool)> {
     found
 }
 
+/// Every command that has none below it.
+pub(crate) fn last_commands() -> Vec<String> {
+    let all = commands_of(&Desk::new());
+    all.into_iter().filter(|(_, has_others)| !has_others).map(|(command, _)| command).collect()
+}
+
 #[test]
 fn every_command_and_flag_is_in_the_document() {
     let (desk, document) = (Desk::new(), document());
@@ -104,7 +110,7 @@ fn every_variable_and_every_setting_is_in_the_document() {
     let source = fs::read_to_string(repository("crates/coffer-cli/src/profile.rs")).unwrap();
     let settings = source.split("const SETTINGS").nth(1).unwrap().split(';').nth(1).unwrap();
     let fields: Vec<_> = settings.split('"').skip(1).step_by(2).collect();
-    assert_eq!(fields.len(), 22);
+    assert_eq!(fields.len(), 23);
     for field in fields {
         let example = ["\n", "\n# "].iter().any(|start| document.contains(&format!("{start}{field} = ")));
         assert!(example, "docs/cli.md has no example of {field}");

@@ -113,6 +113,29 @@ fn the_last_slot_cannot_be_revoked() {
 }
 
 #[test]
+fn the_slot_that_opens_the_vault_is_revoked_when_another_one_was_opened() {
+    let desk = Desk::with_vault();
+    phrase(&desk, "phrase", PASSPHRASE);
+    phrase(&desk, "wrong", "another passphrase");
+    let first = text_of(&slots(&desk, "")[0]["id"]);
+    desk.run("keys add --new-passphrase-file ../phrase").expect(0);
+    let revoke = format!("keys revoke {}", &first[..8]);
+    // Whether anybody still has the passphrase nobody has shown.
+    let refused = desk.run(&revoke).expect(1).says("only one that was opened").says("--also-key-file");
+    refused.says("--untested");
+    desk.run(&format!("{revoke} --also-passphrase-file ../wrong")).expect(1).says("only one that was opened");
+    assert_eq!(slots(&desk, "").len(), 2);
+    desk.run(&format!("{revoke} --also-passphrase-file ../phrase")).expect(0);
+    desk.run("snapshots").expect(12);
+    let with_phrase = "--passphrase-file ../phrase";
+    let second = text_of(&slots(&desk, with_phrase)[0]["id"]);
+    desk.bare("keys new-file ../second").expect(0);
+    desk.run(&format!("{with_phrase} keys add --new-key-file ../second")).expect(0);
+    desk.run(&format!("{with_phrase} keys revoke {second} --untested")).expect(0);
+    desk.run("--key-file ../second snapshots").expect(0);
+}
+
+#[test]
 fn after_passwd_the_old_passphrase_does_not_open() {
     let desk = Desk::new();
     phrase(&desk, "old", "the old passphrase");

@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use coffer_format::record::Role;
 use coffer_sandbox::{NewBucket, Sandbox, SandboxOptions};
 use serde_json::Value;
 
@@ -298,6 +299,8 @@ fn of_writers(messages: &mut Vec<Value>) {
     ] {
         messages.extend(desk.json(&format!("keys {line}")).expect(0).messages());
     }
+    super::writers::plant(&desk, 70, Role::Maintainer);
+    messages.extend(desk.json("keys rotate --revoke-signers").expect(0).messages());
 }
 
 /// A key service that is asked once, for a key that it does not have.
@@ -415,7 +418,7 @@ fn every_documented_field_of_every_message_is_printed() {
     hear("verify", 0);
     hear("stats", 0);
     hear("keys list", 0);
-    hear("keys test --also-passphrase-file ../phrase", 0);
+    hear("keys test --record --also-passphrase-file ../phrase", 0);
     hear("keys add --new-key-file ../second --label second", 0);
     hear("keys add --new-shares 2of3 --shares-dir ../shares", 0);
     hear("--passphrase-file ../phrase keys passwd --new-passphrase-file ../phrase", 0);

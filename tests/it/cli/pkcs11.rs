@@ -60,6 +60,9 @@ fn a_token_that_never_answers_does_not_keep_the_next_slot_from_opening() {
     let alone = refusal(&run(&bad, &["--key-service-timeout", "1", "snapshots"]), 12);
     assert!(alone.contains("token hsm did not answer within 1 s"), "{alone}");
     assert!(alone.contains("--key-service-timeout gives it more time"), "{alone}");
+    let making = refusal(&run(&bad, &["--key-service-timeout", "1", "keys", "new-token-key", "second"]), 12);
+    assert!(making.contains("did not answer within 1 s, and whether it has made the key second"), "{making}");
+    assert!(making.contains("look for the key with the token's own tools"), "{making}");
     // The token is asked before the passphrase, and that opens when the time is over.
     let both = ["--key-service-timeout", "1", "--passphrase-file", words, "snapshots"];
     let opened = run(&bad, &both);
@@ -136,6 +139,79 @@ fn a_wrong_pin_is_sent_once_in_a_run() {
     }
     let (good, count) = run(PIN, &["keys", "test"]);
     assert!(good.status.success() && count >= 1, "{good:?}");
+}
+
+#[test]
+fn a_key_made_for_any_mechanism_opens_the_vault_by_it() {
+    let place = scratch();
+    let place = place.path();
+    let Some(tokens) = SoftHsm::new(place, "") else { return };
+    tokens.make_token("hsm", PIN);
+    let key = place.join("a.key");
+    let key = key.to_str().unwrap();
+    let environment = [("COFFER_PKCS11_PIN", PIN), ("COFFER_PKCS11_TOKEN", "hsm")];
+    let run = |arguments: &[&str]| coffer(&tokens, place, &environment, arguments);
+    assert!(run(&["keys", "new-file", key]).status.success());
+    assert!(run(&["--key-file", key, "init", "--single-slot"]).status.success());
+    for (name, number) in [("aes-gcm", 0x1087), ("aes-kwp", 0x210b), ("aes-cbc-hmac", 0x1085)] {
+        let made = run(&["keys", "new-token-key", name, "--mechanism", name]);
+        assert!(made.status.success(), "{name}: {made:?}");
+        // What the key may not do is passed over, but the pair of the MAC does GCM as well.
+        let mut add = vec!["--key-file", key, "keys", "add", "--new-pkcs11-key", name];
+        if name == "aes-cbc-hmac" {
+            add.extend(["--new-pkcs11-mechanism", name]);
+        }
+        let added = run(&add);
+        assert!(added.status.success(), "{name}: {added:?}");
+        let listed = json(&run(&["--json", "--pkcs11-key", name, "keys", "list"]));
+        let slots = listed["slots"].as_array().unwrap();
+        let opened = slots.iter().find(|slot| slot["opened_by"] == true).expect("one of them");
+        assert_eq!(opened["root_key"]["mechanism"], number, "{name}: {opened}");
+    }
+    // With what the key is made for, and nothing else.
+    let add = ["--key-file", key, "keys", "add", "--new-pkcs11-key", "aes-kwp"];
+    let refused = refusal(&run(&[&add[..], &["--new-pkcs11-mechanism", "aes-gcm"]].concat()), 12);
+    assert!(
+        refused.contains("KeyFunctionNotPermitted") && refused.contains("for aes-kwp wrapping"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn a_label_that_is_too_long_is_a_bad_argument() {
+    let place = scratch();
+    let place = place.path();
+    let Some(tokens) = SoftHsm::new(place, "") else { return };
+    tokens.make_token("hsm", PIN);
+    let run = |more: &[(&str, &str)], arguments: &[&str]| {
+        let pin = ("COFFER_PKCS11_PIN", PIN);
+        refusal(&coffer(&tokens, place, &[&[pin], more].concat(), arguments), 2)
+    };
+    let (of_token, of_key) = ("t".repeat(33), "ü".repeat(513));
+    let by_name = [("COFFER_PKCS11_TOKEN", "hsm")];
+    let token = run(&[], &["--pkcs11-token", &of_token, "keys", "new-token-key", "backup"]);
+    assert!(token.contains(&format!("the label {}… is too long for a token", &of_token[..32])), "{token}");
+    assert!(
+        token.contains("33 bytes, where 32 are the most") && token.contains("check --pkcs11-token"),
+        "{token}"
+    );
+    assert_eq!(run(&[("COFFER_PKCS11_TOKEN", &of_token)], &["keys", "new-token-key", "backup"]), token);
+    let key = run(&by_name, &["keys", "new-token-key", &of_key]);
+    assert!(key.contains("too long for a key: 1026 bytes, where 1024 are the most"), "{key}");
+    assert!(key.contains("choose a shorter label for the key"), "{key}");
+    let file = place.join("a.key");
+    let file = file.to_str().unwrap();
+    let init = ["init", "--single-slot", "--add-pkcs11-key"];
+    assert!(run(&by_name, &[&init[..], &[&of_key]].concat()).contains("too long for a key"));
+    for arguments in [&["keys", "new-file", file][..], &["--key-file", file, "init", "--single-slot"]] {
+        assert!(coffer(&tokens, place, &[], arguments).status.success(), "{arguments:?}");
+    }
+    for arguments in [
+        &["--pkcs11-key", &of_key, "snapshots"][..],
+        &["--key-file", file, "keys", "add", "--new-pkcs11-key", &of_key],
+    ] {
+        assert!(run(&by_name, arguments).contains("too long for a key"), "{arguments:?}");
+    }
 }
 
 #[test]

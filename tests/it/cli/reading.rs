@@ -223,7 +223,8 @@ fn find_names_the_snapshots_in_which_it_found_something() {
     with_blank("large ").says("nothing was found");
     let messages = desk.json("find of-1 b --host server").expect(0).messages();
     let kinds: Vec<_> = messages.iter().map(|message| text_of(&message["message_type"])).collect();
-    assert_eq!(kinds, ["snapshot", "entry", "entry"]);
+    assert_eq!(kinds, ["snapshot", "entry", "entry", "summary"]);
+    assert_eq!(messages[3]["entries"], 2);
 }
 
 #[test]
@@ -241,6 +242,7 @@ fn cat_prints_a_file_and_nothing_else() {
     for path in ["a", "d/b", "d/large", "twin", "hole"] {
         assert!(content(path) == fs::read(desk.path("work/src").join(path)).unwrap(), "{path}");
     }
+    desk.run("ls --long latest").expect(0).says("src/twin link to src/d/b\n").says("src/link -> a\n");
     desk.run("cat latest:/src/d").expect(1).says("src/d is a directory, not a file");
     desk.run("cat latest:/src/link").expect(1).says("is a symbolic link");
     desk.run("cat latest:/src/none").expect(1).says("is not in the snapshot");

@@ -331,6 +331,9 @@ fn what_is_recorded_and_compared_can_be_chosen() {
     let message = desk.json(&format!("backup --parent {} src/d", &first[..12])).expect(0).message();
     assert_eq!(message["parent"], first.as_str());
     desk.run("backup --parent 00ff src").expect(1).says("00ff");
+    desk.run("backup --parent latest:/src src").expect(2).says("not with a part of it");
+    // What is no name of a snapshot shows before a key is asked for, as with every other command.
+    desk.bare("-V ../vault backup --parent nightly src").expect(2).says("names no snapshot");
     desk.run("backup --parent latest --force src").expect(2);
     let forced = desk.json("backup -f src").expect(0).message();
     assert!(forced["parent"].is_null() && forced["read_bytes"].as_u64().unwrap() > 3_000_000);

@@ -3,7 +3,14 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use coffer_engine::Vault;
+use coffer_format::record::{Details, RecordKind, Role, RoleAction};
+use coffer_keys::KeyFile;
+use coffer_store::LocalStore;
+
 use super::desk::{Desk, Ran, text_of};
+use crate::restore::by_hand::{commit_by_owner, signing_key};
+use crate::support::World;
 
 /// A machine that has nothing but a credential and the store.
 fn host(desk: &Desk, line: &str) -> Ran {
@@ -195,4 +202,107 @@ fn a_reader_reads_everything_and_signs_nothing() {
     desk.run("keys add --reader --new-key-file ../key").expect(1).says("already");
     desk.run("keys add --new-key-file ../audit").expect(1).says("already");
     desk.run("keys test --also-key-file ../audit").expect(0);
+}
+
+/// Whoever has the vault key enrols a key of theirs; what the record says of a name is no name. Returns the beginning of the key.
+pub(super) fn plant(desk: &Desk, seed: u8, role: Role) -> String {
+    let key_file = KeyFile::parse(&fs::read(desk.path("key")).unwrap()).unwrap();
+    let (world, store) = (World::new(u64::from(seed)), LocalStore::open(desk.path("vault")).unwrap());
+    let mut vault = Vault::open(world.access(&store), &key_file, None).unwrap();
+    let key = *signing_key(seed).verifying_key().as_bytes();
+    let domains = if role == Role::Put { vec![crate::restore::by_hand::domain(seed)] } else { Vec::new() };
+    let action = RoleAction::Enrol { key, role, domains };
+    commit_by_owner(&mut vault, RecordKind::Role, &Details::Role(action));
+    coffer_format::id::hex(&key)[..8].to_owned()
+}
+
+/// Forgets the newest snapshot in the name of a planted key, and tells whether that counts.
+fn forgets(desk: &Desk, seed: u8) -> bool {
+    let key_file = KeyFile::parse(&fs::read(desk.path("key")).unwrap()).unwrap();
+    let (world, store) = (World::new(u64::from(seed) + 1000), LocalStore::open(desk.path("vault")).unwrap());
+    let vault = Vault::open(world.access(&store), &key_file, None).unwrap();
+    let newest = vault.state().snapshots.last().unwrap().id;
+    let details = Details::Snapshots { ids: vec![newest] };
+    let body = Some((crate::restore::by_hand::EMPTY_BODY, vault.owner_domain()));
+    let signing = signing_key(seed);
+    let bytes = crate::restore::by_hand::record(
+        &vault,
+        vault.state(),
+        RecordKind::Forget,
+        &signing,
+        body,
+        |public| {
+            public.details = details.encode();
+        },
+    );
+    let number = vault.state().next;
+    drop(vault);
+    crate::restore::by_hand::put(&store, &format!("log/{number:012}"), &bytes);
+    let vault = Vault::open(world.access(&store), &key_file, None).unwrap();
+    vault.state().snapshot(&newest).unwrap().forgotten
+}
+
+#[test]
+fn a_signer_that_a_thief_of_the_vault_key_has_enrolled_does_not_outlast_it() {
+    let desk = Desk::with_snapshot();
+    desk.run("keys grant-writer web --out ../web.writer").expect(0);
+    let maintainer = plant(&desk, 71, Role::Maintainer);
+    let writer = plant(&desk, 72, Role::Put);
+    let read = plant(&desk, 73, Role::Read);
+    for key in [&maintainer, &writer, &read] {
+        desk.run("keys writers").expect(0).says(key);
+    }
+    let listed = desk.json("keys writers").expect(0).message();
+    let roles: Vec<_> =
+        listed["writers"].as_array().unwrap().iter().map(|writer| text_of(&writer["role"])).collect();
+    assert_eq!(roles, ["put", "maintainer", "put", "read"]);
+
+    // Neither a rehearsal nor the act goes on without a word; both name all who would stay.
+    let before = desk.objects("");
+    for line in ["keys rotate", "keys rotate --dry-run", "keys rotate --revoke-others"] {
+        let refused = desk.run(line).expect(1).says("--revoke-signers").says("--keep-signer");
+        let refused = refused.says("web, role put").says("stays enrolled");
+        let refused = refused.says(&format!("role maintainer, key {maintainer}, enrolled since record 3"));
+        refused.says(&writer).says(&read);
+    }
+    desk.run("keys rotate --revoke-signers --keep-signer 00000000").expect(2).says("keys writers");
+    desk.run(&format!("keys rotate --keep-signer {}", &read[..7])).expect(2);
+    desk.run(&format!("keys rotate --keep-signer {read} --keep-signer {writer}"))
+        .expect(1)
+        .says(&format!("outlast the old key: {maintainer}"));
+    assert_eq!(desk.objects(""), before);
+
+    let line = format!("keys rotate --revoke-signers --keep-signer {read}");
+    let planned = desk.json(&format!("{line} --dry-run")).expect(0).message();
+    assert_eq!(desk.objects(""), before);
+    let done = desk.json(&line).expect(0).message();
+    for told in [&planned, &done] {
+        let keys = |field: &str| {
+            let list = told[field].as_array().unwrap();
+            let key = |one: &serde_json::Value| one.as_str().or(one["key"].as_str()).unwrap()[..8].to_owned();
+            list.iter().map(key).collect::<Vec<_>>()
+        };
+        assert_eq!(keys("revoked_signers"), [maintainer.clone(), writer.clone()]);
+        assert_eq!(keys("signers")[1..], [read.clone()]);
+        assert_eq!(told["signers"][0]["name"], "web");
+    }
+    assert!(!forgets(&desk, 71), "what a revoked signer says is void");
+    desk.run("--no-cache snapshots").expect(0).says("1 snapshot(s)");
+
+    // The one that stayed is revoked by its key, and the next rotation asks nothing.
+    desk.run(&format!("keys revoke-writer {read}")).expect(0).says("revoked read");
+    desk.run("keys rotate").expect(0).says("epoch 2 begins").says("web, role put").says_not(&read);
+    host(&desk, "backup src").expect(0);
+}
+
+#[test]
+fn a_maintainer_is_revoked_by_its_key() {
+    let desk = Desk::with_snapshot();
+    let maintainer = plant(&desk, 71, Role::Maintainer);
+    desk.run(&format!("keys revoke-writer {maintainer}")).expect(0).says("revoked maintainer");
+    desk.run("keys writers").expect(0).says("role maintainer").says("REVOKED");
+    assert!(!forgets(&desk, 71));
+    // One that is enrolled may: that is what the role is for.
+    plant(&desk, 74, Role::Maintainer);
+    assert!(forgets(&desk, 74));
 }

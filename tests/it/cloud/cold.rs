@@ -95,6 +95,98 @@ fn what_is_archived_is_not_corrupt() {
     desk.run("verify").expect(21);
 }
 
+/// What the vault is opened with can be archived too, where a rule is for the whole bucket.
+#[test]
+fn key_slots_that_are_archived_are_no_wrong_key() {
+    let desk = Desk::new(|_| {});
+    desk.run("init --single-slot").expect(0);
+    desk.run("backup src").expect(0);
+    let first = desk.names("slots/");
+    desk.run("keys new-file ../other").expect(0);
+    desk.run("keys add --new-key-file ../other").expect(0);
+    let second: Vec<_> = desk.names("slots/").into_iter().filter(|name| !first.contains(name)).collect();
+    // One slot opens, and the other one is not called lost.
+    archive(&desk, BUCKET, &second);
+    let listed = desk.run("keys list --no-cache").expect(25).says("archived");
+    assert!(!listed.out.contains("missing"), "{listed:?}");
+    desk.run("backup src --no-cache").expect(0);
+    archive(&desk, BUCKET, &first);
+    let lines =
+        ["backup src", "keys list", "snapshots", "ls latest", "verify --deep", "restore latest -t ../out"];
+    for line in lines {
+        let ran = desk.run(&format!("{line} --no-cache")).expect(25).says("slots/").says("is archived");
+        assert!(ran.err.contains("--request-archived"), "{line}: {ran:?}");
+    }
+    // A key that fits neither cannot be told from one that fits.
+    desk.run("keys new-file ../stranger").expect(0);
+    desk.run("--key-file ../stranger snapshots --no-cache").expect(25);
+    let line = "--json restore latest --target ../out --request-archived --no-cache";
+    let asked = desk.run(line).expect(25).value();
+    assert_eq!((&asked["requested"], &asked["more_to_come"]), (&2.into(), &true.into()), "{asked}");
+    assert!(asked["snapshot_id"].is_null(), "{asked}");
+    let again = desk.run(line).expect(25).value();
+    assert_eq!((&again["requested"], &again["coming"]), (&0.into(), &2.into()), "{again}");
+    desk.sandbox.advance(Duration::from_secs(13 * 3600)).unwrap();
+    desk.run("keys list --no-cache").expect(0);
+    desk.run("--key-file ../stranger snapshots --no-cache").expect(12);
+    desk.assert_restores("--request-archived --no-cache", "out");
+}
+
+/// What a record says that is archived is not known, so nothing is missing for it.
+#[test]
+fn log_records_that_are_archived_are_said_to_be_that_and_nothing_else() {
+    let desk = Desk::new(|_| {});
+    desk.run("init --single-slot").expect(0);
+    for name in ["one", "two", "three"] {
+        std::fs::write(desk.path("work/src").join(name), name.repeat(100_000)).unwrap();
+        desk.run("backup src").expect(0);
+    }
+    let mut records = desk.names("log/");
+    records.sort_unstable_by_key(ToString::to_string);
+    assert_eq!(records.len(), 4);
+    // In the middle, and then at the end as well.
+    for last in [2, 3] {
+        archive(&desk, BUCKET, &records[last..=last]);
+        let archived = &records[2..=last];
+        for line in ["verify", "verify --deep"] {
+            let verified = desk.run(&format!("--json {line}")).expect(25).value();
+            let findings = verified["findings"].as_array().unwrap();
+            let objects: Vec<_> =
+                findings.iter().map(|finding| finding["object"].as_str().unwrap()).collect();
+            let expected: Vec<_> = archived.iter().map(ToString::to_string).collect();
+            assert_eq!(objects, expected, "{line}: {verified}");
+            assert!(findings.iter().all(|finding| finding["class"] == "archived"), "{line}: {verified}");
+            assert_eq!(
+                (&verified["damaged_records"], &verified["residue_count"]),
+                (&0.into(), &0.into()),
+                "{verified}"
+            );
+        }
+    }
+    desk.run("snapshots --no-cache").expect(25).says("log/").says("--request-archived");
+    desk.sandbox.switch(|switches| switches.restore_delay_s = Some(1)).unwrap();
+    let line =
+        "restore latest --target ../out --request-archived --wait --poll 1 --tier expedited --no-cache";
+    desk.run(line).expect(0).says("that the vault is opened with");
+    assert_eq!(std::fs::read(desk.path("out/src/two")).unwrap(), "two".repeat(100_000).into_bytes());
+}
+
+#[test]
+fn a_dump_of_what_is_archived_ends_as_a_restore_of_it() {
+    let desk = Desk::new(|_| {});
+    desk.run("init --single-slot").expect(0);
+    desk.run("backup src").expect(0);
+    archive_packs(&desk);
+    for line in
+        ["dump latest", "dump latest:/src", "dump latest:/src/d/large", "dump latest:/src/a --archive tar"]
+    {
+        for output in ["", " --output ../out.tar"] {
+            let ran = desk.run(&format!("{line}{output} --no-cache")).expect(25).says("--request-archived");
+            assert!(!ran.err.contains("damaged"), "{line}: {ran:?}");
+        }
+    }
+}
+
 /// What the credentials may not read is no damage either.
 #[test]
 fn what_may_not_be_read_is_not_corrupt() {

@@ -156,7 +156,7 @@ fn what_was_hidden_or_overwritten_is_there_as_of_an_earlier_time() {
 }
 
 /// RFC 3339, of milliseconds since 1970.
-fn time_of(ms: u64) -> String {
+pub(super) fn time_of(ms: u64) -> String {
     let stamp = std::time::UNIX_EPOCH + Duration::from_millis(ms);
     let seconds = stamp.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     let (days, rest) = (seconds / 86_400, seconds % 86_400);

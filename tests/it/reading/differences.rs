@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use coffer_crypto::Rng;
@@ -13,9 +13,8 @@ use coffer_engine::{
 };
 use coffer_format::tree::Kind;
 use coffer_store::MemoryStore;
-use coffer_testkit::RecordingStore;
-use tempfile::TempDir;
 
+use super::Vaulted;
 use crate::restore::by_hand::{Writer, domain, enrol, entry, file, inline, signing_key};
 use crate::support::{Body, Tree, World, noise, scratch, tree_of};
 
@@ -54,29 +53,7 @@ fn gather(shown: &mut Shown) -> impl FnMut(DiffItem) -> Result<(), EngineError> 
     }
 }
 
-struct Vaulted {
-    world: World,
-    store: RecordingStore<MemoryStore>,
-    place: TempDir,
-}
-
 impl Vaulted {
-    fn new() -> Self {
-        let (world, store) = (World::new(21), RecordingStore::new(MemoryStore::new()));
-        world.init(&store).unwrap();
-        let vaulted = Self { world, store, place: scratch() };
-        fs::create_dir(vaulted.source()).unwrap();
-        vaulted
-    }
-
-    fn source(&self) -> PathBuf {
-        self.place.path().join("src")
-    }
-
-    fn save(&self) {
-        assert_eq!(self.world.backup(&self.store, &self.source()).unwrap().error_count, 0);
-    }
-
     fn diff_with(
         &self,
         old: &str,

@@ -1,7 +1,6 @@
 //! Searches: by name, by path, by time, in one snapshot and in many.
 
 use std::fs;
-use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use coffer_collect::Patterns;
@@ -9,34 +8,10 @@ use coffer_engine::{EngineError, FindOptions, Finder};
 use coffer_format::path::display_path;
 use coffer_store::MemoryStore;
 use coffer_testkit::RecordingStore;
-use tempfile::TempDir;
 
+use super::Vaulted;
 use crate::restore::by_hand::{Writer, inline};
-use crate::support::{World, scratch};
-
-struct Vaulted {
-    world: World,
-    store: RecordingStore<MemoryStore>,
-    place: TempDir,
-}
-
-impl Vaulted {
-    fn new() -> Self {
-        let (world, store) = (World::new(31), RecordingStore::new(MemoryStore::new()));
-        world.init(&store).unwrap();
-        let vaulted = Self { world, store, place: scratch() };
-        fs::create_dir(vaulted.source()).unwrap();
-        vaulted
-    }
-
-    fn source(&self) -> PathBuf {
-        self.place.path().join("src")
-    }
-
-    fn save(&self) {
-        assert_eq!(self.world.backup(&self.store, &self.source()).unwrap().error_count, 0);
-    }
-}
+use crate::support::World;
 
 fn patterns(list: &[&str], ignore_case: bool) -> Patterns {
     let mut builder = Patterns::builder();

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use coffer_format::store::{FIRST_STORE, encode_store};
 use coffer_engine::{Access, Ack, EngineError, Promotion, Refusal, Replicas};
 use coffer_store::MemoryStore;
 
@@ -48,10 +49,10 @@ fn an_emptied_home_is_no_unfinished_handover_and_is_filled_again() {
     assert!(left_out[0].1.contains("may be the home"), "{left_out:?}");
     assert_eq!(site.stores[0].names(), Vec::<String>::new());
     assert_eq!(refusal(&site.open_all()), empty);
-    // It stays what it was: the first store has no id.
+    // It stays what it was.
     let copied = replicas.replicate(&access, true).unwrap();
     assert!(copied.is_complete(), "{copied:?}");
-    assert!(site.stores[0].raw("store").is_none());
+    assert_eq!(site.stores[0].raw("store").unwrap(), encode_store(&FIRST_STORE));
     drop(replicas);
     assert_eq!(refusal(&site.open_all()), None);
     site.write("b", 2);

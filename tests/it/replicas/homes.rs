@@ -189,6 +189,43 @@ fn loss_is_listed_and_accepted_and_reconciled() {
     assert!(replicas.reconcile(&mut vault, false).unwrap().fenced.is_empty(), "nothing is taken over twice");
 }
 
+/// What a snapshot lost that is taken over is named, and the snapshots behind it get all that is left of it.
+#[test]
+fn a_pack_that_is_lost_keeps_nothing_else_from_being_taken_over() {
+    let site = Site::new(2);
+    site.write("a", 1);
+    site.backup_without(&[], Ack::All);
+    let packs = |site: &Site, at: usize| -> std::collections::BTreeSet<String> {
+        site.stores[at].names().into_iter().filter(|name| name.starts_with("packs/")).collect()
+    };
+    let before = packs(&site, 0);
+    site.write("b", 2);
+    site.write("c", 3);
+    let (one, _) = site.backup_without(&[1], Ack::Primary);
+    let of_one: Vec<_> = packs(&site, 0).difference(&before).cloned().collect();
+    assert!(of_one.len() > 1, "{of_one:?}");
+    site.write("d", 4);
+    let (two, _) = site.backup_without(&[1], Ack::Primary);
+    promote(&site, &[1], 1, true, &site.world).unwrap();
+    // The largest holds data, and the trees are in another one.
+    let lost = of_one.iter().max_by_key(|name| site.stores[0].raw(name).unwrap().len()).unwrap();
+    site.stores[0].remove_raw(lost).unwrap();
+
+    let replicas = site.open_all();
+    let mut vault = site.world.open(&replicas).unwrap();
+    let report = replicas.reconcile(&mut vault, false).unwrap();
+    assert_eq!(report.snapshots, [one.snapshot, two.snapshot]);
+    assert_eq!((report.refused, report.lost.into_iter().collect::<Vec<_>>()), (vec![], vec![lost.clone()]));
+    drop(vault);
+    drop(replicas);
+    // The new home says by itself what is lost, and has everything else.
+    let named: Vec<_> = keyless(&*site.stores[1]).findings.into_iter().map(|finding| finding.object).collect();
+    assert_eq!(named, [lost.clone()]);
+    for of_one in of_one.iter().filter(|name| *name != lost) {
+        assert!(site.stores[1].raw(of_one).is_some(), "{of_one}");
+    }
+}
+
 #[test]
 fn two_promotions_are_detected_and_one_is_chosen() {
     let site = Site::new(3);

@@ -1,12 +1,12 @@
 //! Trouble on the way that is no damage of the vault, and is not reported as such.
 
 use std::fs;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use coffer_engine::restore;
-use coffer_store::{ListItem, MemoryStore, ObjectKey, ObjectStat, ObjectStore, PutOutcome, StoreError};
+use coffer_store::{MemoryStore, ObjectStore, StoreError};
+use coffer_testkit::AlteredStore;
 
 use super::stored::Backup;
 use crate::support::{Quiet, World, assert_same, noise, restore_options, scratch, tree_of};
@@ -52,52 +52,17 @@ fn a_local_table_that_lies_is_not_damage_of_the_vault() {
     assert_same(&tree_of(&source), &tree_of(&target.path().join("src")), "restored");
 }
 
-/// A store that is not to be reached when the content of a pack is read for the nth time, and then is.
-#[derive(Debug)]
-struct FailsOnce<'s> {
-    inner: &'s MemoryStore,
-    /// Reads before that one; wraps around with it.
-    left: AtomicU64,
-}
-
-impl ObjectStore for FailsOnce<'_> {
-    fn put_if_absent(&self, key: &ObjectKey, body: &[u8]) -> Result<PutOutcome, StoreError> {
-        self.inner.put_if_absent(key, body)
-    }
-
-    fn read(&self, key: &ObjectKey, len_max: u64, out: &mut Vec<u8>) -> Result<(), StoreError> {
-        self.inner.read(key, len_max, out)
-    }
-
-    fn read_range(&self, key: &ObjectKey, offset: u64, out: &mut [u8]) -> Result<(), StoreError> {
+/// A store that is not to be reached when the content of a pack is read and `left` reads were to come before that one, and then is.
+/// `left` wraps around with it.
+fn fails_once<'a>(store: &'a MemoryStore, left: &'a AtomicU64) -> AlteredStore<'a, &'a MemoryStore> {
+    AlteredStore::new(store).on_read_range(move |store, key, offset, out| {
         let name = key.as_str();
-        if name.starts_with("packs/") && self.left.fetch_sub(1, Ordering::SeqCst) == 0 {
+        if name.starts_with("packs/") && left.fetch_sub(1, Ordering::SeqCst) == 0 {
             let source = "the line is cut".into();
-            return Err(StoreError::Unavailable { name: name.to_owned(), store: self.url(), source });
+            return Err(StoreError::Unavailable { name: name.to_owned(), store: store.url(), source });
         }
-        self.inner.read_range(key, offset, out)
-    }
-
-    fn stat(&self, key: &ObjectKey) -> Result<ObjectStat, StoreError> {
-        self.inner.stat(key)
-    }
-
-    fn list(
-        &self,
-        prefix: &str,
-        start_after: Option<&str>,
-        visit: &mut dyn FnMut(ListItem) -> ControlFlow<()>,
-    ) -> Result<(), StoreError> {
-        self.inner.list(prefix, start_after, visit)
-    }
-
-    fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
-        self.inner.delete(key)
-    }
-
-    fn url(&self) -> String {
-        self.inner.url()
-    }
+        store.read_range(key, offset, out)
+    })
 }
 
 #[test]
@@ -109,12 +74,13 @@ fn a_store_that_fails_once_is_not_damage_of_the_vault() {
     });
     let mut healed = 0;
     for read in 0.. {
-        let store = FailsOnce { inner: &backup.store, left: AtomicU64::new(read) };
+        let left = AtomicU64::new(read);
+        let store = fails_once(&backup.store, &left);
         let vault = backup.world.open(&store).unwrap();
         let snapshot = vault.select("latest").unwrap();
         let target = scratch();
         let restored = restore(&vault, &snapshot, target.path(), &restore_options(), &mut Quiet);
-        if store.left.load(Ordering::SeqCst) < u64::MAX / 2 {
+        if left.load(Ordering::SeqCst) < u64::MAX / 2 {
             break;
         }
         let Ok(report) = restored else { continue };

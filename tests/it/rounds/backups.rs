@@ -1,12 +1,14 @@
 //! Backups of what has not changed, and of what is new.
 
 use std::fs;
+use std::time::Duration;
 
 use coffer_engine::BackupOptions;
 use coffer_store::MemoryStore;
+use coffer_testkit::{Fault, FaultKind, FaultMoment, FaultyStore, SlowStore};
 
 use super::super::support::{World, assert_restores, backup_options, noise, scratch, tree_of};
-use super::{MIB_CHUNKS, far, grow, grow_large, tell};
+use super::{IN_FLIGHT, MIB_CHUNKS, far, grow, grow_large, tell};
 
 #[test]
 fn an_unchanged_backup_costs_few_requests_whatever_the_number_of_files() {
@@ -96,4 +98,34 @@ fn packs_are_stored_side_by_side() {
     assert!(counts.puts >= 34 && counts.in_flight_max >= 6, "{counts:?}");
     // Whatever was under way, segment and record came after all packs.
     assert_restores(&world, store.inner(), "latest", &tree_of(&source), "all of it");
+}
+
+#[test]
+fn many_workers_share_few_packs() {
+    let place = scratch();
+    let source = place.path().join("src");
+    fs::create_dir_all(&source).unwrap();
+    for file in 0..12_u64 {
+        fs::write(source.join(format!("file-{file:02}")), noise(file, 1 << 20)).unwrap();
+    }
+    // There is memory for two packs of that length, so workers wait for each other.
+    let options = BackupOptions { pack_len_target: 64 << 20, worker_count: 8, ..backup_options(&source) };
+    let expected = tree_of(&source);
+    for in_flight in [1, IN_FLIGHT] {
+        let (world, store) = (World::new(23), FaultyStore::new(MemoryStore::new(), []));
+        let store = SlowStore::new(store, Duration::from_millis(2), in_flight);
+        world.init_with(&store, MIB_CHUNKS).unwrap();
+        // None of them waits for ever when the store fails, as it is opened or as it gets its packs.
+        let mut first_call = 0;
+        loop {
+            store.inner().set_plan([Fault::forever(first_call, FaultMoment::Before, FaultKind::NoSpace)]);
+            if world.backup_with(&store, &options).is_ok() {
+                break;
+            }
+            first_call += 1;
+        }
+        assert!(first_call > 4, "{first_call} calls");
+        store.inner().set_plan([]);
+        assert_restores(&world, &store, "latest", &expected, "what many workers stored");
+    }
 }

@@ -4,7 +4,8 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use coffer_engine::{BackupOptions, EngineError, Vault, backup};
-use coffer_store::{ListItem, MemoryStore, ObjectKey, ObjectStat, ObjectStore, PutOutcome, StoreError};
+use coffer_store::{MemoryStore, ObjectStore};
+use coffer_testkit::AlteredStore;
 
 use super::super::support::{Quiet, World, backup_options, clone_of, scratch};
 use super::{IN_FLIGHT, far, grow, tell};
@@ -84,63 +85,25 @@ fn without_a_checkpoint_records_are_read_side_by_side() {
     assert!(counts.rounds <= 3 + 300_u64.div_ceil(IN_FLIGHT as u64) + 4, "{counts:?}");
 }
 
-/// A store whose listings are not to be relied on.
-#[derive(Debug)]
-struct Unlisted {
-    inner: MemoryStore,
-    /// Of the names, in descending order, those at these places are shown.
-    shows: fn(usize) -> bool,
-}
-
-impl ObjectStore for Unlisted {
-    fn put_if_absent(&self, key: &ObjectKey, body: &[u8]) -> Result<PutOutcome, StoreError> {
-        self.inner.put_if_absent(key, body)
-    }
-
-    fn read(&self, key: &ObjectKey, len_max: u64, out: &mut Vec<u8>) -> Result<(), StoreError> {
-        self.inner.read(key, len_max, out)
-    }
-
-    fn read_range(&self, key: &ObjectKey, offset: u64, out: &mut [u8]) -> Result<(), StoreError> {
-        self.inner.read_range(key, offset, out)
-    }
-
-    fn stat(&self, key: &ObjectKey) -> Result<ObjectStat, StoreError> {
-        self.inner.stat(key)
-    }
-
-    fn list(
-        &self,
-        prefix: &str,
-        start_after: Option<&str>,
-        visit: &mut dyn FnMut(ListItem) -> ControlFlow<()>,
-    ) -> Result<(), StoreError> {
+/// A store far away whose listings are not to be relied on: of the names of the log, in descending order, those at the places that `shows`
+/// picks are shown.
+fn unlisted(store: MemoryStore, shows: fn(usize) -> bool) -> AlteredStore<'static, MemoryStore> {
+    let altered = AlteredStore::new(store).on_list(move |store, prefix, start_after, visit| {
         let mut items = Vec::new();
-        self.inner.list(prefix, start_after, &mut |item| {
+        store.list(prefix, start_after, &mut |item| {
             items.push(item);
             ControlFlow::Continue(())
         })?;
         items.reverse();
         let is_log = prefix.starts_with("log");
         for (number, item) in items.into_iter().enumerate() {
-            if (!is_log || (self.shows)(number)) && visit(item).is_break() {
+            if (!is_log || shows(number)) && visit(item).is_break() {
                 break;
             }
         }
         Ok(())
-    }
-
-    fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
-        self.inner.delete(key)
-    }
-
-    fn url(&self) -> String {
-        self.inner.url()
-    }
-
-    fn parallelism_hint(&self) -> usize {
-        IN_FLIGHT
-    }
+    });
+    altered.with_parallelism(IN_FLIGHT)
 }
 
 #[test]
@@ -161,10 +124,10 @@ fn what_a_listing_does_not_show_is_found() {
     let shows: [fn(usize) -> bool; 5] = [|_| false, |at| at % 2 == 1, |at| at > 140, |at| at > 3, |_| true];
     for (number, shows) in shows.into_iter().enumerate() {
         let host = World::with_cache(3, &place.path().join(format!("cache-{number}")));
-        let store = Unlisted { inner: clone_of(&near), shows };
+        let store = unlisted(clone_of(&near), shows);
         assert_same_state(&host.open(&store).unwrap(), &expected);
         assert_same_state(&host.open(&store).unwrap(), &expected);
-        let store = Unlisted { inner: clone_of(&after), shows };
+        let store = unlisted(clone_of(&after), shows);
         assert_same_state(&host.open(&store).unwrap(), &expected_after);
         let mut vault = host.open(&store).unwrap();
         backup(&mut vault, &backup_options(&source), &mut Quiet).unwrap();
@@ -258,5 +221,52 @@ fn a_lost_record_is_noticed_far_away_too() {
         // The gap is not filled.
         let head = backup(&mut found, &backup_options(&source), &mut Quiet).unwrap().head;
         assert_eq!(head.number, 41);
+    }
+}
+
+/// Only that thousand of records is listed in which the end of the log lies. What lies behind a loss is found in the next one too.
+#[test]
+fn about_the_end_of_a_thousand_records_nothing_is_missed() {
+    let place = scratch();
+    let source = place.path().join("src");
+    grow(&source, 1);
+    let near = MemoryStore::new();
+    let world = World::new(7);
+    world.init(&near).unwrap();
+    add_snapshots(&world, &near, &source, 991, 0);
+    let host = World::with_cache(7, &place.path().join("cache"));
+    let store = far(near, 0);
+    host.backup(&store, &source).unwrap();
+    for _ in 0..16 {
+        store.reset();
+        let head = host.backup(&store, &source).unwrap().head;
+        let counts = store.reset();
+        tell(&format!("record {}", head.number), &counts);
+        assert!(counts.lists <= 2 && counts.puts == 1, "{counts:?}");
+        // The last few are asked for one by one, when the log is opened and before the commit.
+        let most = if (995..1000).contains(&head.number) { 13 } else { 5 };
+        assert!(counts.gets <= most, "record {}: {counts:?}", head.number);
+    }
+    let end = world.open(store.inner()).unwrap().state().next;
+    assert!(end > 1005, "{end}");
+    for known in 993..1001 {
+        for lost_count in 1..=3 {
+            // A host that knows the log up to there, and comes back when others have gone on and some of that was lost.
+            let cache = scratch();
+            let host = World::with_cache(7, cache.path());
+            let before = clone_of(store.inner());
+            for number in known + 1..end {
+                before.remove_raw(&format!("log/{number:012}")).unwrap();
+            }
+            drop(host.open(&far(before, 0)).unwrap());
+            let damaged = clone_of(store.inner());
+            let lost: Vec<u64> = (known + 1..=known + lost_count).collect();
+            for number in &lost {
+                damaged.remove_raw(&format!("log/{number:012}")).unwrap();
+            }
+            let damaged = far(damaged, 0);
+            let found = host.open(&damaged).unwrap();
+            assert_eq!((found.state().damaged.to_vec(), found.state().next), (lost, end), "{known}");
+        }
     }
 }

@@ -26,7 +26,7 @@ fn kind_of(number: u64) -> SlotKind {
         4 => KeyServiceKind::Hpcs,
         7 => KeyServiceKind::Local,
         _ => {
-            let (iv, mac) = (None, None);
+            let (iv, mac, salt) = (None, None, None);
             let (token_label, token_serial, label, id) = (name(), name(), name(), vec![1]);
             return SlotKind::Token(TokenKey {
                 token_label,
@@ -36,6 +36,7 @@ fn kind_of(number: u64) -> SlotKind {
                 mechanism: 0x1087,
                 iv,
                 mac,
+                salt,
             });
         }
     };
@@ -45,13 +46,13 @@ fn kind_of(number: u64) -> SlotKind {
 }
 
 /// A service that opens every slot of a kind, and writes down which.
-struct Service {
+pub(crate) struct Service {
     kind: u64,
     asked: Mutex<Vec<SlotId>>,
 }
 
 impl Service {
-    fn new(kind: u64) -> Self {
+    pub(crate) fn new(kind: u64) -> Self {
         Self { kind, asked: Mutex::default() }
     }
 

@@ -3,11 +3,18 @@
 use std::fs;
 use std::time::Duration;
 
-use coffer_store::ObjectStore;
+use coffer_crypto::rng::SeededRng;
+use coffer_engine::Vault;
+use coffer_store::{MemoryStore, ObjectStore};
+use coffer_testkit::SlowStore;
+use coffer_testkit::copy::snapshot_of;
 use coffer_testkit::proxy::{NetworkFault, RequestKind};
 
 use super::cloud::{Cloud, coffer, world};
-use crate::support::{assert_restores, backup_options, noise, scratch, tree_of};
+use crate::rounds::logs::add_snapshots;
+use crate::rounds::services::Service;
+use crate::support::{World, assert_restores, backup_options, noise, scratch, tree_of};
+use crate::writers::grant;
 
 #[test]
 fn an_unchanged_backup_makes_few_requests_however_many_files_there_are() {
@@ -41,6 +48,57 @@ fn an_unchanged_backup_makes_few_requests_however_many_files_there_are() {
     let others =
         [RequestKind::Delete, RequestKind::BeginParts, RequestKind::ListVersions, RequestKind::Other];
     assert!(others.iter().all(|kind| count(*kind) == 0));
+}
+
+/// A store that cannot list from a name on is asked for that part of the log alone that matters. Whoever knows nothing yet reads as many records
+/// at once as the client lets through, and the owner begins at a checkpoint.
+#[test]
+fn a_long_log_costs_few_requests_and_few_rounds() {
+    let cloud = Cloud::start();
+    let proxy = cloud.proxy();
+    let place = scratch();
+    let source = place.path().join("src");
+    fs::create_dir(&source).unwrap();
+    fs::write(source.join("file"), noise(1, 900)).unwrap();
+    let (owner, near) = (World::new(5), MemoryStore::new());
+    owner.init(&near).unwrap();
+    let writer = grant(&owner, &near, "writer", None);
+    let service = Service::new(4);
+    owner.open(&near).unwrap().add_slot(&service, "service").unwrap();
+    add_snapshots(&owner, &near, &source, 1015, 64);
+    let objects = snapshot_of(&near);
+    assert!(objects.keys().filter(|name| name.starts_with("log/")).count() > 1010);
+    cloud.fill("vault", &objects);
+    let records = objects.keys().filter(|name| name.starts_with("log/")).count() as u64;
+    let direct = cloud.store("vault");
+    let in_flight = direct.parallelism_hint();
+    let slow = SlowStore::new(direct, Duration::from_millis(300), in_flight);
+    drop(owner.open(&slow).unwrap());
+    let counts = slow.reset();
+    assert!(counts.rounds <= 10, "{counts:?}");
+    // Neither of them opens anything before the log was read, so that each record is asked for.
+    let all = records.div_ceil(64) + 6;
+    drop(Vault::open_as_writer(owner.access(&slow), &writer, None).unwrap());
+    let counts = slow.reset();
+    assert!(counts.rounds <= all && counts.gets >= records, "{counts:?}");
+    drop(Vault::open(owner.access(&slow), &service, None).unwrap());
+    let counts = slow.reset();
+    assert!(counts.rounds <= all, "{counts:?}");
+
+    let host = World { rng: SeededRng::new(1 << 42), ..World::with_cache(5, &place.path().join("cache")) };
+    let store = cloud.store_behind(&proxy, "vault");
+    for _ in 0..2 {
+        host.backup(&store, &source).unwrap();
+    }
+    for _ in 0..2 {
+        proxy.set_fair();
+        host.backup(&store, &source).unwrap();
+        let totals = proxy.totals();
+        let count = |kind| totals.get(&kind).map_or(0, |total| total.request_count);
+        assert!(count(RequestKind::List) <= 2, "{totals:?}");
+        assert!(count(RequestKind::Get) + count(RequestKind::Head) <= 5, "{totals:?}");
+        assert!((1..=3).contains(&count(RequestKind::Put)), "{totals:?}");
+    }
 }
 
 /// Every third answer with data breaks off, in one way or another.

@@ -1,7 +1,6 @@
 //! A writer whose credential is in the hands of somebody else.
 
 use std::fs;
-use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use coffer_engine::{BackupOptions, EngineError, SnapshotFilter};
@@ -15,8 +14,8 @@ use coffer_format::record::{
 use coffer_format::tree::ChunkRef;
 use coffer_keys::WriterCredential;
 use coffer_pipeline::pack_reader::chunk_id;
-use coffer_store::{ListItem, MemoryStore, ObjectKey, ObjectStat, ObjectStore, PutOutcome, StoreError};
-use coffer_testkit::RecordingStore;
+use coffer_store::{MemoryStore, ObjectStore};
+use coffer_testkit::{AlteredStore, RecordingStore};
 use coffer_verify::{Class, Options, Report, Silent, verify};
 
 use super::{Host, grant, owned};
@@ -213,7 +212,7 @@ fn what_is_beyond_its_role_is_void_and_in_nobodys_way() {
         assert!(report.manifest.parent.is_some(), "{name}");
         assert_restores(&owner, &store, "latest", &tree_of(&honest.source()), name);
     }
-    let owning = owner.open(&store).unwrap();
+    let mut owning = owner.open(&store).unwrap();
     assert!(owning.state().segments.values().all(|live| live.domain != DomainId::owner(0)));
     assert_eq!(owning.writers().unwrap().len(), 2);
 }
@@ -332,6 +331,44 @@ fn damage_that_a_writer_makes_up_ends_when_it_is_revoked() {
     }
 }
 
+/// Anybody who can create objects can put junk into the log, and junk that speaks ill of the junk before it.
+#[test]
+fn what_nobody_signed_says_nothing_of_what_is_before_it() {
+    let (owner, store, honest, hostile) = with_backup(215);
+    let wrong_signature = |mut bytes: Vec<u8>| {
+        *bytes.last_mut().unwrap() ^= 1;
+        bytes
+    };
+    type Edit = fn(&mut Public);
+    let cases: [(&str, VoidReason, bool, Edit); 4] = [
+        ("without a signature", VoidReason::Signature, true, |_| {}),
+        ("of nobody", VoidReason::Signer, true, |public| public.signer = [7; 32]),
+        ("for another vault", VoidReason::Foreign, false, |public| public.vault.0[0] ^= 1),
+        ("of a later version", VoidReason::Version, true, |public| public.minor += 1),
+    ];
+    for (seed, (name, reason, spoil, edit)) in (2..).zip(cases) {
+        let number = next(&owner, &store);
+        store.insert_raw(ObjectName::Record(number).to_string(), b"junk");
+        let bytes = evidence(&owner, &store, &hostile, |public| {
+            public.previous = [9; 32];
+            edit(public);
+        });
+        let bytes = if spoil { wrong_signature(bytes) } else { bytes };
+        store.insert_raw(ObjectName::Record(number + 1).to_string(), bytes);
+        let seen = owner.open(&store).unwrap();
+        assert_eq!(seen.log.ineffective.last(), Some(&(number + 1, Outcome::Void(reason))), "{name}");
+        let junk_head = seen.log.head();
+        drop(seen);
+        let head = assert_goes_on(&owner, &store, &honest, seed);
+        for head in [junk_head, Some(head)] {
+            let options = Options { head, ..Options::default() };
+            let report = verify(&store, &options, &Silent).unwrap();
+            assert!(report.fresh_proved && report.is_intact(), "{name}: {:#?}", report.findings);
+            assert_eq!(report.counts.void_records, 2 * (seed - 1), "{name}");
+        }
+    }
+}
+
 #[test]
 fn surplus_without_end_is_not_in_the_way() {
     let (owner, store, honest, _) = with_backup(220);
@@ -410,66 +447,30 @@ fn where_no_snapshot_opens_the_newest_one_is_damaged() {
     assert!(matches!(chosen, Err(EngineError::Damaged { .. })), "{chosen:?}");
 }
 
-/// A store in which a writer commits a record that names each new index segment, as soon as it is stored, in a domain of its own.
-struct FrontRunner<'a> {
-    inner: &'a MemoryStore,
+/// A store in which a writer commits a record that names each new index segment, as soon as it is stored, in a domain of its own; so many times.
+fn front_runner<'a>(
+    store: &'a MemoryStore,
     owner: &'a World,
     credential: &'a WriterCredential,
-    left: AtomicUsize,
-}
-
-impl std::fmt::Debug for FrontRunner<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("FrontRunner")
-    }
-}
-
-impl ObjectStore for FrontRunner<'_> {
-    fn put_if_absent(&self, key: &ObjectKey, body: &[u8]) -> Result<PutOutcome, StoreError> {
-        let outcome = self.inner.put_if_absent(key, body)?;
+    times: usize,
+) -> AlteredStore<'a, &'a MemoryStore> {
+    let left = AtomicUsize::new(times);
+    AlteredStore::new(store).on_put(move |store, key, body| {
+        let outcome = store.put_if_absent(key, body)?;
         if let Some(ObjectName::Segment(id)) = ObjectName::parse(key.as_str())
-            && self.left.load(Ordering::Relaxed) > 0
+            && left.load(Ordering::Relaxed) > 0
         {
-            self.left.fetch_sub(1, Ordering::Relaxed);
-            let vault = self.owner.open(self.inner).unwrap();
-            let (domain, (signing, _)) = (self.credential.domain(), self.credential.keys());
+            left.fetch_sub(1, Ordering::Relaxed);
+            let vault = owner.open(*store).unwrap();
+            let (domain, (signing, _)) = (credential.domain(), credential.keys());
             let sealed = Some((EMPTY_BODY, domain));
             let bytes = record(&vault, vault.state(), RecordKind::Progress, &signing, sealed, |public| {
                 public.segments_added = vec![SegmentAdded { id, len: body.len() as u64, domain }];
             });
-            store_as_next(self.inner, vault.state(), bytes);
+            store_as_next(store, vault.state(), bytes);
         }
         Ok(outcome)
-    }
-
-    fn read(&self, key: &ObjectKey, len_max: u64, out: &mut Vec<u8>) -> Result<(), StoreError> {
-        self.inner.read(key, len_max, out)
-    }
-
-    fn read_range(&self, key: &ObjectKey, offset: u64, out: &mut [u8]) -> Result<(), StoreError> {
-        self.inner.read_range(key, offset, out)
-    }
-
-    fn stat(&self, key: &ObjectKey) -> Result<ObjectStat, StoreError> {
-        self.inner.stat(key)
-    }
-
-    fn list(
-        &self,
-        prefix: &str,
-        start_after: Option<&str>,
-        visit: &mut dyn FnMut(ListItem) -> ControlFlow<()>,
-    ) -> Result<(), StoreError> {
-        self.inner.list(prefix, start_after, visit)
-    }
-
-    fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
-        self.inner.delete(key)
-    }
-
-    fn url(&self) -> String {
-        self.inner.url()
-    }
+    })
 }
 
 #[test]
@@ -482,7 +483,7 @@ fn a_name_that_is_taken_first_is_replaced_by_another() {
         fs::write(honest.source().join("one"), noise(300 + left, 900)).unwrap();
         fs::write(source.join("one"), noise(400 + left, 900)).unwrap();
         let left = usize::try_from(left).unwrap();
-        let racing = || FrontRunner { inner: &store, owner: &owner, credential: &hostile, left: left.into() };
+        let racing = || front_runner(&store, &owner, &hostile, left);
         let interval = |options: BackupOptions| BackupOptions {
             progress_interval_ns: if progress { 0 } else { options.progress_interval_ns },
             ..options

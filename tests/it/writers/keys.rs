@@ -22,7 +22,7 @@ fn writers_are_listed_with_what_the_owner_said_of_them() {
     let second = grant(&owner, &store, "größe 2", None);
     let third = grant(&owner, &store, "web-3", Some("web-1"));
     owner.open(&store).unwrap().revoke_writer("größe 2").unwrap();
-    let vault = owner.open(&store).unwrap();
+    let mut vault = owner.open(&store).unwrap();
     let writers = vault.writers().unwrap();
     let names: Vec<_> = writers.iter().map(|writer| writer.name.as_deref().unwrap()).collect();
     assert_eq!(names, ["web-1", "größe 2", "web-3"]);
@@ -198,7 +198,7 @@ fn a_new_epoch_is_followed_and_ends_a_backup_that_began_before_it() {
         let report = host.backup(&store).unwrap();
         assert_eq!(report.manifest.parent, Some(first.snapshot));
         assert!(report.manifest.statistics.new_bytes < 100_000, "its domain is the one it has");
-        let vault = owner.open(&store).unwrap();
+        let mut vault = owner.open(&store).unwrap();
         assert_eq!(vault.state().snapshot(&report.snapshot).unwrap().body.epoch, 1, "sealed to the new key");
         let names: Vec<_> = vault.writers().unwrap().into_iter().map(|writer| writer.name).collect();
         assert_eq!(names, [Some("web-1".to_owned())]);

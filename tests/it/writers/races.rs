@@ -1,75 +1,35 @@
 //! Writers beside each other, and beside an owner who prunes and sweeps.
 
-use std::fmt;
 use std::fs;
-use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use coffer_engine::{EngineError, Vault, backup};
 use coffer_format::id::{Head, SnapshotId};
 use coffer_format::object::{ObjectName, PACKS_PREFIX};
 use coffer_format::record::{Details, OrphanName, RecordKind};
-use coffer_store::{ListItem, MemoryStore, ObjectKey, ObjectStat, ObjectStore, PutOutcome, StoreError};
+use coffer_store::{MemoryStore, ObjectStore};
 use coffer_testkit::copy::{snapshot_of, store_from};
-use coffer_testkit::{ExploreLimits, explore, worker};
+use coffer_testkit::{AlteredStore, ExploreLimits, explore, worker};
 
 use super::{Heard, Host, backup_in, grant, grow, owned};
 use crate::restore::by_hand::{EMPTY_BODY, commit, commit_by_owner, record};
 use crate::support::{Quiet, World, assert_clean, assert_restores, noise, scratch, tree_of};
 
-/// What is done to a store.
-type Act<'s> = Box<dyn FnOnce(&MemoryStore) + Send + 's>;
-
 /// Does something to the store before the first record is created through it.
-struct Before<'s> {
-    inner: &'s MemoryStore,
-    act: Mutex<Option<Act<'s>>>,
-}
-
-impl fmt::Debug for Before<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Before")
-    }
-}
-
-impl ObjectStore for Before<'_> {
-    fn put_if_absent(&self, key: &ObjectKey, body: &[u8]) -> Result<PutOutcome, StoreError> {
+fn before_a_record<'a>(
+    store: &'a MemoryStore,
+    act: impl FnOnce(&MemoryStore) + Send + 'a,
+) -> AlteredStore<'a, &'a MemoryStore> {
+    let act = Mutex::new(Some(act));
+    let altered = AlteredStore::new(store).on_put(move |store, key, body| {
         if key.as_str().starts_with("log/")
-            && let Some(act) = self.act.lock().unwrap_or_else(PoisonError::into_inner).take()
+            && let Some(act) = act.lock().unwrap_or_else(PoisonError::into_inner).take()
         {
-            act(self.inner);
+            act(store);
         }
-        self.inner.put_if_absent(key, body)
-    }
-
-    fn read(&self, key: &ObjectKey, len_max: u64, out: &mut Vec<u8>) -> Result<(), StoreError> {
-        self.inner.read(key, len_max, out)
-    }
-
-    fn read_range(&self, key: &ObjectKey, offset: u64, out: &mut [u8]) -> Result<(), StoreError> {
-        self.inner.read_range(key, offset, out)
-    }
-
-    fn stat(&self, key: &ObjectKey) -> Result<ObjectStat, StoreError> {
-        self.inner.stat(key)
-    }
-
-    fn list(
-        &self,
-        prefix: &str,
-        start_after: Option<&str>,
-        visit: &mut dyn FnMut(ListItem) -> ControlFlow<()>,
-    ) -> Result<(), StoreError> {
-        self.inner.list(prefix, start_after, visit)
-    }
-
-    fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
-        panic!("{key} is deleted, and a writer deletes nothing");
-    }
-
-    fn url(&self) -> String {
-        self.inner.url()
-    }
+        store.put_if_absent(key, body)
+    });
+    altered.on_delete(|_, key| panic!("{key} is deleted, and a writer deletes nothing"))
 }
 
 /// The owner removes every segment and names packs as orphans.
@@ -134,16 +94,13 @@ fn a_prune_while_a_backup_runs_ends_it_unacknowledged() {
     host.backup(&store).unwrap();
     for is_swept in [false, true] {
         fs::write(host.source().join("new"), noise(u64::from(is_swept), 3000)).unwrap();
-        let before = Before {
-            inner: &store,
-            act: Mutex::new(Some(Box::new(|store| {
-                forget_all(&owner, store);
-                prune(&owner, store, Vec::new());
-                if is_swept {
-                    sweep(&owner, store);
-                }
-            }))),
-        };
+        let before = before_a_record(&store, |store| {
+            forget_all(&owner, store);
+            prune(&owner, store, Vec::new());
+            if is_swept {
+                sweep(&owner, store);
+            }
+        });
         let refused = host.backup(&before).map(|_| ());
         assert!(
             matches!(&refused, Err(EngineError::CannotCommit { reason }) if reason.contains("prune")),
@@ -178,14 +135,11 @@ fn own_packs_taken_for_orphans_are_not_committed() {
     let (owner, store) = owned(134);
     let host = Host::new(grant(&owner, &store, "web-1", None), 135);
     grow(&host.source());
-    let before = Before {
-        inner: &store,
-        act: Mutex::new(Some(Box::new(|store| {
-            let orphans = packs_in(store).into_iter().map(OrphanName::Pack).collect::<Vec<_>>();
-            assert!(!orphans.is_empty());
-            prune(&owner, store, orphans);
-        }))),
-    };
+    let before = before_a_record(&store, |store| {
+        let orphans = packs_in(store).into_iter().map(OrphanName::Pack).collect::<Vec<_>>();
+        assert!(!orphans.is_empty());
+        prune(&owner, store, orphans);
+    });
     let refused = host.backup(&before).map(|_| ());
     assert!(matches!(refused, Err(EngineError::CannotCommit { .. })), "{refused:?}");
     host.backup(&store).unwrap();

@@ -1,6 +1,6 @@
 //! `coffer backup`
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::process::Command;
@@ -11,20 +11,20 @@ use clap::Args;
 use coffer_collect::{EntryPath, Stream};
 use coffer_engine::{
     Ack, BackupObserver, BackupOptions, BackupReport, DryRunReport, EntryChange, Estimate, Receipt,
-    ReplicaOptions, Vault, backup, backup_stream, dry_run, estimate_backup,
+    ReplicaOptions, SnapshotFilter, Vault, backup, backup_stream, dry_run, estimate_backup,
 };
 use coffer_format::id::{Head, SnapshotId};
 use coffer_format::manifest::Manifest;
 use coffer_format::path::display_path;
-use coffer_store::RequestCounts;
 use serde_json::json;
 
 use crate::command_error::Failure;
 use crate::exit_code::Exit;
-use crate::output::{Output, bytes, ratio, requests_json, requests_text, time_utc};
+use crate::output::{Output, bytes, ratio, time_utc};
 use crate::prices::PriceArgs;
 use crate::process::thread_count;
 use crate::progress::{Counters, Progress, Unit};
+use crate::select_args::Choice;
 use crate::stores::Store;
 use crate::wiring::World;
 
@@ -67,7 +67,7 @@ pub(crate) struct BackupArgs {
     time: Option<i64>,
     /// Snapshot to compare with, instead of the newest one of the same host and paths.
     #[arg(long, value_name = "SNAPSHOT", conflicts_with = "force")]
-    parent: Option<String>,
+    parent: Option<OsString>,
     /// Read every file, whatever the last snapshot says, and store again what lies in packs that are gone.
     #[arg(short, long)]
     pub(crate) force: bool,
@@ -180,6 +180,7 @@ pub(super) fn run(world: &World, args: &BackupArgs) -> Result<Exit> {
     let path = args.stream_path()?;
     let excludes = args.selection.excludes()?;
     let ack = args.ack(world.store_count())?;
+    let parent = args.parent.as_deref().map(parse_parent).transpose()?;
     let store = world.open_store_with(ReplicaOptions { ack, ..ReplicaOptions::default() })?;
     let price_row = if args.prices.estimate { Some(args.prices.row()?) } else { None };
     let is_dry = args.dry_run || price_row.is_some();
@@ -192,9 +193,10 @@ pub(super) fn run(world: &World, args: &BackupArgs) -> Result<Exit> {
     if !vault.state().damaged.is_empty() {
         world.output.warn("the log of this vault is damaged; run `coffer verify`");
     }
+    let parent = parent.map(|parent| parent.choose(&vault, world.output)).transpose()?;
     let progress = Progress::start(world.output, "backup", ("read", Unit::Bytes, None), store.counter());
     let read_counter = progress.done();
-    let options = BackupOptions { sources, excludes, read_counter, ..options(args, &vault, &store)? };
+    let options = BackupOptions { sources, excludes, read_counter, parent, ..options(args, &store)? };
     let told = vault.log.memory_warning.clone();
     let mut watch =
         Watch { output: world.output, progress: progress.counters(), dry_run: args.dry_run, failure: None };
@@ -234,13 +236,7 @@ pub(super) fn run(world: &World, args: &BackupArgs) -> Result<Exit> {
         world.output.note(&format!("{}: skipped, it holds the vault", display_path(path)));
     }
     let is_alone = store.replicas.is_alone();
-    print(
-        world.output,
-        &done,
-        (receipt.as_ref(), is_alone),
-        &store.requests(),
-        started.elapsed().as_secs_f64(),
-    )?;
+    print(world, &done, (receipt.as_ref(), is_alone), started.elapsed().as_secs_f64())?;
     let is_acknowledged = receipt.is_none_or(|receipt| receipt.is_acknowledged);
     Ok(if done.error_count > 0 || !is_acknowledged { Exit::Partial } else { Exit::Done })
 }
@@ -297,7 +293,17 @@ impl BackupArgs {
     }
 }
 
-fn options(args: &BackupArgs, vault: &Vault<'_>, store: &Store) -> Result<BackupOptions> {
+/// The snapshot to compare with, named as any other one is.
+fn parse_parent(text: &OsStr) -> Result<Choice> {
+    let parent = Choice::parse(text, SnapshotFilter::default())?;
+    if parent.within.is_empty() {
+        return Ok(parent);
+    }
+    let hint = "leave the path out";
+    Err(Failure::usage("a backup is compared with a whole snapshot, not with a part of it").hint(hint).into())
+}
+
+fn options(args: &BackupArgs, store: &Store) -> Result<BackupOptions> {
     let working_directory = std::env::current_dir().context("find the working directory")?;
     let host = args.host.clone().unwrap_or_else(host_name);
     Ok(BackupOptions {
@@ -305,7 +311,6 @@ fn options(args: &BackupArgs, vault: &Vault<'_>, store: &Store) -> Result<Backup
         user: std::env::var("USER").ok().filter(|user| !user.is_empty()),
         tags: args.tag.clone(),
         time_ns: args.time,
-        parent: args.parent.as_ref().map(|selector| vault.select(selector)).transpose()?,
         force: args.force,
         ignore_inode: args.ignore_inode,
         ignore_ctime: args.ignore_ctime,
@@ -382,10 +387,9 @@ impl From<DryRunReport> for Done {
 }
 
 fn print(
-    output: Output,
+    world: &World,
     done: &Done,
     (receipt, is_alone): (Option<&Receipt>, bool),
-    requests: &RequestCounts,
     seconds: f64,
 ) -> Result<()> {
     let s = &done.manifest.statistics;
@@ -404,13 +408,13 @@ fn print(
         "errors": done.errors.iter().map(shown).collect::<Vec<_>>(), "error_count": done.error_count,
         "skipped": done.skipped.iter().map(|path| display_path(path)).collect::<Vec<_>>(),
         "time": time_utc(done.manifest.end_ns), "seconds": seconds, "parent": done.manifest.parent.map(|id| id.to_string()),
-        "ratio": ratio(s.new_bytes, s.stored_bytes), "requests": requests_json(requests),
+        "ratio": ratio(s.new_bytes, s.stored_bytes),
     });
-    let mut text = text(done, requests, seconds);
+    let mut text = text(done, world.requests_text(), seconds);
     if let Some(receipt) = receipt.filter(|_| !is_alone) {
         text.push_str(&receipt_text(receipt));
     }
-    output.summary(&value, &text)?;
+    world.summary(value, &text)?;
     Ok(())
 }
 
@@ -440,7 +444,7 @@ fn receipt_text(receipt: &Receipt) -> String {
 /// From here on a ratio says something of compression.
 const RATIO_BYTES_MIN: u64 = 1 << 20;
 
-fn text(done: &Done, requests: &RequestCounts, seconds: f64) -> String {
+fn text(done: &Done, requests: String, seconds: f64) -> String {
     let s = &done.manifest.statistics;
     // Of little, the padding of packs makes more than what it holds.
     let ratio = match s.new_bytes {
@@ -457,7 +461,7 @@ fn text(done: &Done, requests: &RequestCounts, seconds: f64) -> String {
         bytes(s.read_bytes),
         bytes(s.new_bytes),
     )];
-    lines.push(requests_text(requests));
+    lines.push(requests);
     if done.excluded_count > 0 {
         lines.push(format!("{} excluded", done.excluded_count));
     }

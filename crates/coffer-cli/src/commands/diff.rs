@@ -11,13 +11,12 @@ use coffer_engine::{
 };
 use coffer_format::path::display_path;
 use coffer_format::tree::Kind;
-use coffer_store::RequestCounts;
 use serde_json::json;
 
 use super::entries;
 use crate::command_error::{Failure, chain};
 use crate::exit_code::Exit;
-use crate::output::{Output, bytes, requests_json};
+use crate::output::{Output, bytes};
 use crate::select_args::{Choice, FilterArgs};
 use crate::time::parse_time;
 use crate::wiring::World;
@@ -91,7 +90,7 @@ pub(super) fn run(world: &World, args: &DiffArgs) -> Result<Exit> {
         return Err(failed).context("print the differences");
     }
     let report = report?;
-    print(output, args, &report, (&old, new.as_ref()), &store.requests())?;
+    print(world, args, &report, (&old, new.as_ref()))?;
     Ok(match (report.lost, report.uncompared_count) {
         (true, _) if lost_exit != Exit::Done => lost_exit,
         (true, _) => Exit::Corrupt,
@@ -185,11 +184,10 @@ fn show(output: Output, item: DiffItem) -> std::io::Result<()> {
 }
 
 fn print(
-    output: Output,
+    world: &World,
     args: &DiffArgs,
     report: &DiffReport,
     (old, new): (&Snapshot, Option<&Snapshot>),
-    requests: &RequestCounts,
 ) -> std::io::Result<()> {
     let counts = |counts: &DiffCounts| {
         json!({
@@ -203,7 +201,7 @@ fn print(
         "directory": args.dir.as_ref().map(|directory| directory.display().to_string()),
         "added": counts(&report.added), "removed": counts(&report.removed), "changed_content": report.content_count,
         "changed_metadata": report.metadata_count, "changed_kind": report.kind_count,
-        "not_compared": report.uncompared_count, "tree_chunks": report.tree_chunk_count, "requests": requests_json(requests),
+        "not_compared": report.uncompared_count, "tree_chunks": report.tree_chunk_count,
     });
     let DiffReport { added, removed, .. } = report;
     let mut text = format!(
@@ -228,5 +226,5 @@ fn print(
     if report.uncompared_count > 0 {
         text.push_str(&format!("\n{} could not be compared", report.uncompared_count));
     }
-    output.summary(&value, &text)
+    world.summary(value, &text)
 }

@@ -14,7 +14,7 @@ use crate::bucket::{support_of, told};
 use crate::command_error::classify_store;
 use crate::exit_code::Exit;
 use crate::fitness;
-use crate::output::{requests_json, time_utc};
+use crate::output::time_utc;
 use crate::wiring::World;
 
 pub(super) fn run(world: &World) -> Result<Exit> {
@@ -71,11 +71,8 @@ pub(super) fn run(world: &World) -> Result<Exit> {
         "probe": reports.iter().flat_map(|(url, report)| report.checks.iter().map(move |check| json!({
             "store": url, "name": check.name, "passed": check.is_passed, "tried": check.is_tried, "detail": check.detail,
         }))).collect::<Vec<_>>(),
-        "bucket": reports.iter().flat_map(|(url, report)| report.facts.iter().map(move |fact| json!({
-            "store": url, "name": fact.name, "found": fact.found, "consequence": fact.consequence,
-        }))).collect::<Vec<_>>(),
+        "bucket": reports.iter().flat_map(|(url, report)| fitness::facts_json(url, report)).collect::<Vec<_>>(),
         "leftovers": reports.iter().map(|(_, report)| report.leftovers.len()).sum::<usize>(),
-        "requests": requests_json(&store.requests()),
         "temporary_files": temps.len(), "temporary_files_removed": removed.len(),
         "findings": state.findings.iter().map(|finding| json!({
             "class": finding.class.name(), "object": finding.object, "what": finding.what,
@@ -120,7 +117,7 @@ pub(super) fn run(world: &World) -> Result<Exit> {
         lines.push(format!("{}: {}: {}", finding.class.name(), finding.object, finding.what));
     }
     lines.extend(advice.iter().map(|advice| format!("advice: {advice}")));
-    world.output.result(&value, &lines.join("\n"))?;
+    world.result(value, &lines.join("\n"))?;
     Ok(match exit_of(&state.findings) {
         Exit::Done => exit_of_stores(&reports, &needed),
         exit => exit,

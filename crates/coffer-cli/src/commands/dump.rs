@@ -9,13 +9,12 @@ use clap::{Args, ValueEnum};
 use coffer_collect::{ArchiveWriter, TarArchive, ZipArchive};
 use coffer_engine::{DumpReport, EngineError, Snapshot, Vault, cat, dump, entry_at};
 use coffer_format::tree::Kind;
-use coffer_store::RequestCounts;
 use serde_json::json;
 
 use super::cat::StandardOutput;
 use crate::command_error::Failure;
 use crate::exit_code::Exit;
-use crate::output::{Output, bytes, requests_json};
+use crate::output::{Output, bytes};
 use crate::select_args::{Choice, SelectArgs};
 use crate::wiring::World;
 
@@ -59,7 +58,18 @@ pub(super) fn run(world: &World, args: &DumpArgs) -> Result<Exit> {
         }
         None => write(&vault, &snapshot, &choice, format, &mut StandardOutput)?,
     };
-    print(world.output, args, &snapshot, &report, &store.requests())?;
+    warn(world.output, &report);
+    // Standard output is taken, unless the dump goes into a file.
+    if let Some(path) = &args.output {
+        print(world, path, &snapshot, &report)?;
+    }
+    if report.archived_count > 0 {
+        world.output.warn(
+            "what is missing is archived: `coffer restore` with the same snapshot and path, --target DIR and --request-archived asks for it, \
+             and for nothing else; dump it when it is back",
+        );
+        return Ok(Exit::Archived);
+    }
     Ok(match (report.error_count, report.degraded) {
         (0, false) => Exit::Done,
         (0, true) => Exit::Degraded,
@@ -155,25 +165,13 @@ impl Drop for OutputFile {
     }
 }
 
-fn print(
-    output: Output,
-    args: &DumpArgs,
-    snapshot: &Snapshot,
-    report: &DumpReport,
-    requests: &RequestCounts,
-) -> Result<()> {
-    let Some(path) = args.output.as_ref() else {
-        // Standard output is taken.
-        warn(output, report);
-        return Ok(());
-    };
-    warn(output, report);
+fn print(world: &World, path: &Path, snapshot: &Snapshot, report: &DumpReport) -> io::Result<()> {
     let errors = report.errors.iter().map(|(path, message)| json!({"path": path, "message": message}));
     let value = json!({
         "message_type": "summary", "command": "dump", "snapshot_id": snapshot.id().to_string(),
         "output": path.display().to_string(), "entries": report.entry_count, "files": report.file_count,
         "content_bytes": report.content_bytes, "errors": errors.collect::<Vec<_>>(), "error_count": report.error_count,
-        "warnings": report.warnings, "degraded": report.degraded, "requests": requests_json(requests),
+        "warnings": report.warnings, "degraded": report.degraded,
     });
     let text = format!(
         "{} entries, {} files, {} of snapshot {} in {}",
@@ -183,8 +181,7 @@ fn print(
         snapshot.id().short(),
         path.display(),
     );
-    output.summary(&value, &text)?;
-    Ok(())
+    world.summary(value, &text)
 }
 
 fn warn(output: Output, report: &DumpReport) {

@@ -45,6 +45,9 @@ fn long_line(entry: &TreeEntry) -> String {
     };
     let target =
         entry.link_target.as_ref().map(|target| format!(" -> {}", display_path(target))).unwrap_or_default();
+    // The first entry of a group knows nothing of the others.
+    let first = entry.hard_link.as_ref().map(|first| format!(" link to {}", display_path(first)));
+    let first = first.unwrap_or_default();
     let letter = match entry.kind {
         Kind::File => '-',
         Kind::Directory => 'd',
@@ -56,7 +59,7 @@ fn long_line(entry: &TreeEntry) -> String {
         Kind::Resource => 'r',
     };
     format!(
-        "{letter}{} {:>8} {:>8} {:>12} {} {}{target}",
+        "{letter}{} {:>8} {:>8} {:>12} {} {}{target}{first}",
         permissions(entry.mode),
         name(&entry.user, entry.uid),
         name(&entry.group, entry.gid),

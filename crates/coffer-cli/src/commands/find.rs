@@ -76,6 +76,7 @@ pub(super) fn run(world: &World, args: &FindArgs) -> Result<Exit> {
     if search.found == 0 {
         output.note("nothing was found");
     }
+    world.json_summary(json!({"message_type": "summary", "command": "find", "entries": search.found}))?;
     Ok(search.exit)
 }
 

@@ -10,7 +10,6 @@ use serde_json::json;
 
 use crate::exit_code::Exit;
 use crate::fitness::check_home;
-use crate::output::{requests_json, requests_text};
 use crate::wiring::{World, lock_new_objects};
 
 #[derive(Debug, Args)]
@@ -30,11 +29,8 @@ pub(super) fn run(world: &World, args: &HandoverArgs) -> Result<Exit> {
     check_home(world, &store, at, vault.log.header.store_mode)?;
     let head = store.replicas.handover(&mut vault, at)?;
     let url = store.replicas.store(at).url();
-    let requests = store.requests();
-    let value = json!({
-        "message_type": "handover", "home": url, "head": head.to_string(), "requests": requests_json(&requests),
-    });
-    let text = format!("the home of the log is {url}\nhead {head}\n{}", requests_text(&requests));
-    world.output.result(&value, &text)?;
+    let value = json!({"message_type": "handover", "home": url, "head": head.to_string()});
+    let text = format!("the home of the log is {url}\nhead {head}\n{}", world.requests_text());
+    world.result(value, &text)?;
     Ok(Exit::Done)
 }

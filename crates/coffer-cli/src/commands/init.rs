@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use coffer_engine::{InitOptions, Settings, Vault, init};
+use coffer_engine::{InitOptions, Settings, Vault, init, init_with};
 use coffer_format::header::{ChunkerSpec, StoreMode};
 use coffer_keys::RootKey;
 use coffer_store::Support;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::policy::LockArgs;
 use crate::bucket::{mode_of, told};
@@ -98,7 +98,8 @@ pub(super) fn run(world: &World, args: &InitArgs) -> Result<Exit> {
     }
     let access = world.access(&store);
     let is_new = access.store.stat(&coffer_store::ObjectKey::new("vault")?).is_err();
-    let store_mode = if is_new { mode(world, args, &store)? } else { StoreMode::ConditionalCreate };
+    let (store_mode, facts) =
+        if is_new { mode(world, args, &store)? } else { (StoreMode::ConditionalCreate, Vec::new()) };
     if let Some(policy) = policy {
         store.buckets().for_each(|bucket| bucket.retain(policy));
     }
@@ -109,13 +110,18 @@ pub(super) fn run(world: &World, args: &InitArgs) -> Result<Exit> {
     // Before anything is sealed for them, and after all that may be wrong was looked at.
     let written = new_shares.as_deref().zip(args.shares_dir.as_deref());
     let written = written.map(|(set, dir)| shares::write(set, dir)).transpose()?;
-    let created = init(&access, &roots, &options)?;
-    if let Some(files) = written {
-        for path in files.keep() {
-            world.output.note(&format!("made share {}", path.display()));
+    let created = match written {
+        Some(files) => {
+            let created = init_with(&access, &roots, &options, &mut || files.begin_commit());
+            let (created, paths) = files.settle(created, world.output)?;
+            for path in paths {
+                world.output.note(&format!("made share {}", path.display()));
+            }
+            world.output.note(shares::ADVICE);
+            created
         }
-        world.output.note(shares::ADVICE);
-    }
+        None => init(&access, &roots, &options)?,
+    };
     if policy.is_some() {
         let mut vault = Vault::open(access, roots[0].0, Some(created.vault))?;
         Settings::change(&mut vault, &args.lock.changes())?;
@@ -130,9 +136,9 @@ pub(super) fn run(world: &World, args: &InitArgs) -> Result<Exit> {
     let value = json!({
         "message_type": "init", "vault_id": created.vault.to_string(), "head": created.head.to_string(),
         "location": access.store.url(), "slots": created.slots.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "resumed": created.resumed,
+        "resumed": created.resumed, "bucket": facts,
     });
-    world.output.result(&value, &created.vault.to_string())?;
+    world.result(value, &created.vault.to_string())?;
     let done = if created.resumed { "completed the vault" } else { "made a vault" };
     world.output.note(&format!(
         "{done} at {} with {} key slot(s); above is its id, the fingerprint: keep it with the keys",
@@ -188,11 +194,15 @@ fn one_way(roots: &[(Arc<dyn RootKey>, String)]) -> Failure {
     Failure::usage(message).hint(hint)
 }
 
-/// How writers will share the stores, after they were probed; said aloud where it is not the usual way.
-fn mode(world: &World, args: &InitArgs, store: &Store) -> Result<StoreMode> {
+/// How writers will share the stores, after they were probed; said aloud where it is not the usual way. With it, what was found
+/// of buckets.
+fn mode(world: &World, args: &InitArgs, store: &Store) -> Result<(StoreMode, Vec<Value>)> {
     let mut weakest = Support::ConditionalCreate;
+    let mut facts = Vec::new();
     for plain in store.plain() {
         let report = fitness::tried(world, plain, Support::SingleWriter)?;
+        facts.extend(fitness::facts_json(&plain.url(), &report));
+        fitness::say_checksums(world, &plain.url(), &report);
         let support = report.support();
         if !report.is_enough_for(support) {
             let failed: Vec<_> =
@@ -229,7 +239,7 @@ fn mode(world: &World, args: &InitArgs, store: &Store) -> Result<StoreMode> {
         world.output.warn(told(weakest));
     }
     store.buckets().for_each(|bucket| bucket.settle(mode_of(weakest)));
-    Ok(mode_of(weakest))
+    Ok((mode_of(weakest), facts))
 }
 
 fn chunker(args: &InitArgs) -> Result<ChunkerSpec> {

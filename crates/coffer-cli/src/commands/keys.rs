@@ -62,23 +62,20 @@ pub(crate) enum KeysCommand {
     },
     /// Revoke a key slot. An old copy of it, with the old secret, still opens what it could open.
     #[command(after_help = "Examples:\n  coffer keys revoke 2a8d8284")]
-    Revoke {
-        /// Beginning of the slot's id, from "keys list".
-        slot: String,
-    },
+    Revoke(revoke::RevokeArgs),
     /// Enrol a writer: make a credential that backs up and reads nothing.
     #[command(after_help = "Examples:\n  \
         coffer keys grant-writer web-1 --out web-1.writer\n  \
         coffer --writer web-1.writer backup /srv/www")]
     GrantWriter(GrantWriterArgs),
-    /// Revoke a writer: nothing that it signs from now on counts. Its snapshots stay.
+    /// Revoke a writer, or another signer: nothing that it signs from now on counts. Its snapshots stay.
     #[command(after_help = "Examples:\n  coffer keys revoke-writer web-1")]
     RevokeWriter {
         /// Its name, or the beginning of its key (8 digits or more).
         #[arg(value_name = "WRITER")]
         name: String,
     },
-    /// List the writers that were ever enrolled.
+    /// List the writers that were ever enrolled, and all other signers but the owner.
     #[command(after_help = "Examples:\n  coffer keys writers")]
     Writers,
     /// Have key services wrap their slots anew, under the newest version of each root key. No data is written.
@@ -119,7 +116,7 @@ pub(super) fn run(world: &World, command: &KeysCommand) -> Result<Exit> {
         KeysCommand::List => list::run(world),
         KeysCommand::Add(args) => add::run(world, args),
         KeysCommand::Test { also, all, record } => test::run(world, also, *all, *record),
-        KeysCommand::Revoke { slot } => revoke::run(world, slot),
+        KeysCommand::Revoke(args) => revoke::run(world, args),
         KeysCommand::Rewrap => service::rewrap(world),
         KeysCommand::Retarget(args) => service::retarget(world, args),
         KeysCommand::Rotate(args) => rotate::run(world, args),

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::command_error::{Failure, chain};
 use crate::exit_code::Exit;
-use crate::output::{requests_json, requests_text, time, time_utc};
+use crate::output::{time, time_utc};
 use crate::stores::Store;
 use crate::wiring::World;
 
@@ -98,7 +98,7 @@ fn extend(world: &World, args: &ExtendArgs) -> Result<Exit> {
     } else {
         None
     };
-    let (errors, requests) = (&needed.unreadable, store.requests());
+    let errors = &needed.unreadable;
     let value = json!({
         "message_type": "summary", "command": "locks extend", "dry_run": args.dry_run, "mode": lock_mode_name(policy.mode),
         "until": time_utc(ns(until_s)), "head": head, "unreadable": errors,
@@ -108,7 +108,6 @@ fn extend(world: &World, args: &ExtendArgs) -> Result<Exit> {
             "firmer": report.firmer_count, "unchanged": report.unchanged_count,
             "errors": report.errors.iter().map(|(object, message)| json!({"object": object, "message": message})).collect::<Vec<_>>(),
         })).collect::<Vec<_>>(),
-        "requests": requests_json(&requests),
     });
     let mut lines = Vec::new();
     for (url, report) in &reports {
@@ -126,9 +125,9 @@ fn extend(world: &World, args: &ExtendArgs) -> Result<Exit> {
     errors.iter().for_each(|message| world.output.warn(message));
     lines.extend(not_asked.iter().map(|(url, reason)| format!("{url}: NOT asked: {reason}")));
     lines.extend(widened_text(&needed));
-    lines.push(requests_text(&requests));
+    lines.push(world.requests_text());
     lines.extend(head.map(|head| format!("head {head}")));
-    world.output.summary(&value, &lines.join("\n"))?;
+    world.summary(value, &lines.join("\n"))?;
     Ok(if is_whole { Exit::Done } else { Exit::Partial })
 }
 
@@ -151,8 +150,9 @@ fn hold(world: &World, args: &HoldArgs, is_held: bool) -> Result<Exit> {
     let vault = world.open_vault(&store)?;
     let chosen: Vec<SnapshotId> =
         args.snapshots.iter().map(|text| Ok(vault.select(text)?.id())).collect::<Result<_>>()?;
-    let needed = Needed::find(&vault, (!chosen.is_empty()).then_some(&chosen[..]))?;
-    let objects = needed.objects();
+    let mut needed = Needed::find(&vault, (!chosen.is_empty()).then_some(&chosen[..]))?;
+    let all_count = needed.objects().len();
+    let objects = if is_held || chosen.is_empty() { needed.objects() } else { needed.only_for(&vault, &chosen)? };
     let view = view(&vault, Settings::read(&vault)?.lock()?);
     let (failed, not_asked) = ask_buckets(&store, |bucket| hold_objects(bucket, &objects, view, is_held))?;
     let failed: Vec<_> = failed.into_iter().flat_map(|(_, failed)| failed).collect();
@@ -167,7 +167,6 @@ fn hold(world: &World, args: &HoldArgs, is_held: bool) -> Result<Exit> {
     value["unreadable"] = json!(needed.unreadable);
     value["not_asked"] = not_asked_json(&not_asked);
     value["widened"] = ids_json(&needed.widened);
-    value["requests"] = requests_json(&store.requests());
     failed.iter().for_each(|(object, message)| world.output.warn(&format!("{object}: {message}")));
     needed.unreadable.iter().for_each(|message| world.output.warn(message));
     let done = if is_held { "under a legal hold" } else { "without coffer's legal hold" };
@@ -176,10 +175,16 @@ fn hold(world: &World, args: &HoldArgs, is_held: bool) -> Result<Exit> {
         objects.len() - failed.len().min(objects.len()),
         needed.packs.len(),
     )];
+    if objects.len() < all_count {
+        lines.push(format!(
+            "{} object(s) stay as they are, which other snapshots need or the vault itself; `coffer locks release` without a name lifts all",
+            all_count - objects.len()
+        ));
+    }
     lines.extend(not_asked.iter().map(|(url, reason)| format!("{url}: NOT asked: {reason}")));
     lines.extend(widened_text(&needed));
-    lines.push(requests_text(&store.requests()));
-    world.output.summary(&value, &lines.join("\n"))?;
+    lines.push(world.requests_text());
+    world.summary(value, &lines.join("\n"))?;
     let is_whole = failed.is_empty() && needed.unreadable.is_empty() && not_asked.is_empty();
     Ok(if is_whole { Exit::Done } else { Exit::Partial })
 }
@@ -285,8 +290,7 @@ pub(super) fn verify(world: &World, min_days: Option<u32>) -> Result<Exit> {
     }
     lines.extend(not_asked.iter().map(|(url, reason)| format!("{url}: NOT looked at: {reason}")));
     lines.extend(widened_text(&needed));
-    let requests = store.requests();
-    lines.push(requests_text(&requests));
+    lines.push(world.requests_text());
     let is_unreadable = reports.iter().any(|(_, report)| !report.unreadable.is_empty());
     let is_unknown = is_unreadable || !not_asked.is_empty();
     let weaker_count: u64 = reports.iter().map(|(_, report)| report.weaker_count).sum();
@@ -313,9 +317,8 @@ pub(super) fn verify(world: &World, min_days: Option<u32>) -> Result<Exit> {
                 "object": expiry.object,
             })).collect::<Vec<_>>(),
         })).collect::<Vec<_>>(),
-        "requests": requests_json(&requests),
     });
-    world.output.result(&value, &lines.join("\n"))?;
+    world.result(value, &lines.join("\n"))?;
     Ok(match (is_failed, is_unknown) {
         (true, _) => Exit::LocksExpire,
         (false, true) => Exit::Partial,

@@ -25,13 +25,16 @@ pub(super) fn run(world: &World, args: &LsArgs) -> Result<Exit> {
     let vault = world.open_vault(&store)?;
     let output = world.output;
     let snapshot = choice.choose(&vault, output)?;
-    let mut exit = Exit::Done;
+    let (mut exit, mut count) = (Exit::Done, 0_u64);
     let mut failed = output
         .json_line(&json!({"message_type": "snapshot", "snapshot": snapshots::to_json(&snapshot)}))
         .err();
     let listed = list(&vault, &snapshot, &choice.within, &mut |entry| {
         let shown = match entry {
-            Ok(entry) => entries::print(output, &entry, args.long),
+            Ok(entry) => {
+                count += 1;
+                entries::print(output, &entry, args.long)
+            }
             Err(lost) => {
                 entries::warn_of_lost(output, &lost);
                 exit = entries::exit_after(exit, &lost.error);
@@ -43,8 +46,12 @@ pub(super) fn run(world: &World, args: &LsArgs) -> Result<Exit> {
             EngineError::Interrupted
         })
     });
-    match failed {
-        Some(failed) => Err(failed).context("print the listing"),
-        None => Ok(listed.map(|()| exit)?),
+    if let Some(failed) = failed {
+        return Err(failed).context("print the listing");
     }
+    listed?;
+    world.json_summary(json!({
+        "message_type": "summary", "command": "ls", "snapshot_id": snapshot.id().to_string(), "entries": count,
+    }))?;
+    Ok(exit)
 }

@@ -131,6 +131,6 @@ fn show(world: &World, settings: &Settings, head: Option<String>) -> Result<Exit
         lines.push("no settings: new objects are not locked".to_owned());
     }
     lines.extend(head.map(|head| format!("head {head}")));
-    world.output.result(&value, &lines.join("\n"))?;
+    world.result(value, &lines.join("\n"))?;
     Ok(Exit::Done)
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::command_error::Failure;
 use crate::exit_code::Exit;
 use crate::fitness::check_home;
-use crate::output::{requests_json, requests_text, time, time_utc};
+use crate::output::{time, time_utc};
 use crate::wiring::{World, lock_new_objects};
 
 #[derive(Debug, Args)]
@@ -52,28 +52,25 @@ pub(super) fn run(world: &World, args: &PromoteArgs) -> Result<Exit> {
         PromoteOptions { accept_loss: args.accept_loss, head: args.head, reason: args.reason.clone() };
     match store.replicas.promote(&mut vault, at, world.cache(), &options)? {
         Promotion::WouldLose(loss) => {
-            let requests = store.requests();
             let value = json!({
                 "message_type": "promote", "home": null, "head": null, "term": null, "loss": loss_json(&loss),
-                "requests": requests_json(&requests),
             });
-            world.output.result(&value, &format!("{}\n{}", loss_text(&loss), requests_text(&requests)))?;
+            world.result(value, &format!("{}\n{}", loss_text(&loss), world.requests_text()))?;
             let message = "the store is not promoted, as snapshots may be lost by it";
             let hint = "if another replica has more, promote that one; --accept-loss goes on, and `coffer reconcile` takes them over if the old home returns";
             Err(Failure::new(Exit::CannotCommit, message).hint(hint).into())
         }
         Promotion::Done { head, term, loss } => {
-            let (url, requests) = (target.url(), store.requests());
+            let url = target.url();
             let value = json!({
                 "message_type": "promote", "home": url, "head": head.to_string(), "term": term, "loss": loss_json(&loss),
-                "requests": requests_json(&requests),
             });
             let accepted = if loss.is_none() { String::new() } else { format!("{}\n", loss_text(&loss)) };
             let done = format!(
                 "{accepted}the home of the log is {url}, in term {term}\nhead {head}\n{}",
-                requests_text(&requests)
+                world.requests_text()
             );
-            world.output.result(&value, &done)?;
+            world.result(value, &done)?;
             Ok(Exit::Done)
         }
     }

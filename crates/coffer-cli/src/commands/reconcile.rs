@@ -7,7 +7,6 @@ use coffer_format::id::SnapshotId;
 use serde_json::json;
 
 use crate::exit_code::Exit;
-use crate::output::{requests_json, requests_text};
 use crate::wiring::World;
 
 #[derive(Debug, Args)]
@@ -34,15 +33,15 @@ pub(super) fn run(world: &World, args: &ReconcileArgs) -> Result<Exit> {
         "snapshots": report.snapshots.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "progress_records": report.progress_count, "void_records": report.void_count, "objects": report.object_count,
         "refused": report.refused.iter().map(refused).collect::<Vec<_>>(),
+        "lost": report.lost,
         "heads": report.heads.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "rejoined": report.rejoined.iter().map(rejoined).collect::<Vec<_>>(),
         "acknowledged": receipt.as_ref().map(|receipt| receipt.is_acknowledged),
-        "requests": requests_json(&store.requests()),
     });
-    world.output.result(&value, &format!("{}\n{}", text(&report), requests_text(&store.requests())))?;
+    world.result(value, &format!("{}\n{}", text(&report), world.requests_text()))?;
     let is_acknowledged = receipt.is_none_or(|receipt| receipt.is_acknowledged);
     let is_whole =
-        report.refused.is_empty() && report.rejoined.iter().all(|rejoined| rejoined.error.is_none());
+        report.refused.is_empty() && report.lost.is_empty() && report.rejoined.iter().all(|rejoined| rejoined.error.is_none());
     Ok(if is_acknowledged && is_whole { Exit::Done } else { Exit::Partial })
 }
 
@@ -60,6 +59,7 @@ fn text(report: &ReconcileReport) -> String {
         report.object_count,
         report.void_count
     ));
+    lines.extend(report.lost.iter().map(|name| format!("no store has {name} whole, which what was taken over needs")));
     lines
         .extend(report.refused.iter().map(|(id, reason)| format!("record {id} is not taken over: {reason}")));
     lines.extend(report.rejoined.iter().map(|rejoined| match &rejoined.error {

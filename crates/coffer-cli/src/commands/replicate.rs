@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::exit_code::Exit;
 use crate::fitness::check_replica;
-use crate::output::{bytes, requests_json, requests_text, time, time_utc};
+use crate::output::{bytes, time, time_utc};
 use crate::stores::Store;
 use crate::wiring::World;
 
@@ -44,7 +44,7 @@ pub(super) fn run(world: &World, args: &ReplicateArgs) -> Result<Exit> {
         });
         let mut lines = vec![format!("head {}, term {}", head.unwrap_or_default(), log.state.term)];
         lines.extend(status.iter().map(|status| status_text(status, log.state.next)));
-        world.output.result(&value, &lines.join("\n"))?;
+        world.result(value, &lines.join("\n"))?;
         if let Err(refused) = store.replicas.check_writable() {
             world.output.warn(&crate::command_error::chain(&refused));
         }
@@ -62,9 +62,8 @@ pub(super) fn run(world: &World, args: &ReplicateArgs) -> Result<Exit> {
         "message_type": "summary", "command": "replicate", "source": report.source, "records": report.next,
         "copies": report.copies.iter().map(copy_json).collect::<Vec<_>>(),
         "left_out": report.left_out.iter().map(left_out).collect::<Vec<_>>(), "complete": report.is_complete(),
-        "requests": requests_json(&store.requests()),
     });
-    world.output.result(&value, &format!("{}\n{}", text(&report), requests_text(&store.requests())))?;
+    world.result(value, &format!("{}\n{}", text(&report), world.requests_text()))?;
     Ok(if report.is_complete() { Exit::Done } else { Exit::Partial })
 }
 
@@ -139,7 +138,7 @@ pub(super) fn copy_json(copy: &CopyReport) -> Value {
     json!({
         "store": copy.store, "records": copy.record_count, "objects": copy.object_count, "bytes": copy.bytes,
         "deleted": copy.deleted_count, "undeletable": copy.undeletable_count, "lost": copy.lost,
-        "not_looked_at": copy.not_looked_at, "error": copy.error,
+        "not_looked_at": copy.not_looked_at, "damaged_records": copy.damaged_records, "error": copy.error,
     })
 }
 
@@ -157,6 +156,12 @@ fn text(report: &ReplicateReport) -> String {
         }
         if copy.undeletable_count > 0 {
             lines.push(format!("  {} released object(s) are locked and stay", copy.undeletable_count));
+        }
+        if !copy.damaged_records.is_empty() {
+            lines.push(format!(
+                "  {} record(s) of the log are missing or damaged, as a signer says, and are so in the copy; `coffer verify` names them",
+                copy.damaged_records.len()
+            ));
         }
         lines.extend(copy.lost.iter().map(|name| format!("  no store has {name} whole")));
         lines.extend(copy.error.iter().map(|error| format!("  not complete: {error}")));

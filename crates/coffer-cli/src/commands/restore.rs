@@ -11,12 +11,11 @@ use coffer_engine::{
     Overwrite, RestoreAction, RestoreObserver, RestoreOptions, RestoreReport, Snapshot, restore,
 };
 use coffer_format::path::display_path;
-use coffer_store::RequestCounts;
 use serde_json::json;
 
-use crate::command_error::Failure;
+use crate::command_error::{CommandError, Failure};
 use crate::exit_code::Exit;
-use crate::output::{Output, bytes, ratio, requests_json, requests_text};
+use crate::output::{Output, bytes, ratio};
 use crate::prices::PriceArgs;
 use crate::process::{open_file_count_max, thread_count};
 use crate::progress::{Counters, Progress, Unit};
@@ -164,8 +163,21 @@ pub(super) fn run(world: &World, args: &RestoreArgs) -> Result<Exit> {
     let store = world.open_store()?;
     store.directories().try_for_each(|directory| refuse_vault(&args.target, directory))?;
     let options = RestoreOptions { keep: store.identities(), ..options };
-    let vault = world.open_vault(&store)?;
-    let snapshot = choice.choose(&vault, world.output)?;
+    let (vault, snapshot) = loop {
+        let opened = world.open_vault(&store).and_then(|vault| {
+            let snapshot = choice.choose(&vault, world.output)?;
+            Ok((vault, snapshot))
+        });
+        match opened {
+            Ok(opened) => break opened,
+            Err(error) if args.cold.is_wanted() && CommandError::is_archived(&error) => {
+                if let Some(exit) = cold::bring_back_opening(world, &args.cold, &store, error)? {
+                    return Ok(exit);
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    };
     if args.prices.estimate {
         return cold::estimate(world, &args.prices, &store, &vault, &snapshot, &options);
     }
@@ -187,8 +199,8 @@ pub(super) fn run(world: &World, args: &RestoreArgs) -> Result<Exit> {
         return Err(failure.into());
     }
     drop(progress);
-    let cost = (store.requests(), started.elapsed().as_secs_f64());
-    print(world.output, args, &snapshot, &report, cost)?;
+    let cost = (store.requests().read_bytes, started.elapsed().as_secs_f64());
+    print(world, args, &snapshot, &report, cost)?;
     if report.error_count > 0 && cold::is_archived(&store, &vault, &snapshot, &options) {
         world.output.warn("what is missing is archived: `coffer restore --request-archived` asks for it, and for nothing else");
         return Ok(Exit::Archived);
@@ -239,12 +251,13 @@ fn is_file_system_root(path: &Path) -> bool {
 }
 
 fn print(
-    output: Output,
+    world: &World,
     args: &RestoreArgs,
     snapshot: &Snapshot,
     report: &RestoreReport,
-    (requests, seconds): (RequestCounts, f64),
+    (read_bytes, seconds): (u64, f64),
 ) -> std::io::Result<()> {
+    let output = world.output;
     let shown = if output.verbose || output.json { usize::MAX } else { WARNING_COUNT_MAX };
     report.warnings.iter().take(shown).for_each(|warning| output.warn(warning));
     if report.warnings.len() > shown {
@@ -268,16 +281,16 @@ fn print(
         "verified": report.verified_count, "mismatches": report.mismatch_count,
         "errors": errors.collect::<Vec<_>>(), "error_count": report.error_count, "warnings": report.warnings,
         "degraded": report.degraded, "seconds": seconds,
-        "ratio": ratio(report.content_bytes, requests.read_bytes), "requests": requests_json(&requests),
+        "ratio": ratio(report.content_bytes, read_bytes),
     });
-    output.summary(&value, &summary(args, snapshot, report, (requests, seconds)))
+    world.summary(value, &summary(args, snapshot, report, (&world.requests_text(), seconds)))
 }
 
 fn summary(
     args: &RestoreArgs,
     snapshot: &Snapshot,
     report: &RestoreReport,
-    (requests, seconds): (RequestCounts, f64),
+    (requests, seconds): (&str, f64),
 ) -> String {
     let mut text = format!(
         "{} {} entries, {} files, {} of snapshot {} into {}",
@@ -312,7 +325,7 @@ fn summary(
         if args.dry_run { "to write" } else { "written" },
         bytes(report.reused_bytes),
     ));
-    text.push_str(&format!(", {seconds:.1} s\n{}", requests_text(&requests)));
+    text.push_str(&format!(", {seconds:.1} s\n{requests}"));
     if args.verify {
         text.push_str(&format!(
             "\n{} files read back, {} of them wrong",

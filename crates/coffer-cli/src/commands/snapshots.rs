@@ -111,7 +111,7 @@ pub(super) fn run(world: &World, args: &SnapshotsArgs) -> Result<Exit> {
         snapshots.iter().for_each(|snapshot| text.push_str(&line(snapshot)));
     }
     text.push_str(&format!("\n{} snapshot(s)", shown.len()));
-    world.output.result(&value, &text)?;
+    world.result(value, &text)?;
     Ok(Exit::Done)
 }
 

@@ -33,7 +33,7 @@ pub(super) fn run(world: &World) -> Result<Exit> {
         ratio(s.new_bytes),
         ratio(s.content_bytes),
     );
-    world.output.result(&value, &text)?;
+    world.result(value, &text)?;
     if s.unreadable_count > 0 {
         world
             .output

@@ -7,16 +7,17 @@ use clap::Args;
 use coffer_crypto::{OsRng, ReaderSecret, VaultKey, rng};
 use coffer_engine::{HealOutcome, Healed};
 use coffer_format::id::VaultId;
+use coffer_format::object::SLOTS_PREFIX;
 use coffer_format::slot::SlotPurpose;
-use coffer_keys::{RootKey, try_slots};
+use coffer_keys::{KeyError, RootKey, try_slots};
 use coffer_pipeline::keyring::UnwrappedKey;
-use coffer_store::{ObjectStore, RequestCounts};
+use coffer_store::ObjectStore;
 use coffer_verify::{Class, Finding, Options, Report, Subset, read_state, verify, verify_deep};
 use serde_json::{Value, json};
 
-use crate::command_error::Failure;
+use crate::command_error::{ARCHIVED_HINT, Failure};
 use crate::exit_code::Exit;
-use crate::output::{bytes, requests_json, requests_text};
+use crate::output::bytes;
 use crate::process::thread_count;
 use crate::progress::{Progress, Unit};
 use crate::stores::Store;
@@ -109,7 +110,7 @@ pub(super) fn run(world: &World, args: &VerifyArgs) -> Result<Exit> {
             healed_any = true;
             verified = verify_one(world, args, &store, at, root.as_deref())?;
         }
-        exits.push(verified.tell(world, args, &store)?);
+        exits.push(verified.tell(world, args, store.replicas.is_alone())?);
     }
     let worst = exits.into_iter().max_by_key(|exit| gravity(*exit)).unwrap_or(Exit::Done);
     // All is well again, but it was not.
@@ -192,7 +193,8 @@ fn verify_one(
     let progress = Progress::start(world.output, "verify", start, store.counter());
     let report = if let Some(root) = root {
         let state = read_state(objects, &options)?;
-        let (_, slot, key) = try_slots(&state.slots, state.vault_id, root)?;
+        let (_, slot, key) =
+            try_slots(&state.slots, state.vault_id, root).map_err(|error| no_slot(&state.findings, error))?;
         let epoch = slot.epoch;
         let key = match slot.purpose {
             SlotPurpose::VaultKey => UnwrappedKey::VaultKey(VaultKey::from_secret(key)),
@@ -215,16 +217,29 @@ fn verify_one(
     Ok(Verified { url: objects.url(), report, expected: options.vault_id, actual, seconds })
 }
 
+/// That no slot opens, unless the key may fit one that is archived.
+fn no_slot(findings: &[Finding], error: KeyError) -> anyhow::Error {
+    let is_plain = matches!(&error, KeyError::NoSlot { answers, .. } if answers.iter().all(|answer| matches!(answer.error, KeyError::WrongKey { .. })));
+    let is_slot =
+        |finding: &&Finding| finding.class == Class::Archived && finding.object.starts_with(SLOTS_PREFIX);
+    match findings.iter().find(is_slot).filter(|_| is_plain) {
+        Some(slot) => {
+            let message = format!("{} is archived, and the key fits no other key slot", slot.object);
+            Failure::new(Exit::Archived, message).hint(ARCHIVED_HINT).into()
+        }
+        None => error.into(),
+    }
+}
+
 impl Verified {
-    fn tell(&self, world: &World, args: &VerifyArgs, store: &Store) -> Result<Exit> {
-        let requests = store.requests();
-        let mut text = to_text(&self.report, args, &requests);
-        if !store.replicas.is_alone() {
+    fn tell(&self, world: &World, args: &VerifyArgs, is_alone: bool) -> Result<Exit> {
+        let mut text = to_text(&self.report, args, world.requests_text());
+        if !is_alone {
             text = format!("store {}\n{text}", self.url);
         }
-        let mut value = to_json(&self.report, &requests, self.seconds);
+        let mut value = to_json(&self.report, self.seconds);
         value["store"] = json!(self.url);
-        world.output.result(&value, &text)?;
+        world.result(value, &text)?;
         if let (Some(expected), Some(actual)) = (self.expected, self.actual) {
             world.output.warn(&format!("the vault here is {actual}, expected was {expected}"));
             return Ok(Exit::Rollback);
@@ -255,7 +270,7 @@ const ORIGIN_UNPROVED: &str = "self-consistent; origin not proved (give --vault-
 const FRESHNESS_UNPROVED: &str =
     "freshness not proved (give --head): an older state of this vault would look the same";
 
-fn to_text(report: &Report, args: &VerifyArgs, requests: &RequestCounts) -> String {
+fn to_text(report: &Report, args: &VerifyArgs, requests: String) -> String {
     let c = &report.counts;
     let mut lines = Vec::new();
     for finding in &report.findings {
@@ -299,7 +314,7 @@ fn to_text(report: &Report, args: &VerifyArgs, requests: &RequestCounts) -> Stri
         lines
             .extend(report.residue.iter().take(SHOWN_COUNT_MAX).map(|residue| format!("  {}", residue.name)));
     }
-    lines.push(requests_text(requests));
+    lines.push(requests);
     let origin =
         if report.origin_proved { "origin proved: the vault id is the one given" } else { ORIGIN_UNPROVED };
     let fresh = if report.fresh_proved { "at least as new as the head given" } else { FRESHNESS_UNPROVED };
@@ -338,7 +353,7 @@ fn finding_text(finding: &Finding) -> String {
     text
 }
 
-fn to_json(report: &Report, requests: &RequestCounts, seconds: f64) -> Value {
+fn to_json(report: &Report, seconds: f64) -> Value {
     let c = &report.counts;
     let finding = |finding: &Finding| {
         json!({
@@ -365,6 +380,6 @@ fn to_json(report: &Report, requests: &RequestCounts, seconds: f64) -> Value {
         "trees": c.trees, "entries": c.entries, "tree_chunks": c.tree_chunks,
         "findings": report.findings.iter().map(finding).collect::<Vec<_>>(),
         "residue": residue, "residue_count": c.residue_objects, "residue_bytes": c.residue_bytes,
-        "requests": requests_json(requests), "seconds": seconds,
+        "seconds": seconds,
     })
 }

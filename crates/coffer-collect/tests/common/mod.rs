@@ -30,6 +30,17 @@ pub(crate) fn path(text: impl AsRef<[u8]>) -> EntryPath {
     EntryPath::new(text.as_ref()).unwrap()
 }
 
+/// A directory with these files, of one byte each.
+pub(crate) fn tree(files: &[&str]) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for file in files {
+        let file = dir.path().join(file);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, "x").unwrap();
+    }
+    dir
+}
+
 /// Walks and splits entries from errors.
 pub(crate) fn walk(sources: &[&str], cwd: &Path) -> (Vec<Found>, Vec<CollectError>) {
     let sources: Vec<PathBuf> = sources.iter().map(PathBuf::from).collect();

@@ -4,7 +4,7 @@
 //! wanted, and only what went well: a file that changed meanwhile, that cannot be read, that is long or has holes, is left to its turn, where
 //! it is read as if nothing had been tried.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::thread::Scope;
@@ -62,25 +62,46 @@ struct Ready {
     bytes: Vec<u8>,
 }
 
+/// Fingerprints of files that will not be read, as far as a guess needs them: the first four bytes of each. A file that has these in common
+/// with another one is not read ahead, and that is all.
+#[derive(Default)]
+pub(super) struct Unchanged {
+    beginnings: Vec<u32>,
+}
+
+impl Unchanged {
+    pub(super) fn push(&mut self, fingerprint: u64) {
+        self.beginnings.push(beginning(fingerprint));
+    }
+
+    /// Sorted first.
+    fn contains(&self, fingerprint: u64) -> bool {
+        self.beginnings.binary_search(&beginning(fingerprint)).is_ok()
+    }
+}
+
+fn beginning(fingerprint: u64) -> u32 {
+    u32::try_from(fingerprint >> 32).unwrap_or_default()
+}
+
 /// Which files will be read.
 pub(super) struct Guess {
-    /// Fingerprints of files that will not be; `None` if nothing can be told, and nothing is read ahead.
-    unchanged: Option<HashSet<u64>>,
+    /// Those that will not be; `None` if nothing can be told, and nothing is read ahead.
+    unchanged: Option<Unchanged>,
     len_max: u64,
     fingerprints: Fingerprints,
 }
 
 impl Guess {
-    /// From the fingerprints of the parent, if there is one and it has them. Files of at most `single_len_max` bytes are one chunk.
+    /// From the fingerprints that are known; `None` if nothing can be told. Files of at most `single_len_max` bytes are one chunk.
     pub(super) fn new(
         fingerprints: Fingerprints,
-        parent: Option<Option<Vec<u64>>>,
+        mut unchanged: Option<Unchanged>,
         single_len_max: usize,
     ) -> Self {
-        let unchanged = match parent {
-            None => Some(HashSet::new()),
-            Some(fingerprints) => fingerprints.map(|known| known.into_iter().collect()),
-        };
+        if let Some(unchanged) = &mut unchanged {
+            unchanged.beginnings.sort_unstable();
+        }
         Self { unchanged, len_max: AHEAD_LEN_MAX.min(single_len_max as u64), fingerprints }
     }
 
@@ -100,7 +121,7 @@ impl Guess {
     /// Whether a file is likely to be read, and fit to be read ahead. Of hard links only the first is read, so they wait.
     fn wants(&self, found: &Found, fingerprint: u64) -> bool {
         let is_changed =
-            |unchanged: &HashSet<u64>| fingerprint == NO_FINGERPRINT || !unchanged.contains(&fingerprint);
+            |unchanged: &Unchanged| fingerprint == NO_FINGERPRINT || !unchanged.contains(fingerprint);
         found.kind() == EntryKind::File
             && found.link_count() < 2
             && found.size() <= self.len_max

@@ -10,7 +10,7 @@ use coffer_format::tree::{
 };
 use coffer_pipeline::tree_writer::{MetaSink, TreeWriter};
 
-use super::ahead::{Ahead, Entries, Guess, Item};
+use super::ahead::{Ahead, Entries, Guess, Item, Unchanged};
 use super::files::FileReader;
 use super::options::BackupOptions;
 use super::parent::{Known, Parent};
@@ -49,12 +49,11 @@ impl Parts<'_, '_, '_, '_, '_, '_> {
         let is_single = options.worker_count < 2;
         let reader_count = if is_single { 0 } else { options.worker_count.min(READER_COUNT_MAX) };
         let by_size_and_time = self.run.rule.by_size_and_time();
-        let known = |parent: &'_ Parent<'_>| match parent.fingerprints() {
-            Some(fingerprints) => Some(fingerprints.to_vec()),
-            None => (!by_size_and_time).then(Vec::new),
+        let unchanged = match &mut self.parent {
+            None => Some(Unchanged::default()),
+            Some(parent) => parent.take_unchanged().or_else(|| (!by_size_and_time).then(Unchanged::default)),
         };
-        let parent = self.parent.as_ref().map(known);
-        let guess = Guess::new(self.run.rule, parent, self.files.single_len_max());
+        let guess = Guess::new(self.run.rule, unchanged, self.files.single_len_max());
         let mut entries = Entries::new(scope, walk, guess, keys, reader_count);
         while let Some(item) = entries.next() {
             self.uploads.check()?;

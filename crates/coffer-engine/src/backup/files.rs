@@ -13,12 +13,15 @@ use coffer_pipeline::tree_writer::ContentWriter;
 
 use super::ahead::Ahead;
 use super::entries::Lost;
+use super::namer::Namer;
 use super::sparse::Spread;
 use super::uploads::Uploads;
 use crate::error::EngineError;
 
 /// How much is read at a time from a file that does not fit one chunk.
 const READ_LEN: usize = 1 << 20;
+/// From here on in a stream, chunks get their ids while the next ones are read and cut. Before that the hand-over is not worth it.
+const NAMED_ASIDE_FROM: u64 = 8 << 20;
 /// A file that changes while it is read is read this often.
 const READ_ATTEMPT_COUNT: usize = 3;
 
@@ -50,6 +53,8 @@ pub(super) struct FileReader {
     /// Files up to this length are one chunk.
     single_len_max: usize,
     buffer: Vec<u8>,
+    /// None where there is one worker only.
+    namer: Option<Namer>,
     read_counter: Arc<AtomicU64>,
 }
 
@@ -62,12 +67,12 @@ struct Reading {
 }
 
 impl FileReader {
-    pub(super) fn new(chunker: Chunker, read_counter: Arc<AtomicU64>) -> Self {
+    pub(super) fn new(chunker: Chunker, namer: Option<Namer>, read_counter: Arc<AtomicU64>) -> Self {
         let single_len_max = match chunker.params().algorithm() {
             Algorithm::Pcc { min, .. } => min as usize,
             Algorithm::Fixed { len } => len as usize,
         };
-        Self { chunker, single_len_max, buffer: Vec::new(), read_counter }
+        Self { chunker, single_len_max, buffer: Vec::new(), namer, read_counter }
     }
 
     /// Reads a file. If it changes meanwhile, it is read again; if it does so every time, it is taken as it was read last and marked.
@@ -197,10 +202,21 @@ impl FileReader {
         let mut filled = self.buffer.len();
         let mut consumed = 0;
         let mut ended = false;
+        if let Some(namer) = &mut self.namer {
+            namer.clear()?;
+        }
         loop {
             while let Some(len) = scanner.scan(&self.buffer[consumed..filled], ended) {
-                let chunk = uploads.put_data(&self.buffer[consumed..consumed + len])?;
-                list.push(chunk, uploads)?;
+                let bytes = &self.buffer[consumed..consumed + len];
+                match self.namer.as_mut().filter(|_| size >= NAMED_ASIDE_FROM) {
+                    Some(namer) => {
+                        while namer.is_full() {
+                            put_first(namer, &mut list, uploads)?;
+                        }
+                        namer.give(bytes)?;
+                    }
+                    None => list.push(uploads.put_data(bytes)?, uploads)?,
+                }
                 consumed += len;
                 size += len as u64;
             }
@@ -219,8 +235,23 @@ impl FileReader {
             filled += len;
             ended = len < READ_LEN;
         }
+        if let Some(namer) = &mut self.namer {
+            while put_first(namer, &mut list, uploads)? {}
+        }
         Ok((list.finish(uploads)?, size))
     }
+}
+
+/// Stores the chunk that was given to be named first; `false` if there is none.
+fn put_first(
+    namer: &mut Namer,
+    list: &mut ContentWriter,
+    uploads: &mut Uploads<'_, '_, '_, '_>,
+) -> Result<bool, EngineError> {
+    let Some(mut named) = namer.take()? else { return Ok(false) };
+    list.push(uploads.put_named(&mut named)?, uploads)?;
+    namer.reuse(named.bytes);
+    Ok(true)
 }
 
 /// A file without holes, from where it stands.

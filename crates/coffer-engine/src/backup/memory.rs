@@ -25,6 +25,7 @@ use coffer_format::path::compare_paths;
 use coffer_format::tree::{ChunkRef, Content, TreeEntry, decode_leaf, encode_items_head};
 use coffer_pipeline::pack_reader::chunk_id;
 
+use super::ahead::Unchanged;
 use super::options::Origin;
 use super::run::NO_FINGERPRINT;
 use crate::cache::Recording;
@@ -115,7 +116,7 @@ fn without_content(entry: &TreeEntry, keys: &DomainKeys) -> Option<TreeEntry> {
 pub(super) struct Recalled {
     file: BufReader<File>,
     keys: DomainKeys,
-    fingerprints: Vec<u64>,
+    unchanged: Unchanged,
     current: Option<Held>,
 }
 
@@ -151,11 +152,11 @@ impl Recalled {
     fn check(file: File, keys: DomainKeys, owner: &Owner) -> io::Result<(SnapshotId, Manifest, Self)> {
         let mut file = Hashing { file: BufReader::new(file), hasher: Hasher::new() };
         require(file.fixed::<8>()? == *MAGIC)?;
-        let mut fingerprints = Vec::new();
+        let mut unchanged = Unchanged::default();
         let mut bytes = Vec::new();
         while let Some((fingerprint, is_withheld)) = next(&mut file, &mut bytes)? {
             if !is_withheld && fingerprint != NO_FINGERPRINT {
-                fingerprints.push(fingerprint);
+                unchanged.push(fingerprint);
             }
         }
         let len = u32::from_le_bytes(file.fixed()?);
@@ -172,14 +173,14 @@ impl Recalled {
         require(hash == hasher.finalize())?;
         require(file.read(&mut [0])? == 0)?;
         file.seek(SeekFrom::Start(MAGIC.len() as u64))?;
-        let mut state = Self { file, keys, fingerprints, current: None };
+        let mut state = Self { file, keys, unchanged, current: None };
         state.pass();
         Ok((snapshot, manifest, state))
     }
 
-    /// Fingerprints of entries whose content is known.
-    pub(super) fn fingerprints(&self) -> &[u64] {
-        &self.fingerprints
+    /// Fingerprints of entries whose content is known. They are given away.
+    pub(super) fn take_unchanged(&mut self) -> Unchanged {
+        std::mem::take(&mut self.unchanged)
     }
 
     pub(super) fn entry(&self) -> Option<&TreeEntry> {

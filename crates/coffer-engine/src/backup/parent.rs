@@ -7,9 +7,11 @@ use coffer_format::path::compare_paths;
 use coffer_format::tree::TreeEntry;
 use coffer_pipeline::tree_writer::{MetaSink, TreeWriter};
 
+use super::ahead::Unchanged;
 use super::memory::Recalled;
 use super::options::{BackupOptions, Origin};
 use super::uploads::Uploads;
+use crate::cache::KeptFingerprints;
 use crate::error::EngineError;
 use crate::parallel;
 use crate::read::ChunkReader;
@@ -95,11 +97,11 @@ impl<'a> Parent<'a> {
         Ok(Self::Vault(Box::new(FromVault::open(uploads, snapshot)?)))
     }
 
-    /// Fingerprints of its entries that need not be read if they have one; `None` where nothing is remembered at all.
-    pub(super) fn fingerprints(&self) -> Option<&[u64]> {
+    /// Fingerprints of its entries that need not be read if they have one; `None` where nothing is remembered at all. They are given away.
+    pub(super) fn take_unchanged(&mut self) -> Option<Unchanged> {
         match self {
-            Self::Vault(tree) => tree.fingerprints.as_deref(),
-            Self::Local(state) => Some(state.fingerprints()),
+            Self::Vault(tree) => tree.fingerprints.is_some().then(|| std::mem::take(&mut tree.unchanged)),
+            Self::Local(state) => Some(state.take_unchanged()),
         }
     }
 
@@ -193,9 +195,11 @@ impl<'a> Parent<'a> {
 pub(super) struct FromVault<'a> {
     chunks: ChunkReader<'a>,
     tree: TreeReader,
-    fingerprints: Option<Vec<u64>>,
+    fingerprints: Option<KeptFingerprints>,
+    /// All of them, until the guess takes them.
+    unchanged: Unchanged,
     /// Number of entries before the current one.
-    number: usize,
+    number: u64,
     leaf: Option<Leaf>,
     position: usize,
     /// Entries at the beginning of the leaf that are unchanged and were not given to the tree yet.
@@ -209,12 +213,23 @@ impl<'a> FromVault<'a> {
         let vault = uploads.vault();
         // Without fingerprints every file is read, unless size and time are to decide.
         let origin = Origin::of(&snapshot.manifest).key();
-        let remembered = |cache: &crate::Cache| cache.fingerprints(&vault.id(), &origin, &snapshot.id());
-        let fingerprints = vault.access.cache.map(|cache| remembered(cache).unwrap_or_default());
+        let mut unchanged = Unchanged::default();
+        let fingerprints = vault.access.cache.map(|cache| {
+            let mut show = |fingerprint| unchanged.push(fingerprint);
+            cache.fingerprints(&vault.id(), &origin, &snapshot.id(), &mut show)
+        });
+        let fingerprints = fingerprints.map(|remembered| {
+            remembered.unwrap_or_else(|| {
+                // What was shown is not to be believed.
+                unchanged = Unchanged::default();
+                KeptFingerprints::default()
+            })
+        });
         Ok(Self {
             chunks: ChunkReader::without_recovery(vault, &snapshot.state.body.domain)?,
             tree: TreeReader::new(&snapshot.manifest.root),
             fingerprints,
+            unchanged,
             number: 0,
             leaf: None,
             position: 0,
@@ -246,9 +261,9 @@ impl<'a> FromVault<'a> {
                     self.pass();
                 }
                 Some(std::cmp::Ordering::Equal) => {
-                    let fingerprints = self.fingerprints.as_ref();
-                    let word = fingerprints.map(|words| words.get(self.number).copied().unwrap_or_default());
-                    return Ok(word.map_or(Known::Entry, Known::Fingerprint));
+                    let fingerprints = self.fingerprints.as_mut();
+                    let fingerprint = fingerprints.map(|fingerprints| fingerprints.of_entry(self.number));
+                    return Ok(fingerprint.map_or(Known::Entry, Known::Fingerprint));
                 }
                 Some(std::cmp::Ordering::Greater) => return Ok(Known::Nothing),
             }
@@ -266,7 +281,7 @@ impl<'a> FromVault<'a> {
                 }
                 // What is lost is read again from the source. Fingerprints are counted by entries: they are of no use any more, and
                 // all that follows is read too.
-                Some(Err(_)) => self.fingerprints = Some(Vec::new()),
+                Some(Err(_)) => self.fingerprints = Some(KeptFingerprints::default()),
             }
         }
     }

@@ -12,6 +12,7 @@ use super::memory::Memory;
 use super::options::{BackupOptions, Origin};
 use super::report::{BackupObserver, EntryChange};
 use super::uploads::Uploaded;
+use crate::cache::RecordedFingerprints;
 use crate::vault::Snapshot;
 
 /// Everything that is counted and collected on the way.
@@ -25,7 +26,8 @@ pub(super) struct Run<'o> {
     pub(super) changed_count: u64,
     pub(super) excluded_count: u64,
     pub(super) skipped: Vec<Vec<u8>>,
-    pub(super) fingerprints: Vec<u64>,
+    /// What is remembered of the entries, in their order; `None` where nothing is.
+    pub(super) fingerprints: Option<RecordedFingerprints>,
     /// What a writer remembers in their place.
     pub(super) memory: Option<Memory>,
     /// Groups of hard links that are not complete yet.
@@ -111,7 +113,7 @@ impl<'o> Run<'o> {
             changed_count: 0,
             excluded_count: 0,
             skipped: Vec::new(),
-            fingerprints: Vec::new(),
+            fingerprints: None,
             memory: None,
             links: HashMap::new(),
             rule: Fingerprints {
@@ -182,9 +184,11 @@ impl<'o> Run<'o> {
 
     /// Remembers an entry that the snapshot will have.
     pub(super) fn remember(&mut self, entry: &TreeEntry, fingerprint: u64) {
-        match &mut self.memory {
-            Some(memory) => memory.add(entry, fingerprint),
-            None => self.fingerprints.push(fingerprint),
+        if let Some(memory) = &mut self.memory {
+            memory.add(entry, fingerprint);
+        }
+        if let Some(fingerprints) = &mut self.fingerprints {
+            fingerprints.push(fingerprint);
         }
     }
 

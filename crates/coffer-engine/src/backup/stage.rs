@@ -1,12 +1,14 @@
 //! Workers that compress, seal, check and store.
 //!
-//! Each worker owns one pack at a time, so nothing is handed around but frames of plain bytes. Workers are started when the queue
-//! is full: a small backup fills one pack, not one for each core.
+//! A worker compresses a frame by itself, and then takes a place with a pack for as long as it adds the frame: one that is open and nobody
+//! else holds, or else a new one. So there are as few packs as the workers get along with. Workers are started when the queue is full.
 //!
-//! To a store that is far away other threads send the packs, several at once, while the workers go on. What is under way has at most
-//! [`UNDER_WAY_LEN_MAX`] bytes, beside the pack of each worker.
+//! To a store that is far away other threads send the packs, several at once, while the workers go on. A pack has its place until it is
+//! stored, and there are as many places as [`PACKS_LEN_MAX`] allows for: who finds none waits. So memory does not depend on the store, and of
+//! the number of workers only their frames do.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::Scope;
 use std::time::Duration;
 
@@ -16,20 +18,27 @@ use coffer_format::object::ObjectName;
 use coffer_format::pack::{ChunkKind, Directory};
 use coffer_format::tree::ChunkRef;
 use coffer_pipeline::compress::{Compression, Compressor};
-use coffer_pipeline::pack_reader::FrameReader;
-use coffer_pipeline::pack_writer::{PackSealer, PackWriter};
+use coffer_pipeline::pack_writer::{FinishedPack, PackSealer, PackWriter};
 use coffer_store::ObjectStore;
 use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TryRecvError, TrySendError};
 
 use super::options::BackupOptions;
-use crate::access::{Access, put_new};
+use crate::access::{Access, put_new_shared};
 use crate::error::EngineError;
 use crate::parallel;
+use crate::pool::{Lent, Pool};
+use crate::read::Opener;
 
 /// Frames waiting for a worker.
 const QUEUE_COUNT: usize = 2;
-/// Packs that are being sent to a store far away have at most this many bytes together; one may be sent in any case.
-const UNDER_WAY_LEN_MAX: u64 = 128 << 20;
+/// Packs that are open or being stored have about this many bytes together, or there are [`PACK_COUNT_MIN`] of them.
+const PACKS_LEN_MAX: u64 = 96 << 20;
+/// While one is being stored, another one can be filled.
+const PACK_COUNT_MIN: usize = 2;
+/// More workers than this wait for the one thread that reads, cuts and hashes, unless they compress more than by default.
+const WORKER_COUNT_MAX: usize = 8;
+/// Levels above this one take the time that more workers are worth.
+const FAST_LEVEL_MAX: u8 = 3;
 /// How often a full queue is looked at for a worker that failed.
 const FAILURE_POLL: Duration = Duration::from_millis(20);
 
@@ -53,6 +62,8 @@ pub(super) struct StoredPack {
     pub(super) directory: Directory,
 }
 
+type Results = Sender<Result<StoredPack, EngineError>>;
+
 /// What workers need.
 #[derive(Clone, Copy)]
 pub(super) struct StageOptions<'env> {
@@ -64,7 +75,9 @@ pub(super) struct StageOptions<'env> {
     extra_verify: bool,
     pack_len_target: u64,
     worker_count_max: usize,
-    /// Threads that send packs; with none, each worker stores its own.
+    /// Packs that are open or being stored.
+    pack_count_max: usize,
+    /// Threads that send packs; with none, workers store what they have filled.
     sender_count: usize,
     /// Frames are dropped: nothing is compressed, sealed or stored.
     is_dry: bool,
@@ -79,11 +92,16 @@ impl<'env> StageOptions<'env> {
         is_dry: bool,
     ) -> Self {
         let in_flight = parallel::in_flight(access.store);
-        let fitting =
-            usize::try_from(UNDER_WAY_LEN_MAX / options.pack_len_target.max(1)).unwrap_or(usize::MAX);
-        let sender_count = if in_flight > 1 { fitting.clamp(1, in_flight) } else { 0 };
+        let sending_count = if in_flight > 1 { in_flight } else { 0 };
+        let worker_count_max = match options.compression {
+            Compression::Level(level) if level > FAST_LEVEL_MAX => options.worker_count.max(1),
+            _ => options.worker_count.clamp(1, WORKER_COUNT_MAX),
+        };
+        let fitting = usize::try_from(PACKS_LEN_MAX / options.pack_len_target.max(1)).unwrap_or(usize::MAX);
+        let pack_count_max = fitting.max(PACK_COUNT_MIN).min(worker_count_max + sending_count);
         Self {
-            sender_count,
+            sender_count: sending_count.min(pack_count_max),
+            pack_count_max,
             store: access.store,
             rng: access.rng,
             sealer,
@@ -91,7 +109,7 @@ impl<'env> StageOptions<'env> {
             compression: options.compression,
             extra_verify: options.extra_verify,
             pack_len_target: options.pack_len_target,
-            worker_count_max: options.worker_count.max(1),
+            worker_count_max,
             is_dry,
         }
     }
@@ -100,9 +118,18 @@ impl<'env> StageOptions<'env> {
 struct Open {
     jobs: Sender<Job>,
     queue: Receiver<Job>,
-    results: Sender<Result<StoredPack, EngineError>>,
+    results: Results,
     /// Packs to be sent, each of them waited for until a sender takes it; absent where workers store them.
     packs: Option<(Sender<SealedPack>, Receiver<SealedPack>)>,
+}
+
+/// Where a pack is filled, and is until it is stored.
+#[derive(Default)]
+struct Place {
+    /// The open pack, unless its next frame is the first one.
+    pack: Option<PackWriter>,
+    /// Memory of a pack that was stored.
+    buffer: Vec<u8>,
 }
 
 /// The workers and the queues to and from them.
@@ -114,9 +141,11 @@ pub(super) struct Stage<'scope, 'env> {
     results: Receiver<Result<StoredPack, EngineError>>,
     used: Receiver<Frame>,
     used_in: Sender<Frame>,
-    /// Memory of packs that were sent.
-    buffers: (Sender<Vec<u8>>, Receiver<Vec<u8>>),
+    places: Arc<Pool<Place>>,
+    /// What packs are checked with.
+    openers: Arc<Pool<Opener>>,
     worker_count: usize,
+    at_work_count: Arc<AtomicUsize>,
 }
 
 impl<'scope, 'env> Stage<'scope, 'env> {
@@ -125,9 +154,12 @@ impl<'scope, 'env> Stage<'scope, 'env> {
         let (results_in, results) = crossbeam_channel::unbounded();
         let (used_in, used) = crossbeam_channel::bounded(QUEUE_COUNT + options.worker_count_max);
         let packs = (options.sender_count > 0).then(|| crossbeam_channel::bounded(0));
-        let buffers = crossbeam_channel::bounded(options.worker_count_max);
         let open = Some(Open { jobs, queue, results: results_in, packs });
-        Self { scope, options, open, results, used, used_in, buffers, worker_count: 0 }
+        let places = Pool::new(options.pack_count_max);
+        // No more packs are checked at once than are open.
+        let openers = Pool::new(options.pack_count_max.min(options.worker_count_max));
+        let at_work_count = Arc::default();
+        Self { scope, options, open, results, used, used_in, places, openers, worker_count: 0, at_work_count }
     }
 
     /// An empty frame, with the memory of one that was used where there is one.
@@ -206,16 +238,13 @@ impl<'scope, 'env> Stage<'scope, 'env> {
     fn start_sender(&self, open: &Open) {
         let Some((_, packs)) = &open.packs else { return };
         let (options, packs) = (self.options, packs.clone());
-        let (results, buffers) = (open.results.clone(), self.buffers.0.clone());
+        let results = open.results.clone();
         self.scope.spawn(move || {
             let alarm = Alarm(results.clone());
             for pack in packs {
-                match store_pack(&options, pack, &results) {
-                    Ok(buffer) => drop(buffers.try_send(buffer)),
-                    Err(error) => {
-                        drop(results.send(Err(error)));
-                        break;
-                    }
+                if let Err(error) = pack.store(&options, &results) {
+                    drop(results.send(Err(error)));
+                    break;
                 }
             }
             drop(alarm);
@@ -231,12 +260,13 @@ impl<'scope, 'env> Stage<'scope, 'env> {
         let (options, queue) = (self.options, open.queue.clone());
         let (results, used) = (open.results.clone(), self.used_in.clone());
         let packs = open.packs.as_ref().map(|(packs, _)| packs.clone());
-        let buffers = self.buffers.1.clone();
+        let (places, openers) = (Arc::clone(&self.places), Arc::clone(&self.openers));
+        let at_work_count = Arc::clone(&self.at_work_count);
+        at_work_count.fetch_add(1, Ordering::AcqRel);
         self.scope.spawn(move || {
             let alarm = Alarm(results.clone());
-            let work = Worker::new(options, packs, buffers)
-                .and_then(|mut worker| worker.run(&queue, &results, &used));
-            if let Err(error) = work {
+            let worker = Worker { options, packs, places, openers, at_work_count, results: &results };
+            if let Err(error) = worker.run(&queue, &used) {
                 // Nobody listens only when the backup has already failed.
                 drop(results.send(Err(error)));
             }
@@ -245,26 +275,27 @@ impl<'scope, 'env> Stage<'scope, 'env> {
     }
 }
 
-/// A pack that is complete and not stored yet.
-type SealedPack = coffer_pipeline::pack_writer::FinishedPack;
+/// A pack that is complete and not stored yet, with its place.
+struct SealedPack {
+    pack: FinishedPack,
+    place: Lent<Place>,
+}
 
-/// Stores a pack, unless the backup was given up. Gives its memory back.
-fn store_pack(
-    options: &StageOptions<'_>,
-    pack: SealedPack,
-    results: &Sender<Result<StoredPack, EngineError>>,
-) -> Result<Vec<u8>, EngineError> {
-    if options.stopped.load(Ordering::Relaxed) {
-        return Ok(pack.bytes);
+impl SealedPack {
+    /// Stores the pack, unless the backup was given up.
+    fn store(self, options: &StageOptions<'_>, results: &Results) -> Result<(), EngineError> {
+        let Self { pack: FinishedPack { id, bytes, directory }, mut place } = self;
+        if options.stopped.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let len = bytes.len() as u64;
+        place.buffer = put_new_shared(options.store, ObjectName::Pack(id), bytes)?;
+        results.send(Ok(StoredPack { id, len, directory })).map_err(|_| EngineError::WorkerGone)
     }
-    put_new(options.store, ObjectName::Pack(pack.id), &pack.bytes)?;
-    let stored = StoredPack { id: pack.id, len: pack.bytes.len() as u64, directory: pack.directory };
-    results.send(Ok(stored)).map_err(|_| EngineError::WorkerGone)?;
-    Ok(pack.bytes)
 }
 
 /// Tells the main thread when a worker panics, which would otherwise wait for it.
-struct Alarm(Sender<Result<StoredPack, EngineError>>);
+struct Alarm(Results);
 
 impl Drop for Alarm {
     fn drop(&mut self) {
@@ -274,77 +305,78 @@ impl Drop for Alarm {
     }
 }
 
-struct Worker<'env> {
+struct Worker<'env, 'w> {
     options: StageOptions<'env>,
     /// Where packs go that others are to store.
     packs: Option<Sender<SealedPack>>,
-    buffers: Receiver<Vec<u8>>,
-    compressor: Compressor,
-    reader: FrameReader,
-    pack: Option<PackWriter>,
-    buffer: Vec<u8>,
+    places: Arc<Pool<Place>>,
+    openers: Arc<Pool<Opener>>,
+    /// Workers that wait for frames or have one.
+    at_work_count: Arc<AtomicUsize>,
+    results: &'w Results,
 }
 
-impl<'env> Worker<'env> {
-    fn new(
-        options: StageOptions<'env>,
-        packs: Option<Sender<SealedPack>>,
-        buffers: Receiver<Vec<u8>>,
-    ) -> Result<Self, EngineError> {
-        let compressor = Compressor::new(options.compression)?;
-        let (reader, buffer) = (FrameReader::new()?, Vec::new());
-        Ok(Self { options, packs, buffers, compressor, reader, pack: None, buffer })
-    }
-
-    fn run(
-        &mut self,
-        queue: &Receiver<Job>,
-        results: &Sender<Result<StoredPack, EngineError>>,
-        used: &Sender<Frame>,
-    ) -> Result<(), EngineError> {
+impl Worker<'_, '_> {
+    fn run(&self, queue: &Receiver<Job>, used: &Sender<Frame>) -> Result<(), EngineError> {
+        let mut compressor = Compressor::new(self.options.compression)?;
         for Job { kind, mut frame } in queue {
-            let full = |pack: &PackWriter| !pack.has_room(frame.plain.len(), frame.chunks.len());
-            if self.pack.as_ref().is_some_and(full) {
-                self.store(results)?;
-            }
-            let mut pack = match self.pack.take() {
+            let chunks = std::mem::take(&mut frame.chunks);
+            let payload = compressor.compress(&frame.plain)?;
+            let mut place = self.place_for(frame.plain.len(), chunks.len())?;
+            let mut pack = match place.pack.take() {
                 Some(pack) => pack,
                 None => {
-                    let buffer = std::mem::take(&mut self.buffer);
+                    let buffer = std::mem::take(&mut place.buffer);
                     PackWriter::begin(self.options.sealer, self.options.rng, buffer)?
                 }
             };
-            let chunks = std::mem::take(&mut frame.chunks);
-            pack.add_frame(kind, &frame.plain, chunks, &mut self.compressor)?;
+            pack.add_payload(kind, &payload, chunks)?;
             drop(used.try_send(frame));
             if self.options.extra_verify {
-                pack.verify_newest(&self.options.sealer.domain, &mut self.reader)?;
+                let mut opener = self.openers.take(|_| true);
+                let (reader, _) = opener.parts()?;
+                pack.verify_newest(&self.options.sealer.domain, reader)?;
             }
+            // From here on others may add to it; one that failed is gone.
             let target_reached = pack.stored_len() >= self.options.pack_len_target;
-            self.pack = Some(pack);
+            place.pack = Some(pack);
             if target_reached {
-                self.store(results)?;
+                self.store(place)?;
             }
         }
-        self.store(results)
+        // Who is still at work may have a frame for an open pack, and the last one stores all that are left.
+        let is_last = self.at_work_count.fetch_sub(1, Ordering::AcqRel) == 1;
+        while let Some(place) = self.places.try_take(|place| place.pack.is_some()) {
+            self.store(place)?;
+            if !is_last {
+                break;
+            }
+        }
+        Ok(())
     }
 
-    /// Closes the pack, if there is one, and stores it.
-    fn store(&mut self, results: &Sender<Result<StoredPack, EngineError>>) -> Result<(), EngineError> {
-        let Some(pack) = self.pack.take() else { return Ok(()) };
+    /// A place whose pack has room for a frame. Those that have none are stored.
+    fn place_for(&self, plain_len: usize, chunk_count: usize) -> Result<Lent<Place>, EngineError> {
+        loop {
+            let place = self.places.take(|place| place.pack.is_some());
+            if place.pack.as_ref().is_none_or(|pack| pack.has_room(plain_len, chunk_count)) {
+                return Ok(place);
+            }
+            self.store(place)?;
+        }
+    }
+
+    /// Closes the pack, and stores it or has it stored.
+    fn store(&self, mut place: Lent<Place>) -> Result<(), EngineError> {
+        let Some(pack) = place.pack.take() else { return Ok(()) };
         if self.options.stopped.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let pack = pack.finish()?;
+        let sealed = SealedPack { pack: pack.finish()?, place };
         match &self.packs {
             // Senders end only when all of them have failed, and that was told.
-            Some(packs) => packs.send(pack).map_err(|_| EngineError::WorkerGone)?,
-            None => {
-                self.buffer = store_pack(&self.options, pack, results)?;
-                return Ok(());
-            }
+            Some(packs) => packs.send(sealed).map_err(|_| EngineError::WorkerGone),
+            None => sealed.store(&self.options, self.results),
         }
-        self.buffer = self.buffers.try_recv().unwrap_or_default();
-        Ok(())
     }
 }

@@ -17,11 +17,13 @@ use coffer_pipeline::pack_reader::chunk_id;
 use coffer_pipeline::segment::{SegmentWriter, reseal};
 use coffer_pipeline::tree_writer::MetaSink;
 
+use super::namer::Named;
 use super::options::BackupOptions;
 use super::stage::{Frame, Stage, StoredPack};
-use crate::access::{key_of, put_new};
+use crate::access::{key_of, put_new, put_new_shared};
 use crate::error::EngineError;
 use crate::index::Index;
+use crate::lookup::fingerprint;
 use crate::vault::Vault;
 
 /// A frame is closed when its chunks have this many bytes.
@@ -30,8 +32,8 @@ const DATA_FRAME_LEN: usize = 4 << 20;
 const META_FRAME_LEN: usize = 512 << 10;
 /// A chunk of this length or more is a frame of its own.
 const LONE_CHUNK_LEN: usize = 1 << 20;
-/// An index segment is closed, and named in a progress record, when it has this many chunks.
-const SEGMENT_CHUNK_COUNT: usize = 1 << 20;
+/// An index segment is closed, and named in a progress record, when it has this many chunks: until then each takes some 80 bytes of memory.
+const SEGMENT_CHUNK_COUNT: usize = 1 << 18;
 /// How often segments are stored again because somebody else took the name of one.
 const RENAME_COUNT_MAX: usize = 3;
 /// After this many lookups the filter pays.
@@ -152,7 +154,6 @@ pub(super) struct Uploads<'v, 'a, 'scope, 'env> {
 #[derive(Default)]
 struct Pending {
     segment: SegmentWriter,
-    prefixes: Vec<Prefix>,
     packs: Vec<PackId>,
     full: Vec<StoredPack>,
     stored_bytes: u64,
@@ -171,8 +172,6 @@ impl Pending {
     fn list(&mut self, pack: &StoredPack) -> Result<(), EngineError> {
         self.segment.add_pack(pack.id, pack.len, &pack.directory)?;
         self.packs.push(pack.id);
-        let chunks = pack.directory.frames.iter().flat_map(|frame| &frame.chunks);
-        self.prefixes.extend(chunks.map(|chunk| ChunkRow::prefix_of(&chunk.id)));
         Ok(())
     }
 
@@ -254,13 +253,7 @@ impl<'v, 'a, 'scope, 'env> Uploads<'v, 'a, 'scope, 'env> {
 
     /// The id of a data chunk, and whether its bytes have to be stored.
     pub(super) fn meet(&mut self, kind: ChunkKind, bytes: &[u8]) -> Result<(ChunkRef, bool), EngineError> {
-        let id = chunk_id(&self.keys, kind, bytes);
-        let len = u32::try_from(bytes.len()).map_err(|_| FormatError::TooLong {
-            object: "chunk",
-            actual: bytes.len() as u64,
-            limit: u64::from(u32::MAX),
-        })?;
-        let chunk = ChunkRef { id, len };
+        let chunk = ChunkRef { id: chunk_id(&self.keys, kind, bytes), len: chunk_len(bytes)? };
         Ok((chunk, self.meet_known(&chunk)?))
     }
 
@@ -311,6 +304,25 @@ impl<'v, 'a, 'scope, 'env> Uploads<'v, 'a, 'scope, 'env> {
             self.submit(ChunkKind::Data, frame)?;
         } else if is_new {
             self.data.plain.extend_from_slice(bytes);
+            self.data.chunks.push(chunk);
+            self.flush_data_if_full()?;
+        }
+        Ok(chunk)
+    }
+
+    /// Takes a data chunk whose id is known, and leaves a buffer to be used again.
+    pub(super) fn put_named(&mut self, named: &mut Named) -> Result<ChunkRef, EngineError> {
+        let chunk = ChunkRef { id: named.id, len: chunk_len(&named.bytes)? };
+        if !self.meet_known(&chunk)? {
+            return Ok(chunk);
+        }
+        if named.bytes.len() >= LONE_CHUNK_LEN {
+            let mut frame = self.stage.empty_frame();
+            std::mem::swap(&mut frame.plain, &mut named.bytes);
+            frame.chunks.push(chunk);
+            self.submit(ChunkKind::Data, frame)?;
+        } else {
+            self.data.plain.extend_from_slice(&named.bytes);
             self.data.chunks.push(chunk);
             self.flush_data_if_full()?;
         }
@@ -373,18 +385,24 @@ impl<'v, 'a, 'scope, 'env> Uploads<'v, 'a, 'scope, 'env> {
             return Ok(None);
         }
         let segment = self.pending.segment.finish(self.vault.id(), &self.keys, self.vault.access.rng)?;
-        put_new(self.vault.access.store, ObjectName::Segment(segment.id), &segment.bytes)?;
+        let added = SegmentAdded { id: segment.id, len: segment.bytes.len() as u64, domain: self.domain };
+        put_new_shared(self.vault.access.store, ObjectName::Segment(segment.id), segment.bytes)?;
         for pack in std::mem::take(&mut self.pending.full) {
             self.pending.add(pack)?;
         }
-        Ok(Some(SegmentAdded { id: segment.id, len: segment.bytes.len() as u64, domain: self.domain }))
+        Ok(Some(added))
     }
 
     /// Names what was stored so far, so that a run that is killed can be continued from any host.
     fn commit_progress(&mut self) -> Result<(), EngineError> {
         self.progress_due_ns =
             self.vault.access.clock.monotonic_ns().saturating_add(self.progress_interval_ns);
-        let prefixes = std::mem::take(&mut self.pending.prefixes);
+        let mut fingerprints = Vec::with_capacity(self.pending.segment.chunk_count());
+        for prefix in self.pending.segment.prefixes() {
+            fingerprints.push(fingerprint(prefix));
+            // The index has it before anything is looked up again; if not, the backup has failed.
+            self.seen.remove(prefix);
+        }
         let packs = std::mem::take(&mut self.pending.packs);
         let Some(segment) = self.store_segment()? else { return Ok(()) };
         let mut body = Encoder::new();
@@ -401,16 +419,15 @@ impl<'v, 'a, 'scope, 'env> Uploads<'v, 'a, 'scope, 'env> {
         self.uploaded.progress_count += 1;
         for segment in segments {
             self.uploaded.relied_upon.push(segment.id);
-            self.index.add_segment(segment.id, segment.len)?;
+            self.index.add_segment(segment.id, segment.len, &fingerprints)?;
         }
-        prefixes.iter().for_each(|prefix| {
-            self.seen.remove(prefix);
-        });
         Ok(())
     }
 
     /// Stores everything that is still open.
     pub(super) fn finish(mut self) -> Result<Uploaded, EngineError> {
+        // Nothing is looked up any more.
+        self.seen = HashSet::new();
         self.finish_packs()?;
         while let Some(segment) = self.store_segment()? {
             self.uploaded.segments.push(segment);
@@ -461,4 +478,12 @@ impl MetaSink for Uploads<'_, '_, '_, '_> {
         }
         Ok(chunk)
     }
+}
+
+fn chunk_len(bytes: &[u8]) -> Result<u32, FormatError> {
+    u32::try_from(bytes.len()).map_err(|_| FormatError::TooLong {
+        object: "chunk",
+        actual: bytes.len() as u64,
+        limit: u64::from(u32::MAX),
+    })
 }

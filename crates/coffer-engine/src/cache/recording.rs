@@ -63,6 +63,12 @@ impl Recording {
         self.out.write_all(bytes).map_err(|source| fail("write", &self.path, source))
     }
 
+    /// Ends the file as [`Self::finish`] does, under another name of the same vault.
+    pub(crate) fn finish_as(mut self, name: &str) -> Result<(), EngineError> {
+        self.path.set_file_name(name);
+        self.finish()
+    }
+
     /// Ends the file with the hash of all that is in it, and puts it in the place of the old one.
     pub(crate) fn finish(mut self) -> Result<(), EngineError> {
         let hash = self.hasher.finalize();

@@ -35,7 +35,7 @@ pub(crate) struct Ahead<'s> {
 impl<'s> Ahead<'s> {
     /// A reader that believes in the records below `expected_end`.
     pub(crate) fn new(store: &'s dyn ObjectStore, expected_end: u64) -> Self {
-        let in_flight = parallel::in_flight(store);
+        let in_flight = parallel::in_flight_small(store);
         Self { store, in_flight, expected_end, run: 1, records: BTreeMap::new(), kept_len: 0, absent: None }
     }
 

@@ -125,7 +125,7 @@ impl Replicas {
             if holders.len() >= wanted_count || holders.contains(&at) || !is_candidate {
                 continue;
             }
-            let copied = self.catch_up(&access, &log.state, at);
+            let copied = self.catch_up(&access, log, at);
             if let Some(first) = copied.lost.first() {
                 incomplete.insert(at);
                 failures.insert(at, format!("no store has {first} whole"));

@@ -2,16 +2,19 @@
 //!
 //! Objects come before the records that make them live, records in their order, deletions last. Every object is checked against the hash in its
 //! name on the way; nothing is overwritten. It can be stopped anywhere: what is there is not copied again.
+//!
+//! A log with a gap, or with a record that is said to be damaged, is copied as it is: whoever can write to the store can bring that about,
+//! and what comes behind is not to wait for it. A record that comes to light later is copied then.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use coffer_format::id::{PackId, SegmentId, SlotId};
 use coffer_format::index::{SEGMENT_HEAD_LEN, SegmentHead};
 use coffer_format::limits::{HEADER_LEN_MAX, PACK_LEN_MAX, SLOT_LEN_MAX};
-use coffer_format::log::LogState;
+use coffer_format::log::{LogState, Outcome};
 use coffer_format::object::{INDEX_PREFIX, ObjectName, PACKS_PREFIX, SLOTS_PREFIX};
 use coffer_store::{ItemKind, ListItem, ObjectStore, StoreError};
 
@@ -25,6 +28,8 @@ use crate::log::{Ahead, Log, explain};
 
 /// Packs copied side by side: each may be 128 MiB long.
 const COPIER_COUNT_MAX: usize = 4;
+/// What stands in the place of a record and is longer than one can be is copied up to this length.
+const OVERSIZE_LEN_MAX: u64 = 64 << 20;
 /// Segments after whose packs the records up to them are written.
 const WINDOW_COUNT: usize = 64;
 
@@ -48,6 +53,8 @@ pub struct CopyReport {
     /// Objects that no store which could be asked has whole, while another one could not be asked: they are looked for again next
     /// time, and the log is not copied beyond them.
     pub not_looked_at: Vec<String>,
+    /// Records, by number, that the log lacks or has damaged, as somebody says whose word counts: the copy has it as it is.
+    pub damaged_records: Vec<u64>,
     /// Why it is not complete; what was copied stays.
     pub error: Option<String>,
 }
@@ -99,6 +106,7 @@ impl Replicas {
         }
         let access = Access { store: self, ..*access };
         let log = Log::read(&access, self.vault)?;
+        self.name_again(&access, &log.vault)?;
         let seen = remembered(access.cache, &log.vault);
         let may_be_home = matches!(&*lock(&self.refusal), Some(Refusal::HomeEmpty { .. }));
         let mut left_out = Vec::new();
@@ -124,7 +132,7 @@ impl Replicas {
             let (log, access) = (&log, &access);
             let copiers: Vec<_> = targets
                 .iter()
-                .map(|at| scope.spawn(move || self.catch_up(access, &log.state, *at)))
+                .map(|at| scope.spawn(move || self.catch_up(access, log, *at)))
                 .collect();
             copiers.into_iter().map(|copier| copier.join().unwrap_or_default()).collect()
         });
@@ -136,30 +144,28 @@ impl Replicas {
     }
 
     /// Whether a store that is empty was the home of the log: by the id that it still has, or as this machine remembers. It goes on
-    /// as what it was; with an id of its own there would be no home.
+    /// as what it was; with another id there would be no home.
     fn is_home_to_refill(&self, at: usize, seen: &BTreeMap<String, LastSeen>, log: &Log) -> bool {
         let member = &self.members[at];
-        let was_home = |seen: &LastSeen| seen.is_home && seen.id == log.state.home;
-        let is_home = *lock(&member.id) == log.state.home
-            && (member.has_id.load(Ordering::Relaxed) || seen.get(&member.url).is_some_and(was_home));
-        if is_home {
-            // The id of the first store is that it has none.
-            member.has_id.store(true, Ordering::Relaxed);
+        let home = log.state.home;
+        if member.has_id.load(Ordering::Relaxed) {
+            return *lock(&member.id) == home;
         }
-        is_home
+        let was_home = |seen: &LastSeen| seen.is_home && seen.id == home;
+        seen.get(&member.url).is_some_and(was_home) && member.set_id(&home).is_ok_and(|id| id == home)
     }
 
     /// Brings one store in line up to `state`. What is wrong is in the report.
-    pub(super) fn catch_up(&self, access: &Access<'_>, state: &LogState, at: usize) -> CopyReport {
+    pub(super) fn catch_up(&self, access: &Access<'_>, log: &Log, at: usize) -> CopyReport {
         let member = &self.members[at];
         let report = Mutex::new(CopyReport { store: member.url.clone(), ..CopyReport::default() });
-        let done = self.copy_to(access, state, member, &report);
+        let done = self.copy_to(access, log, member, &report);
         let mut report = report.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         match done {
             Ok(()) => {
-                *lock(&member.standing) = Standing::InLine { next: state.next };
+                *lock(&member.standing) = Standing::InLine { next: log.state.next };
                 if Some(at) != self.home {
-                    self.start_lane(member, state.next);
+                    self.start_lane(member, log.state.next);
                 }
             }
             Err(error) => report.error = Some(explain(&error)),
@@ -170,19 +176,18 @@ impl Replicas {
     fn copy_to(
         &self,
         access: &Access<'_>,
-        state: &LogState,
+        log: &Log,
         member: &Member,
         report: &Mutex<CopyReport>,
     ) -> Result<(), EngineError> {
+        let state = &log.state;
         let Standing::InLine { next: from } = self.place_of(member) else {
             return Err(EngineError::invalid("the store is not in line with the log"));
         };
-        if state.damaged.iter().any(|number| *number >= from) {
-            return Err(EngineError::invalid(
-                "the log is damaged behind what the store has; run `coffer verify --heal`",
-            ));
-        }
-        if from == 0 {
+        let damaged = state.damaged.iter().filter(|number| **number >= from);
+        lock(report).damaged_records.extend(damaged);
+        // Where no store is known to be the home, one that has lost its id may be.
+        if from == 0 || self.home.is_some() {
             member.ensure_id(access.rng)?;
         }
         let plan = self.plan(member, state, from)?;
@@ -197,9 +202,9 @@ impl Replicas {
             check_all_looked_at(report)?;
             // All segments of a record are there once one of a later record is at hand.
             let last = window.last().map_or(0, |((number, _), _)| *number);
-            next = self.copy_records(access, member, next, last, report)?;
+            next = self.copy_records(access, log, member, next..last, report)?;
         }
-        next = self.copy_records(access, member, next, state.next, report)?;
+        next = self.copy_records(access, log, member, next..state.next, report)?;
         debug_assert_eq!(next, state.next.max(from), "all records were copied");
         self.delete_released(member, state, report)
     }
@@ -343,30 +348,51 @@ impl Replicas {
         Ok(())
     }
 
-    /// Copies records from number `from` up to, and without, number `to`. Returns the number that comes next.
+    /// Copies these records; what is missing in the log stays so. Returns the number that comes next.
     fn copy_records(
         &self,
         access: &Access<'_>,
+        log: &Log,
         member: &Member,
-        from: u64,
-        to: u64,
+        numbers: Range<u64>,
         report: &Mutex<CopyReport>,
     ) -> Result<u64, EngineError> {
         let mut bytes = Vec::new();
         // Read side by side, and written in order.
-        let mut ahead = Ahead::new(self, to.saturating_sub(1));
-        for number in from..to {
+        let mut ahead = Ahead::new(self, numbers.end.saturating_sub(1));
+        for number in numbers.clone() {
             access.check_interrupt()?;
-            let key = key_of(ObjectName::Record(number))?;
-            ahead.read(number, &mut bytes)??;
-            if put_same(&*member.store, &key, &bytes)? {
-                let mut report = lock(report);
-                report.record_count += 1;
-                report.bytes += bytes.len() as u64;
+            match ahead.read(number, &mut bytes)? {
+                Ok(()) => put_record(member, number, &bytes, report)?,
+                Err(error) if error.is_not_found() && log.outcome(number) == Outcome::Missing => {}
+                Err(error) => self.copy_oversize(member, number, error, report)?,
             }
             *lock(&member.standing) = Standing::InLine { next: number + 1 };
         }
-        Ok(from.max(to))
+        Ok(numbers.start.max(numbers.end))
+    }
+
+    /// Copies what stands in the place of a record and is too long for one, as `error` says. It is void, but its bytes count in the chain; so
+    /// much of it that nobody would want to copy it is left out, and counts as missing in the copy.
+    fn copy_oversize(
+        &self,
+        member: &Member,
+        number: u64,
+        error: StoreError,
+        report: &Mutex<CopyReport>,
+    ) -> Result<(), EngineError> {
+        match error {
+            StoreError::TooLong { len, .. } if len <= OVERSIZE_LEN_MAX => {
+                let mut bytes = Vec::new();
+                self.read(&key_of(ObjectName::Record(number))?, len, &mut bytes)?;
+                put_record(member, number, &bytes, report)
+            }
+            StoreError::TooLong { .. } => {
+                lock(report).damaged_records.push(number);
+                Ok(())
+            }
+            error => Err(error.into()),
+        }
     }
 
     /// Deletes what the records that the store now holds have released, and the source does not have any more.
@@ -411,6 +437,20 @@ impl Replicas {
     }
 }
 
+fn put_record(
+    member: &Member,
+    number: u64,
+    bytes: &[u8],
+    report: &Mutex<CopyReport>,
+) -> Result<(), EngineError> {
+    if put_same(&*member.store, &key_of(ObjectName::Record(number))?, bytes)? {
+        let mut report = lock(report);
+        report.record_count += 1;
+        report.bytes += bytes.len() as u64;
+    }
+    Ok(())
+}
+
 /// The packs that a segment lists, as a store has it.
 pub(super) fn packs_in(store: &dyn ObjectStore, id: SegmentId, len: u64) -> Result<Vec<PackId>, EngineError> {
     let key = key_of(ObjectName::Segment(id))?;
@@ -432,6 +472,8 @@ fn check_all_looked_at(report: &Mutex<CopyReport>) -> Result<(), EngineError> {
     )))
 }
 
+/// Whether a record has named the slot and a later one does not. One that no record names is about to be, or was left over.
 fn is_released(state: &LogState, id: &SlotId) -> bool {
-    state.slots.binary_search(id).is_err()
+    let was_named = state.named_slots.as_ref().is_some_and(|named| named.contains(id));
+    was_named && state.slots.binary_search(id).is_err()
 }

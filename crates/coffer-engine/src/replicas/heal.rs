@@ -70,11 +70,14 @@ impl Replicas {
     /// # Errors
     /// When the log of that replica cannot be read.
     pub fn heal_home(&self, access: &Access<'_>) -> Result<Option<CopyReport>, EngineError> {
+        if let Some(vault) = self.vault {
+            self.name_again(access, &vault)?;
+        }
         let is_behind = matches!(&*lock(&self.refusal), Some(Refusal::HomeBehind { .. }));
         let Some(home) = self.home.filter(|_| is_behind) else { return Ok(None) };
         let access = Access { store: self, ..*access };
         let log = Log::read(&access, self.vault)?;
-        let copied = self.catch_up(&access, &log.state, home);
+        let copied = self.catch_up(&access, &log, home);
         if copied.error.is_none() {
             *lock(&self.refusal) = None;
         }

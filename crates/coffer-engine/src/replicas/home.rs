@@ -3,6 +3,7 @@
 //! Which store is the home is the owner's decision, signed by the owner's key. Nothing here moves it by itself.
 
 use std::io::Read;
+use std::sync::atomic::Ordering;
 
 use coffer_format::cbor::Encoder;
 use coffer_format::id::{Head, SnapshotId};
@@ -134,7 +135,7 @@ impl Replicas {
                 return Ok(());
             }
         }
-        let copied = self.catch_up(access, vault.state(), at);
+        let copied = self.catch_up(access, &vault.log, at);
         match copied.error {
             Some(reason) => Err(EngineError::CannotCopy { store: copied.store, reason }),
             None => Ok(()),
@@ -153,7 +154,7 @@ impl Replicas {
         options: &PromoteOptions,
     ) -> Result<Promotion, EngineError> {
         let member = self.members.get(at).ok_or_else(|| EngineError::invalid("there is no such store"))?;
-        let (own_id, _) = read_id(&member.store)?;
+        let (own_id, has_id) = read_id(&member.store)?;
         let others = self.others(at)?;
         let refusal = lock(&self.refusal).clone();
         let is_apart = matches!(refusal, Some(Refusal::PromotedApart { .. }));
@@ -162,11 +163,13 @@ impl Replicas {
             return Err(EngineError::invalid(reason));
         }
         if !is_apart {
-            if vault.state().home == own_id {
+            if has_id && vault.state().home == own_id {
                 return Err(EngineError::invalid(format!("{} is the home of the log already", member.url)));
             }
             let is_home = |(other, log): &&(&Member, LogState)| {
-                log.home == *lock(&other.id) && log.term == vault.state().term
+                other.has_id.load(Ordering::Relaxed)
+                    && log.home == *lock(&other.id)
+                    && log.term == vault.state().term
             };
             if let Some((home, _)) = others.iter().find(is_home) {
                 return Err(EngineError::HomeAnswers { home: home.url.clone() });
@@ -216,9 +219,9 @@ impl Replicas {
 
 /// Whether the store that the log names as its home has that record, and that id.
 fn check_moved(vault: &Vault<'_>, member: &Member) -> Result<(), EngineError> {
-    let (id, _) = read_id(&member.store)?;
+    let (id, has_id) = read_id(&member.store)?;
     let head = vault.log.head().ok_or(EngineError::WorkerGone)?;
-    if id == vault.state().home && chain_at(&*member.store, head.number)? == Some(head.chain) {
+    if has_id && id == vault.state().home && chain_at(&*member.store, head.number)? == Some(head.chain) {
         return Ok(());
     }
     let reason = "its id and its log, read again, are not those of the home".to_owned();

@@ -3,10 +3,11 @@
 //! Snapshots and progress records are quoted whole, so they keep ids and signatures; everything else that was committed there after the fork is
 //! void. Objects come first, as in any commit.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use coffer_format::id::{Head, SnapshotId};
-use coffer_format::limits::{INDEX_LEN_MAX, PACK_LEN_MAX};
+use coffer_format::limits::{INDEX_LEN_MAX, PACK_LEN_MAX, RECORD_LEN_MAX};
 use coffer_format::log::{LogState, Outcome, StoredRecord};
 use coffer_format::object::ObjectName;
 use coffer_format::record::{Details, Record, RecordKind, SegmentAdded, chain_value};
@@ -14,11 +15,11 @@ use coffer_pipeline::record::{seal_record, signature_is_good};
 use coffer_store::{ObjectKey, ObjectStore, StoreError};
 
 use super::copy::packs_in;
-use super::survey::{chain_at, replay, replay_with};
+use super::survey::{chain_at, replay};
 use super::{Replicas, Standing, lock};
 use crate::access::{Access, key_of, put_new};
 use crate::error::EngineError;
-use crate::log::explain;
+use crate::log::{Log, explain};
 use crate::vault::Vault;
 
 /// Quoted bytes in one record: a public part holds at most 4 MiB.
@@ -50,6 +51,8 @@ pub struct ReconcileReport {
     pub void_count: u64,
     /// Snapshots that could not be taken over, with the reason.
     pub refused: Vec<(SnapshotId, String)>,
+    /// Objects of what was taken over that no store has whole.
+    pub lost: BTreeSet<String>,
     /// Objects copied.
     pub object_count: u64,
     /// The records that quote them.
@@ -113,31 +116,31 @@ impl Replicas {
         report: &mut ReconcileReport,
     ) -> Result<(Vec<Quote>, u64), EngineError> {
         let state = vault.state();
+        let store = &self.members[at].store;
+        let log = Log::of_store(&**store)?;
+        let log = log.ok_or_else(|| EngineError::NoVault { store: self.members[at].url.clone() })?;
         let mut quotes = Vec::new();
-        let mut void_count = 0;
-        let log = replay_with(&*self.members[at].store, &mut |number, bytes, outcome| {
-            if number < fork || outcome != Outcome::Effective {
-                return;
-            }
-            let Ok(record) = Record::decode(bytes) else { return };
+        for number in (fork..log.state.next).filter(|number| log.outcome(*number) == Outcome::Effective) {
+            let mut bytes = Vec::new();
+            store.read(&key_of(ObjectName::Record(number))?, RECORD_LEN_MAX, &mut bytes)?;
+            let Ok(record) = Record::decode(&bytes) else { continue };
             match RecordKind::from_number(record.public.kind) {
                 Some(kind @ (RecordKind::Snapshot | RecordKind::Progress)) => {
-                    let id = SnapshotId(chain_value(bytes));
-                    let segments = record.public.segments_added.clone();
-                    quotes.push(Quote { bytes: bytes.to_vec(), id, kind, segments });
+                    let id = SnapshotId(chain_value(&bytes));
+                    let segments = record.public.segments_added;
+                    quotes.push(Quote { bytes, id, kind, segments });
                 }
-                _ => void_count += 1,
+                _ => report.void_count += 1,
             }
-        })?;
-        report.void_count += void_count;
+        }
         // What was taken over before is not taken twice.
         quotes.retain(|quote| match quote.kind {
             RecordKind::Snapshot => state.snapshot(&quote.id).is_none(),
             _ => !quote.segments.iter().any(|segment| state.segments.contains_key(&segment.id)),
         });
-        let log = log.ok_or_else(|| EngineError::NoVault { store: self.members[at].url.clone() })?;
         // A snapshot may lean on what was live when its store left the line.
         let gone = log
+            .state
             .segments
             .iter()
             .find(|(id, segment)| segment.added_by < fork && !state.segments.contains_key(*id));
@@ -148,7 +151,7 @@ impl Replicas {
             );
             return Err(EngineError::invalid(reason));
         }
-        Ok((quotes, log.next))
+        Ok((quotes, log.state.next))
     }
 
     fn take_over(
@@ -165,9 +168,7 @@ impl Replicas {
                 .and_then(|()| self.bring_objects(&vault.access, at, &quote, report))
             {
                 Ok(()) => good.push(quote),
-                Err(error) if error.is_gone() || matches!(error, EngineError::Invalid { .. }) => {
-                    report.refused.push((quote.id, explain(&error)));
-                }
+                Err(error @ EngineError::Invalid { .. }) => report.refused.push((quote.id, explain(&error))),
                 Err(error) => return Err(error),
             }
         }
@@ -207,7 +208,8 @@ impl Replicas {
         }
     }
 
-    /// Brings the objects that a record added from the store at `at`, or any other, into the home and the stores in line with it.
+    /// Brings the objects that a record added from the store at `at`, or any other, into the home and the stores in line with it. What no
+    /// store has whole is noted: later snapshots lean on the rest.
     fn bring_objects(
         &self,
         access: &Access<'_>,
@@ -215,38 +217,62 @@ impl Replicas {
         quote: &Quote,
         report: &mut ReconcileReport,
     ) -> Result<(), EngineError> {
-        let home = self.home.ok_or_else(|| EngineError::invalid("there is no home"))?;
+        let mut bring = |name: ObjectName, len_max: u64| match self.bring_object(access, at, (name, len_max)) {
+            Ok(brought) => {
+                report.object_count += u64::from(brought);
+                Ok(())
+            }
+            Err(error) if error.is_gone() => {
+                report.lost.insert(name.to_string());
+                Ok(())
+            }
+            Err(error) => Err(error),
+        };
         for segment in &quote.segments {
             // Only this store has to have what it committed for itself.
-            let fenced = &*self.members[at].store;
-            let packs = packs_in(fenced, segment.id, segment.len)
-                .or_else(|_| self.packs_of(segment.id, segment.len))?;
-            let mut names: Vec<_> =
-                packs.into_iter().map(|id| (ObjectName::Pack(id), PACK_LEN_MAX)).collect();
-            names.push((ObjectName::Segment(segment.id), INDEX_LEN_MAX));
-            for (name, len_max) in names {
-                access.check_interrupt()?;
-                let key = key_of(name)?;
-                match self.members[home].store.stat(&key) {
-                    // Replicas in line may still lack it: what the home has not made known is not copied by its log.
-                    Ok(_) if self.lanes().next().is_none() => continue,
-                    Ok(_) => {}
-                    Err(error) if error.is_not_found() => {}
-                    Err(error) => return Err(error.into()),
+            let packs = packs_in(&*self.members[at].store, segment.id, segment.len)
+                .or_else(|_| self.packs_of(segment.id, segment.len));
+            match packs {
+                Ok(packs) => {
+                    packs.into_iter().try_for_each(|id| bring(ObjectName::Pack(id), PACK_LEN_MAX))?;
                 }
-                let mut bytes = Vec::new();
-                let is_read = fenced.read(&key, len_max, &mut bytes).is_ok() && self.fits(name, &bytes);
-                if !is_read {
-                    self.read(&key, len_max, &mut bytes)?;
-                }
-                if !is_read && !self.fits(name, &bytes) {
-                    return Err(EngineError::damaged(name, EngineError::invalid("no store has it whole")));
-                }
-                put_new(self, name, &bytes)?;
-                report.object_count += 1;
+                // The segment is said to be lost when its own turn comes.
+                Err(error) if error.is_gone() => {}
+                Err(error) => return Err(error),
             }
+            bring(ObjectName::Segment(segment.id), INDEX_LEN_MAX)?;
         }
         Ok(())
+    }
+
+    /// Brings one object; `false` if it is where it has to be.
+    fn bring_object(
+        &self,
+        access: &Access<'_>,
+        at: usize,
+        (name, len_max): (ObjectName, u64),
+    ) -> Result<bool, EngineError> {
+        access.check_interrupt()?;
+        let home = self.home.ok_or_else(|| EngineError::invalid("there is no home"))?;
+        let key = key_of(name)?;
+        match self.members[home].store.stat(&key) {
+            // Replicas in line may still lack it: what the home has not made known is not copied by its log.
+            Ok(_) if self.lanes().next().is_none() => return Ok(false),
+            Ok(_) => {}
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(error.into()),
+        }
+        let fenced = &self.members[at].store;
+        let mut bytes = Vec::new();
+        let is_read = fenced.read(&key, len_max, &mut bytes).is_ok() && self.fits(name, &bytes);
+        if !is_read {
+            self.read(&key, len_max, &mut bytes)?;
+        }
+        if !is_read && !self.fits(name, &bytes) {
+            return Err(EngineError::damaged(name, EngineError::invalid("no store has it whole")));
+        }
+        put_new(self, name, &bytes)?;
+        Ok(true)
     }
 
     /// Removes the records of a store behind the fork, catches it up, and reads its log again: only what that shows is said.
@@ -260,7 +286,7 @@ impl Replicas {
         }
         *lock(&member.standing) = Standing::InLine { next: fork };
         let access = Access { store: self, ..vault.access };
-        let copied = self.catch_up(&access, vault.state(), at).error;
+        let copied = self.catch_up(&access, &vault.log, at).error;
         match self.check_line(vault, at, copied.is_none()) {
             Ok(()) => {
                 rejoined.is_fenced = false;

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::sync::atomic::Ordering;
 
 use coffer_format::id::{VaultId, hex};
 use coffer_format::log::LogState;
@@ -84,8 +85,8 @@ impl Replicas {
         for (at, member) in self.members.iter().enumerate() {
             let Standing::InLine { next } = self.place_of(member) else { continue };
             let is_source = at == self.source;
-            // What is empty says nothing that is worth more than what was seen before.
-            if next == 0 && !is_source {
+            // What is empty says nothing that is worth more than what was seen before, nor does what has lost its id.
+            if (next == 0 && !is_source) || !member.has_id.load(Ordering::Relaxed) {
                 continue;
             }
             let id = *lock(&member.id);

@@ -5,25 +5,28 @@
 //! somebody else signed, each log is replayed: only the replay tells who is enrolled, and what a record that nobody vouches for
 //! says is worth nothing.
 
-use std::ops::ControlFlow;
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use coffer_format::header::Header;
 use coffer_format::id::VaultId;
-use coffer_format::limits::{HEADER_LEN_MAX, RECORD_LEN_MAX};
-use coffer_format::log::{LogState, Outcome, StoredRecord};
-use coffer_format::object::{LOG_PREFIX, ObjectName};
+use coffer_format::limits::{HEADER_LEN_MAX, RECORD_LEN_MAX, WRITER_GAP_LEN_MAX};
+use coffer_format::log::{LogState, Outcome};
+use coffer_format::object::ObjectName;
 use coffer_format::record::{Details, Record, RecordKind, chain_value};
 use coffer_format::store::{FIRST_STORE, STORE_LEN, decode_store};
 use coffer_pipeline::record::signature_is_good;
-use coffer_store::{ListItem, ObjectStore, StoreError};
+use coffer_store::{ObjectStore, StoreError};
 
 use super::{HomeId, Refusal, Standing};
 use crate::access::key_of;
 use crate::error::EngineError;
-use crate::log::{Ahead, explain, header_copy};
+use crate::log::{Ahead, Log, chain_value_of, explain, listed_numbers};
 use crate::parallel;
 
+/// How many absent records below the end of a log are told apart: the lowest.
+const GAP_COUNT_MAX: usize = 4096;
 /// How many records at the end of a listing are looked at for one that can be read.
 const TIP_TRY_COUNT_MAX: usize = 8;
 
@@ -56,9 +59,11 @@ pub(super) enum Found {
 #[derive(Debug, Clone)]
 pub(super) struct Seen {
     pub(super) id: HomeId,
-    /// Whether the id was written, and does not only follow from the absence of one.
+    /// Whether it has one; else `id` says nothing.
     pub(super) has_id: bool,
     pub(super) found: Found,
+    /// Records that its listing does not show although it shows later ones.
+    pub(super) gaps: BTreeSet<u64>,
 }
 
 /// What follows for all of them together.
@@ -75,7 +80,7 @@ pub(super) struct Judgement {
     pub(super) refusal: Option<Refusal>,
 }
 
-/// The id of a store, and whether it was written.
+/// The id of a store, and whether it has one: what is no id counts as none.
 pub(super) fn read_id(store: &dyn ObjectStore) -> Result<(HomeId, bool), EngineError> {
     let mut bytes = Vec::new();
     let key = key_of(ObjectName::Store)?;
@@ -85,11 +90,9 @@ pub(super) fn read_id(store: &dyn ObjectStore) -> Result<(HomeId, bool), EngineE
         read = store.read(&key, STORE_LEN as u64, &mut bytes);
     }
     match read {
-        Ok(()) => {
-            let id = decode_store(&bytes).map_err(|error| EngineError::damaged(ObjectName::Store, error))?;
-            Ok((id, true))
-        }
+        Ok(()) => Ok(decode_store(&bytes).map_or((FIRST_STORE, false), |id| (id, true))),
         Err(error) if error.is_not_found() => Ok((FIRST_STORE, false)),
+        Err(StoreError::TooLong { .. } | StoreError::NotAnObject { .. }) => Ok((FIRST_STORE, false)),
         Err(error) => Err(EngineError::of_object(ObjectName::Store, error.into())),
     }
 }
@@ -102,6 +105,7 @@ pub(super) fn look_at(stores: &[Arc<dyn ObjectStore>]) -> Vec<Seen> {
             id: FIRST_STORE,
             has_id: false,
             found: Found::Unreachable("a worker ended early".to_owned()),
+            gaps: BTreeSet::new(),
         };
         lookers.into_iter().map(|looker| looker.join().unwrap_or_else(|_| gone())).collect()
     })
@@ -110,8 +114,9 @@ pub(super) fn look_at(stores: &[Arc<dyn ObjectStore>]) -> Vec<Seen> {
 fn look(store: &dyn ObjectStore) -> Seen {
     let find = || -> Result<Seen, EngineError> {
         let (id, has_id) = read_id(store)?;
-        let found = tip_of(store)?.map_or(Found::Empty, Found::Holds);
-        Ok(Seen { id, has_id, found })
+        let numbers = listed_numbers(store)?;
+        let found = tip_of(store, &numbers)?.map_or(Found::Empty, Found::Holds);
+        Ok(Seen { id, has_id, found, gaps: gaps_in(&numbers) })
     };
     find().unwrap_or_else(|error| {
         // Whoever says it names the store himself.
@@ -119,20 +124,19 @@ fn look(store: &dyn ObjectStore) -> Seen {
             EngineError::Store(StoreError::Unavailable { source, .. }) => explain(&**source),
             error => explain(error),
         };
-        Seen { id: FIRST_STORE, has_id: false, found: Found::Unreachable(reason) }
+        let found = Found::Unreachable(reason);
+        Seen { id: FIRST_STORE, has_id: false, found, gaps: BTreeSet::new() }
     })
 }
 
-/// The end of the log as its newest record tells it.
-fn tip_of(store: &dyn ObjectStore) -> Result<Option<Tip>, EngineError> {
-    let mut numbers = Vec::new();
-    store.list(LOG_PREFIX, None, &mut |item: ListItem| {
-        if let Some(ObjectName::Record(number)) = ObjectName::parse(&item.name) {
-            numbers.push(number);
-        }
-        ControlFlow::Continue(())
-    })?;
-    numbers.sort_unstable();
+/// The numbers that are not among these ascending ones, although greater ones are.
+fn gaps_in(numbers: &[u64]) -> BTreeSet<u64> {
+    let begins = std::iter::once(0).chain(numbers.iter().map(|number| number + 1));
+    begins.zip(numbers).flat_map(|(begin, end)| begin..*end).take(GAP_COUNT_MAX).collect()
+}
+
+/// The end of the log as the newest of its records, whose `numbers` are given in ascending order, tells it.
+fn tip_of(store: &dyn ObjectStore, numbers: &[u64]) -> Result<Option<Tip>, EngineError> {
     let mut bytes = Vec::new();
     let owner = if numbers.is_empty() { None } else { owner_of(store)? };
     for number in numbers.iter().rev().take(TIP_TRY_COUNT_MAX) {
@@ -197,65 +201,21 @@ pub(super) fn is_sound(number: u64, bytes: &[u8]) -> Option<Record<'_>> {
 
 /// The end of a log as its replay gives it.
 fn replayed_tip(store: &dyn ObjectStore) -> Result<Option<Tip>, EngineError> {
-    let mut proved = 0;
-    let state = replay_with(store, &mut |number, _, outcome| {
-        let is_authentic = match outcome {
-            Outcome::Effective => true,
-            Outcome::Void(reason) => reason.is_authentic(),
-            Outcome::Missing => false,
-        };
-        if is_authentic {
-            proved = number + 1;
-        }
-    })?;
-    let tip = |state: LogState| {
-        let head = state.head()?;
-        let LogState { vault, next, term, home, .. } = state;
-        Some(Tip { vault, next, chain: head.chain, term, home, proved, is_vouched_for: true })
+    let Some(log) = Log::of_store(store)? else { return Ok(None) };
+    let is_authentic = |number: &u64| match log.outcome(*number) {
+        Outcome::Effective => true,
+        Outcome::Void(reason) => reason.is_authentic(),
+        Outcome::Missing => false,
     };
-    Ok(state.and_then(tip))
+    let proved = (0..log.state.next).rev().find(is_authentic).map_or(0, |last| last + 1);
+    let Some(head) = log.head() else { return Ok(None) };
+    let LogState { vault, next, term, home, .. } = log.state;
+    Ok(Some(Tip { vault, next, chain: head.chain, term, home, proved, is_vouched_for: true }))
 }
 
-/// Replays a log on its own, up to the first number that is absent.
+/// The state that the log of a store on its own leads to.
 pub(super) fn replay(store: &dyn ObjectStore) -> Result<Option<LogState>, EngineError> {
-    replay_with(store, &mut |_, _, _| {})
-}
-
-/// As [`replay`]; `visit` gets number, bytes (of one that is too long, its beginning), and what became of the record.
-pub(super) fn replay_with(
-    store: &dyn ObjectStore,
-    visit: &mut dyn FnMut(u64, &[u8], Outcome),
-) -> Result<Option<LogState>, EngineError> {
-    let mut bytes = Vec::new();
-    let read = store.read(&key_of(ObjectName::Header)?, HEADER_LEN_MAX, &mut bytes);
-    let header = match read {
-        Ok(()) => Header::decode(&bytes).ok().map(|header| (Header::vault_id(&bytes), header)),
-        Err(StoreError::NotFound { .. } | StoreError::TooLong { .. }) => None,
-        Err(error) => return Err(error.into()),
-    };
-    // The copy in record 0 is signed by the owner whom it names; which vault is meant is for the caller to know.
-    let Some((vault, header)) = header_copy(store).or(header) else { return Ok(None) };
-    let mut state = LogState::new(vault, &header);
-    let mut ahead = Ahead::new(store, 0);
-    loop {
-        let number = state.next;
-        let key = key_of(ObjectName::Record(number))?;
-        let mut read = ahead.read(number, &mut bytes)?;
-        if read.is_ok() && !state.is_evidence(number, &bytes, &signature_is_good) && store.distrust(&key) {
-            read = store.read(&key, RECORD_LEN_MAX, &mut bytes);
-        }
-        let outcome = match read {
-            Ok(()) => state.apply(StoredRecord::Whole(&bytes), &signature_is_good),
-            Err(error) if error.is_not_found() => return Ok(Some(state)),
-            Err(StoreError::TooLong { len, .. }) => {
-                bytes.resize(usize::try_from(RECORD_LEN_MAX).unwrap_or(usize::MAX), 0);
-                store.read_range(&key, 0, &mut bytes)?;
-                state.apply(StoredRecord::Oversize(&bytes, len), &signature_is_good)
-            }
-            Err(error) => return Err(error.into()),
-        };
-        visit(number, &bytes, outcome);
-    }
+    Ok(Log::of_store(store)?.map(|log| log.state))
 }
 
 /// What follows from what was seen.
@@ -303,9 +263,8 @@ impl Judgement {
 
 /// Two stores with one id are copies of each other.
 fn check_apart(stores: &[Arc<dyn ObjectStore>], seen: &[Seen]) -> Result<(), EngineError> {
-    let known = |seen: &Seen| seen.has_id || matches!(seen.found, Found::Holds(_));
     for (at, one) in seen.iter().enumerate() {
-        let twin = seen[..at].iter().position(|other| known(other) && known(one) && other.id == one.id);
+        let twin = seen[..at].iter().position(|other| other.has_id && one.has_id && other.id == one.id);
         if let Some(twin) = twin {
             return Err(EngineError::SameStore { first: stores[twin].url(), second: stores[at].url() });
         }
@@ -333,8 +292,8 @@ fn judge_tips(
     let held = || tips.iter().enumerate().filter_map(|(at, tip)| tip.map(|tip| (at, tip)));
     let term = held().map(|(_, tip)| tip.term).max().unwrap_or_default();
     let leads = |tip: &Tip| tip.term == term;
-    let homes: Vec<usize> =
-        held().filter(|(at, tip)| leads(tip) && tip.home == seen[*at].id).map(|(at, _)| at).collect();
+    let is_home = |(at, tip): &(usize, Tip)| leads(tip) && seen[*at].has_id && tip.home == seen[*at].id;
+    let homes: Vec<usize> = held().filter(is_home).map(|(at, _)| at).collect();
     let longest = |among: &dyn Fn(usize) -> bool| {
         let found = held().filter(|(at, tip)| leads(tip) && among(*at));
         // The first of those that are equally long.
@@ -345,7 +304,9 @@ fn judge_tips(
     let mut home = homes.contains(&source).then_some(source);
     let mut refusal = None;
     let mut standings = Vec::new();
+    let gaps = &seen[source].gaps;
     for (at, seen) in seen.iter().enumerate() {
+        let lacking = || seen.gaps.difference(gaps).next().copied();
         let standing = match (&seen.found, tips[at]) {
             (Found::Unreachable(reason), _) => Standing::Unreachable { reason: reason.clone() },
             (_, None) => Standing::InLine { next: 0 },
@@ -354,6 +315,10 @@ fn judge_tips(
                 // What nobody who is enrolled put behind the end of the log is no part of it, and in its way.
                 Standing::InLine { next } if next > line.next && tip.proved <= line.next => {
                     Standing::Fenced { fork: line.next, next }
+                }
+                // A record may come late into what was a gap when others were copied: there it goes on.
+                Standing::InLine { next } if next <= line.next => {
+                    Standing::InLine { next: lacking().map_or(next, |first| next.min(first)) }
                 }
                 standing => standing,
             },
@@ -385,7 +350,8 @@ fn judge_tips(
     }
     if homes.is_empty() && refusal.is_none() {
         let is_reached = |at: &usize| matches!(standings[*at], Standing::InLine { .. });
-        let meant = |at: &usize| seen[*at].id == line.home && is_reached(at);
+        let nameless = |at: &usize| tips[*at].is_some() && !seen[*at].has_id;
+        let meant = |at: &usize| seen[*at].id == line.home && is_reached(at) && !nameless(at);
         let all_are_reached =
             !standings.iter().any(|standing| matches!(standing, Standing::Unreachable { .. }));
         refusal = Some(match (0..seen.len()).find(meant) {
@@ -405,7 +371,10 @@ fn judge_tips(
                 }
                 None => Refusal::HomeUnreachable { home: line.home },
             },
-            None => Refusal::HomeUnreachable { home: line.home },
+            None => match (0..seen.len()).find(nameless) {
+                Some(at) => Refusal::HomeUnknown { store: stores[at].url() },
+                None => Refusal::HomeUnreachable { home: line.home },
+            },
         });
     }
     Ok(Judgement { source, line: Some(line), home, standings, refusal })
@@ -413,19 +382,17 @@ fn judge_tips(
 
 /// Whether the last record of a log that took effect hands it over to `home`.
 fn ends_with_handover(store: &dyn ObjectStore, home: &HomeId) -> Result<bool, EngineError> {
-    let mut ends_so = false;
-    replay_with(store, &mut |number, bytes, outcome| {
-        if outcome == Outcome::Effective {
-            ends_so = Record::decode(bytes).is_ok_and(|record| {
-                let details = record.public.details.as_deref();
-                RecordKind::from_number(record.public.kind) == Some(RecordKind::Handover)
-                    && Details::decode(RecordKind::Handover, number == 0, details).is_ok_and(
-                        |details| matches!(details, Details::Handover { home: new } if new == *home),
-                    )
-            });
-        }
-    })?;
-    Ok(ends_so)
+    let Some(log) = Log::of_store(store)? else { return Ok(false) };
+    let last = (0..log.state.next).rev().find(|number| log.outcome(*number) == Outcome::Effective);
+    let Some(last) = last else { return Ok(false) };
+    let mut bytes = Vec::new();
+    store.read(&key_of(ObjectName::Record(last))?, RECORD_LEN_MAX, &mut bytes)?;
+    Ok(Record::decode(&bytes).is_ok_and(|record| {
+        let details = record.public.details.as_deref();
+        RecordKind::from_number(record.public.kind) == Some(RecordKind::Handover)
+            && Details::decode(RecordKind::Handover, last == 0, details)
+                .is_ok_and(|details| matches!(details, Details::Handover { home: new } if new == *home))
+    }))
 }
 
 /// How the log of a store stands to the one that counts.
@@ -437,21 +404,50 @@ fn stand(
 ) -> Result<Standing, EngineError> {
     let (shorter, longer, end) =
         if tip.next <= line.next { (tip, reference, tip.next) } else { (line, store, line.next) };
-    if end > 0 && has_chain(longer, end - 1, &shorter.chain)? {
+    if end > 0
+        && (has_chain(longer, end - 1, &shorter.chain)? || was_there(longer, end - 1, &shorter.chain)?)
+    {
         return Ok(Standing::InLine { next: tip.next });
     }
     // Each chain value covers all before it: what is equal comes first, then what differs.
     let (mut same, mut differs) = (0, end);
     while same < differs {
         let middle = same + (differs - same) / 2;
-        let here = chain_at(store, middle)?;
-        if here.is_some() && here == chain_at(reference, middle)? {
+        if agree_at(store, reference, same..=middle)? {
             same = middle + 1;
         } else {
             differs = middle;
         }
     }
     Ok(Standing::Fenced { fork: same, next: tip.next })
+}
+
+/// Whether two stores have the same last record among these numbers. Where both have a gap, what lies before it tells.
+fn agree_at(
+    one: &dyn ObjectStore,
+    other: &dyn ObjectStore,
+    numbers: RangeInclusive<u64>,
+) -> Result<bool, EngineError> {
+    let looked_at = usize::try_from(WRITER_GAP_LEN_MAX).unwrap_or(usize::MAX);
+    for number in numbers.rev().take(looked_at) {
+        match (chain_at(one, number)?, chain_at(other, number)?) {
+            (None, None) => {}
+            (here, there) => return Ok(here == there),
+        }
+    }
+    Ok(false)
+}
+
+/// Whether a store lacks a record, and the one behind it says that it had this chain value.
+fn was_there(store: &dyn ObjectStore, number: u64, chain: &[u8; 32]) -> Result<bool, EngineError> {
+    let mut bytes = Vec::new();
+    match store.read(&key_of(ObjectName::Record(number))?, RECORD_LEN_MAX, &mut bytes) {
+        Err(error) if error.is_not_found() => {}
+        Ok(()) | Err(_) => return Ok(false),
+    }
+    let behind = store.read(&key_of(ObjectName::Record(number + 1))?, RECORD_LEN_MAX, &mut bytes);
+    let behind = behind.is_ok().then(|| is_sound(number + 1, &bytes)).flatten();
+    Ok(behind.is_some_and(|record| record.public.previous == *chain))
 }
 
 /// Whether a store has the record with this chain value; where it keeps versions, also under what was laid over it.
@@ -463,12 +459,7 @@ fn has_chain(store: &dyn ObjectStore, number: u64, chain: &[u8; 32]) -> Result<b
     Ok(store.distrust(&key) && chain_at(store, number)?.as_ref() == Some(chain))
 }
 
-/// The chain value of a record; none if it is absent or longer than a record can be.
+/// The chain value of a record; none if it is absent.
 pub(super) fn chain_at(store: &dyn ObjectStore, number: u64) -> Result<Option<[u8; 32]>, EngineError> {
-    let mut bytes = Vec::new();
-    match store.read(&key_of(ObjectName::Record(number))?, RECORD_LEN_MAX, &mut bytes) {
-        Ok(()) => Ok(Some(chain_value(&bytes))),
-        Err(StoreError::NotFound { .. } | StoreError::TooLong { .. }) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
+    chain_value_of(&mut Ahead::new(store, 0), number)
 }

@@ -11,7 +11,6 @@ use coffer_collect::{EntryPath, FilePlace, FileWriter, Metadata};
 use coffer_format::id::ChunkId;
 use coffer_format::pack::ChunkKind;
 use coffer_format::tree::{ChunkRef, TreeEntry};
-use coffer_pipeline::pack_reader::FrameReader;
 use crossbeam_channel::Receiver;
 
 use super::jobs::Jobs;
@@ -19,12 +18,17 @@ use super::report::{RestoreAction, RestoreReport};
 use super::{chain, warning_text};
 use crate::error::EngineError;
 use crate::index::Place;
-use crate::read::{ChunkReader, Packs, chunk_in_frame};
+use crate::pool::{Budget, Pool};
+use crate::read::{ChunkReader, Opener, Packs, chunk_in_frame};
 use crate::tree_reader::path_text;
 
 /// What plan and workers share.
 pub(super) struct Shared<'v> {
     pub(super) packs: Packs<'v>,
+    /// What opens frames: threads that wait for the store need none.
+    pub(super) openers: Arc<Pool<Opener>>,
+    /// Frames that were fetched and are not written.
+    pub(super) budget: Budget,
     pub(super) outcome: Mutex<RestoreReport>,
     /// Pieces whose frame could not be read, and whether because of damage; the plan looks for them elsewhere.
     pub(super) unread: Mutex<Vec<(Piece, bool)>>,
@@ -202,24 +206,29 @@ impl Piece {
 
 /// Opens the frame that all pieces of a job come from, and writes them.
 pub(super) fn work(queue: &Receiver<Vec<Piece>>, shared: &Shared<'_>) {
-    let mut sealed = Vec::new();
-    let mut reader = FrameReader::new();
-    for (pieces, fetched) in Jobs::new(queue, &shared.packs) {
+    for (pieces, fetched) in Jobs::new(queue, &shared.packs, &shared.budget) {
         let Some(first) = pieces.first() else { continue };
-        let opened = match (&mut reader, &fetched) {
-            (Ok(reader), Some(frame)) => shared.packs.open_frame(&first.place, frame, reader),
-            (Ok(reader), None) => shared.packs.frame(&first.place, reader, &mut sealed),
-            (Err(_), _) => Err(EngineError::WorkerGone),
-        };
+        let mut opener = shared.openers.take(|_| true);
+        let opened = opener.parts().and_then(|(reader, sealed)| match &fetched {
+            Some(frame) => shared.packs.open_frame(&first.place, frame, reader),
+            None => shared.packs.frame(&first.place, reader, sealed),
+        });
         if opened.is_ok() {
             shared.fetched_bytes.fetch_add(u64::from(first.place.frame.sealed_len), Ordering::Relaxed);
         }
+        // A chunk with holes has many pieces, one behind the other: it is checked once.
+        let mut checked: Option<(ChunkId, u32, &[u8])> = None;
         for piece in pieces {
             let keys = shared.packs.domain();
             let damage = match &opened {
                 Ok((ChunkKind::Data, plain)) => {
-                    let checked = chunk_in_frame(keys, ChunkKind::Data, &piece.chunk, &piece.place, plain);
-                    if let Ok(bytes) = checked {
+                    let (chunk, place) = (piece.chunk, &piece.place);
+                    if !checked.is_some_and(|(id, offset, _)| (id, offset) == (chunk, place.offset)) {
+                        checked = chunk_in_frame(keys, ChunkKind::Data, &chunk, place, plain)
+                            .ok()
+                            .map(|bytes| (chunk, place.offset, bytes));
+                    }
+                    if let Some((.., bytes)) = checked {
                         piece.write(bytes, shared);
                         piece.file.piece_done(shared);
                         continue;

@@ -226,7 +226,7 @@ fn a_policy_can_need_a_newer_program() {
 #[test]
 fn home_and_term() {
     let (_, state) = scenario("homes");
-    assert_eq!((state.home, state.term), (crate::support::domain("home b"), 1));
+    assert_eq!((state.home, state.term), ([0; 16], 1));
     let next = state.next_public(RecordKind::Snapshot, [1; 32]);
     assert_eq!((next.home, next.term, next.number, next.minor), (state.home, 1, state.next, 0));
     assert_eq!(next.previous, state.head().unwrap().chain);

@@ -305,12 +305,7 @@ fn read_ids(f: &Fields<'_>) -> Result<Vec<SnapshotId>, FormatError> {
 }
 
 fn read_home(f: &Fields<'_>) -> Result<[u8; 16], FormatError> {
-    let home = f.required(1)?.fixed()?;
-    if home == [0; 16] {
-        Err(FormatError::rule(OBJECT, "the first home cannot be a new home"))
-    } else {
-        Ok(home)
-    }
+    f.required(1)?.fixed()
 }
 
 /// Writes an array of orphans, which ascend.
@@ -362,6 +357,10 @@ fn read_role(f: &Fields<'_>) -> Result<RoleAction, FormatError> {
                 let domain = DomainId(d.fixed()?);
                 if domains.last().is_some_and(|last| *last >= domain) {
                     return Err(d.fail("domains are not ascending"));
+                }
+                // The owner trusts what is in it: no other signer may write there, in no epoch.
+                if domain == DomainId::owner(domain.epoch()) {
+                    return Err(d.fail("a domain of the owner cannot be enrolled"));
                 }
                 domains.push(domain);
             }

@@ -76,6 +76,7 @@ fn token_key() -> TokenKey {
         mechanism: 0x1085,
         iv: Some(vec![2; 16]),
         mac: Some([3; 32]),
+        salt: None,
     }
 }
 
@@ -95,6 +96,7 @@ fn the_context_of_a_token_is_without_iv_and_mac() {
         TokenKey { label: String::new(), ..bare.clone() },
         TokenKey { id: vec![], ..bare.clone() },
         TokenKey { mechanism: 0x1087, ..bare.clone() },
+        TokenKey { salt: Some([4; 16]), ..bare.clone() },
     ] {
         assert_ne!(slot(other).context(), slot(bare.clone()).context());
     }
@@ -111,10 +113,15 @@ fn any_slot() -> impl Strategy<Value = Slot> {
             threshold,
             digests: (0..threshold + more).map(|number| [number; 16]).collect(),
         }),
-        (any::<u64>(), any::<bool>(), proptest::collection::vec(any::<u8>(), 1..17)).prop_map(
-            |(mechanism, mac, iv)| {
-                let mac = mac.then_some([7; 32]);
-                SlotKind::Token(TokenKey { mechanism, iv: Some(iv), mac, ..token_key() })
+        (any::<u64>(), any::<[bool; 3]>(), proptest::collection::vec(any::<u8>(), 1..17)).prop_map(
+            |(mechanism, [has_iv, has_mac, has_salt], iv)| {
+                SlotKind::Token(TokenKey {
+                    mechanism,
+                    iv: has_iv.then_some(iv),
+                    mac: has_mac.then_some([7; 32]),
+                    salt: has_salt.then_some([8; 16]),
+                    ..token_key()
+                })
             }
         ),
         (

@@ -237,7 +237,9 @@ pub(crate) fn slot() -> Cases {
         kind5(&with(&with(&token, 3, Some(text(""))), 4, Some(bytes(&[])))),
     );
     c.ok("slot of kind 5 with another mechanism", kind5(&with(&token, 5, Some(uint(u64::MAX)))));
-    c.ok("slot of kind 5 with a parameter to keep", kind5(&with(&token, 8, Some(text("later")))));
+    c.ok("slot of kind 5 with a parameter to keep", kind5(&with(&token, 9, Some(text("later")))));
+    let wraps = with(&with(&token, 5, Some(uint(0x210b))), 8, Some(bytes(&[5; 16])));
+    c.ok("slot of kind 5 with a salt in place of IV and MAC", kind5(&with(&with(&wraps, 6, None), 7, None)));
     for key in 1..=5 {
         c.bad(&format!("token slot without parameter {key}"), kind5(&with(&token, key, None)), ABSENT);
     }
@@ -246,6 +248,9 @@ pub(crate) fn slot() -> Cases {
     c.bad("token slot with an IV of 17 bytes", token_with(6, bytes(&[3; 17])), BYTES_LONG);
     c.bad("token slot with an empty IV", token_with(6, bytes(&[])), "its IV is empty");
     c.bad("token slot with a MAC of 31 bytes", token_with(7, bytes(&[4; 31])), BYTES_SHORT);
+    c.bad("token slot with a salt of 15 bytes", token_with(8, bytes(&[5; 15])), BYTES_SHORT);
+    c.bad("token slot with a salt of 17 bytes", token_with(8, bytes(&[5; 17])), BYTES_LONG);
+    c.bad("token slot with an empty salt", token_with(8, bytes(&[])), BYTES_SHORT);
     let shares = vec![(1, bytes(&[1; 8])), (2, uint(2)), (3, uint(3)), (4, bytes(&[6; 48]))];
     let kind6 = |parameters: &Fields| map(&with(&with(&base, 4, Some(uint(6))), 7, Some(map(parameters))));
     let shares_with = |key, value| kind6(&with(&shares, key, Some(value)));
@@ -559,6 +564,22 @@ pub(crate) fn details() -> Cases {
     };
     c.bad("domains out of order", domains(&e, &d), "domains are not ascending");
     c.bad("domain twice", domains(&d, &d), "domains are not ascending");
+    let one = |role, domain: [u8; 16]| map(&with(&enrol(role), 4, Some(array(&[bytes(&domain)]))));
+    let owner = |epoch: u32| {
+        let mut domain = [0; 16];
+        domain[..4].copy_from_slice(&epoch.to_le_bytes());
+        domain
+    };
+    let last_byte_set = |mut domain: [u8; 16]| {
+        domain[15] = 1;
+        domain
+    };
+    let owners = "a domain of the owner cannot be enrolled";
+    c.bad("domain of the owner", one(3, owner(0)), owners);
+    c.bad("domain of the owner of a later epoch", one(3, owner(u32::MAX)), owners);
+    c.bad("domain of the owner for a maintainer", one(2, owner(0)), owners);
+    c.bad("domain of the owner for a reader", one(4, owner(1)), owners);
+    c.ok("domain like the owner's but for the last byte", one(3, last_byte_set(owner(1))));
     c
 }
 

@@ -264,6 +264,14 @@ fn put(sign: &dyn Sign) -> Log<'_> {
     log.push(&log.rec(1).body_of(other).segments(&["2"], other), OK);
     log.push(&log.enrol("none", 3, &[]), OK);
     log.push(&log.rec(1).body_of(a).by("none"), "domain");
+    for epoch in [0_u8, 1] {
+        // The owner's own domain, of this epoch and of one that is to come.
+        let mut owners = [0; 16];
+        owners[0] = epoch;
+        log.push(&log.enrol("hostile", 3, &[owners]), "details");
+        log.push(&log.enrol("hostile", 3, &[owners, domain("d")]), "details");
+        log.push(&log.rec(1).body_of(owners).segments(&["3"], owners).by("hostile"), "signer");
+    }
     log
 }
 
@@ -359,8 +367,8 @@ fn epoch(sign: &dyn Sign) -> Log<'_> {
 fn enrolment(sign: &dyn Sign) -> Log<'_> {
     let mut log = Log::new(sign, "enrolment", "a key is enrolled once; what is revoked stays revoked");
     log.push(&log.snapshot(&[]).by("put"), "signer");
-    log.push(&log.enrol("put", 3, &[[0; 16]]), OK);
-    log.push(&log.snapshot(&[]).by("put"), OK);
+    log.push(&log.enrol("put", 3, &[put_domain()]), OK);
+    log.push(&log.snapshot(&[]).body_of(put_domain()).by("put"), OK);
     log.push(&log.enrol("put", 2, &[]), "details");
     log.push(&log.enrol("owner", 2, &[]), "details");
     log.push(&log.enrol("friend", 1, &[]), "details");
@@ -369,7 +377,7 @@ fn enrolment(sign: &dyn Sign) -> Log<'_> {
     log.push(&log.revoke("put"), OK);
     log.push(&log.snapshot(&[]).by("put"), "signer");
     log.push(&log.revoke("put"), "details");
-    log.push(&log.enrol("put", 3, &[[0; 16]]), "details");
+    log.push(&log.enrol("put", 3, &[put_domain()]), "details");
     log.push(&log.enrol("maintainer", 2, &[]), OK);
     log.push(&log.prune(0, &[], &[]).by("maintainer"), OK);
     log
@@ -431,6 +439,11 @@ fn homes(sign: &dyn Sign) -> Log<'_> {
     log.term = 1;
     log.push(&log.snapshot(&[]), OK);
     log.push(&log.snapshot(&[]).set(3, uint(2)), "term");
+    // Back to the store in which the vault was made.
+    log.push(&log.with_details(14, &[(1, bytes(&b))]), "details");
+    log.push(&log.with_details(14, &[(1, bytes(&[0; 16]))]), OK);
+    log.home = [0; 16];
+    log.push(&log.snapshot(&[]), OK);
     log
 }
 

@@ -127,6 +127,20 @@ impl RootKey for ServiceRoot {
         self.key_for(slot).is_ok_and(|key| self.services.has_credentials(key.service))
     }
 
+    fn is_at(&self, slot: &Slot) -> bool {
+        let (SlotKind::Service(key), Some(place), false) = (&slot.kind, &self.place, self.stands_in) else {
+            return false;
+        };
+        // The place may name the key by an alias, which only the service knows; it is asked where the place is, not where the slot says.
+        if !self.is_same(key, place)
+            && !is_id(&place.key)
+            && let Ok(facts) = self.services.facts(place)
+        {
+            self.id.get_or_init(|| facts.id);
+        }
+        self.may_open(slot)
+    }
+
     /// Asks the service about the key: whether it is a root key that can be used, and by which id where it was named by an alias.
     fn new_kind(&self, _: &dyn Rng) -> Result<SlotKind, KeyError> {
         let place = self.place.as_ref().ok_or(KeyError::OnlyOpens { root: self.kind_name() })?;

@@ -75,7 +75,9 @@ pub enum TokenError {
         label: String,
     },
     /// The token offers no mechanism that can be used.
-    #[error("{token} offers neither CKM_AES_GCM nor CKM_AES_CBC_PAD with CKM_SHA256_HMAC")]
+    #[error(
+        "{token} offers neither CKM_AES_GCM nor CKM_AES_KEY_WRAP_PAD nor CKM_AES_CBC_PAD with CKM_SHA256_HMAC"
+    )]
     NoMechanism {
         /// The token.
         token: String,
@@ -94,8 +96,18 @@ pub enum TokenError {
         /// The function, and what it returned.
         call: String,
     },
-    /// What the token wrapped does not unwrap.
-    #[error("what {token} wraps by {mechanism} does not unwrap again, so no slot was made")]
+    /// The token makes no key of this name. It may be too long for it.
+    #[error("{token} makes no key with the label {label}: {call}")]
+    NameRefused {
+        /// The token.
+        token: String,
+        /// The label.
+        label: String,
+        /// The function, and what it returned.
+        call: String,
+    },
+    /// What the token wrapped does not unwrap, or is not as long as the standard makes it.
+    #[error("what {token} wraps by {mechanism} does not unwrap again")]
     NotReversible {
         /// The token.
         token: String,
@@ -107,6 +119,18 @@ pub enum TokenError {
     NoAnswer {
         /// The token.
         token: String,
+        /// How long was waited, in seconds.
+        limit_s: u64,
+    },
+    /// The token took too long for making a key.
+    #[error(
+        "{token} did not answer within {limit_s} s, and whether it has made the key {label} is not known"
+    )]
+    KeyInDoubt {
+        /// The token.
+        token: String,
+        /// The label of the key.
+        label: String,
         /// How long was waited, in seconds.
         limit_s: u64,
     },
@@ -173,13 +197,17 @@ impl TokenError {
             | RvError::TokenNotRecognized => Self::Removed { token, call },
             RvError::AttributeValueInvalid
             | RvError::KeyFunctionNotPermitted
+            | RvError::KeyNotWrappable
             | RvError::KeySizeRange
             | RvError::KeyTypeInconsistent
+            | RvError::KeyUnextractable
             | RvError::MechanismInvalid
             | RvError::MechanismParamInvalid
             | RvError::SessionReadOnly
             | RvError::TemplateInconsistent
-            | RvError::TokenWriteProtected => Self::NotPermitted { token, call },
+            | RvError::TokenWriteProtected
+            | RvError::WrappingKeySizeRange
+            | RvError::WrappingKeyTypeInconsistent => Self::NotPermitted { token, call },
             _ => Self::Failed { token, call },
         }
     }
@@ -188,7 +216,7 @@ impl TokenError {
 /// The function and the name of the value it returned; a sentence about each value would say less.
 pub(super) fn describe_call(error: &Error) -> String {
     match error {
-        Error::Pkcs11(code, function) => format!("C_{function} returned {code:?}"),
+        Error::Pkcs11(code, function) => format!("C_{function:?} returned {code:?}"),
         other => other.to_string(),
     }
 }

@@ -100,6 +100,11 @@ impl OpenToken {
         self.token.facts.serial_number()
     }
 
+    /// Whether objects can be hidden from who is not logged in.
+    pub(super) fn has_login(&self) -> bool {
+        self.token.facts.login_required()
+    }
+
     pub(super) const fn slot(&self) -> Slot {
         self.token.slot
     }

@@ -80,6 +80,7 @@ fn other_kinds() -> [SlotKind; 4] {
         mechanism: 0x1087,
         iv: Some(vec![0; 12]),
         mac: None,
+        salt: None,
     };
     [
         service(KeyServiceKind::KeyProtect),
@@ -338,6 +339,10 @@ fn the_error_says_what_there_was_to_try() {
     let phrase = passphrase("a");
     let slots =
         [make(&phrase, facts(), 10), make(&key_file(1), facts(), 11), make(&key_file(2), facts(), 12)];
+    // Each slot that was tried is told, with what it answered.
+    let tried = |(id, slot): &(SlotId, Slot)| {
+        format!("slot {} ({}): the key does not fit", id.short(), slot.kind.name())
+    };
     let check = |slots: &[(SlotId, Slot)], vault, root: &dyn RootKey, expected: &str| {
         let error = try_slots(slots, vault, root).unwrap_err();
         assert_eq!(error.to_string(), expected);
@@ -347,9 +352,9 @@ fn the_error_says_what_there_was_to_try() {
     let expected = "none of the vault's 3 slots (passphrase, key file) opens with this key file (0 tried)";
     check(&slots, VAULT, &key_file(3), expected);
     let expected = "none of the vault's 3 slots (passphrase, key file) opens with this passphrase (1 tried)";
-    check(&slots, VAULT, &passphrase("b"), expected);
+    check(&slots, VAULT, &passphrase("b"), &format!("{expected}; {}", tried(&slots[0])));
     let expected = "none of the vault's 3 slots (passphrase, key file) opens with this key file (1 tried)";
-    check(&slots, OTHER_VAULT, &key_file(1), expected);
+    check(&slots, OTHER_VAULT, &key_file(1), &format!("{expected}; {}", tried(&slots[1])));
     let expected = "the vault's only slot (key file) does not open with this passphrase";
     check(&slots[1..2], VAULT, &phrase, expected);
 }

@@ -15,6 +15,8 @@ use cryptoki::error::{Error, RvError};
 use cryptoki::object::{Attribute, AttributeType, ObjectClass};
 use cryptoki::session::{Session, UserType};
 
+use super::token_wraps::WITHOUT_GCM;
+
 pub(crate) const PIN: &str = "4711-0815";
 pub(crate) const VAULT: VaultId = VaultId([7; 32]);
 
@@ -71,7 +73,10 @@ fn conforms(tokens: &SoftHsm, mechanism: Option<TokenMechanism>, expected: Token
     assert_eq!((made.mechanism, made.label.as_str()), (expected, "first"));
     let slot = make(&root).unwrap();
     assert_eq!(token_key(&slot).mechanism, expected.number());
-    assert_eq!(token_key(&slot).mac.is_some(), expected == TokenMechanism::AesCbcHmac);
+    let key = token_key(&slot);
+    assert_eq!(key.iv.is_some(), expected != TokenMechanism::AesKwp);
+    assert_eq!(key.salt.is_some(), expected == TokenMechanism::AesKwp);
+    assert_eq!(key.mac.is_some(), expected == TokenMechanism::AesCbcHmac);
     let suite = |other| {
         let secrets = vec![PIN.as_bytes().to_vec()];
         RootKeySuite {
@@ -107,13 +112,30 @@ fn cbc_with_a_mac_conforms() {
     });
 }
 
-/// A token as HPCS has: without GCM.
 #[test]
-fn a_token_without_gcm_gets_a_mac() {
+fn kwp_conforms() {
+    let dir = tempfile::tempdir().unwrap();
+    SoftHsm::in_child(dir.path(), "", "token::kwp_conforms", |tokens| {
+        let mechanism = TokenMechanism::AesKwp;
+        conforms(tokens, Some(mechanism), mechanism);
+    });
+}
+
+#[test]
+fn a_token_without_gcm_wraps_by_kwp() {
+    let dir = tempfile::tempdir().unwrap();
+    SoftHsm::in_child(dir.path(), WITHOUT_GCM, "token::a_token_without_gcm_wraps_by_kwp", |tokens| {
+        conforms(tokens, None, TokenMechanism::AesKwp);
+    });
+}
+
+/// A token as HPCS has: without GCM, and without wrapping.
+#[test]
+fn a_token_without_gcm_and_kwp_gets_a_mac() {
     let dir = tempfile::tempdir().unwrap();
     let more = "slots.mechanisms = \
         CKM_AES_KEY_GEN,CKM_AES_CBC_PAD,CKM_AES_CBC,CKM_GENERIC_SECRET_KEY_GEN,CKM_SHA256_HMAC\n";
-    SoftHsm::in_child(dir.path(), more, "token::a_token_without_gcm_gets_a_mac", |tokens| {
+    SoftHsm::in_child(dir.path(), more, "token::a_token_without_gcm_and_kwp_gets_a_mac", |tokens| {
         conforms(tokens, None, TokenMechanism::AesCbcHmac);
     });
 }

@@ -10,10 +10,11 @@ use coffer_keys::{KeyError, RootKey};
 use coffer_testkit::softhsm::SoftHsm;
 use cryptoki::object::{Attribute, KeyType, ObjectClass};
 
+use super::altered_module::module;
 use super::token::{PIN, generate, make, session, settings};
 use super::token_bytes::put_keys;
 
-fn token_error(result: Result<impl Sized, KeyError>) -> TokenError {
+pub(crate) fn token_error(result: Result<impl Sized, KeyError>) -> TokenError {
     match result {
         Err(KeyError::Token(error)) => error,
         Err(error) => panic!("{error:?}"),
@@ -155,11 +156,32 @@ fn keys_and_mechanisms_that_are_of_no_use_are_refused() {
             Attribute::Value(vec![7; 32]),
             Attribute::Encrypt(false),
             Attribute::Decrypt(true),
+            Attribute::Wrap(false),
+            Attribute::Unwrap(false),
         ];
         session(module, "hsm", true).create_object(&only_decrypts).unwrap();
         let error = token_error(make(&Pkcs11Key::new(settings(module, "hsm", "half"))));
         assert!(matches!(error, TokenError::NotPermitted { .. }), "{error:?}");
-        assert!(error.to_string().contains("KeyFunctionNotPermitted"), "{error}");
+        assert!(error.to_string().ends_with("C_EncryptInit returned KeyFunctionNotPermitted"), "{error}");
+    });
+}
+
+/// The standard has no limit for labels, but tokens may.
+#[test]
+fn a_label_that_is_too_long_for_the_token_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let test = "token_errors::a_label_that_is_too_long_for_the_token_is_named";
+    SoftHsm::in_child(dir.path(), "", test, |tokens| {
+        let dir = tempfile::tempdir().unwrap();
+        tokens.make_token("hsm", PIN);
+        let module = module(dir.path(), tokens.module(), "short", &["LABEL_MAX=16"]);
+        generate(settings(&module, "hsm", "sixteen letters."));
+        let long = "longer than it may be";
+        let error = token_error(Pkcs11Key::new(settings(&module, "hsm", long)).generate(&SeededRng::new(1)));
+        assert!(matches!(&error, TokenError::NameRefused { label, .. } if label == long), "{error:?}");
+        let text =
+            "makes no key with the label longer than it may be: C_GenerateKey returned AttributeValueInvalid";
+        assert!(error.to_string().ends_with(text), "{error}");
     });
 }
 

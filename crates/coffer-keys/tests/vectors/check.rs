@@ -46,7 +46,7 @@ fn root_key(vector: &Value) -> Option<Box<dyn RootKey>> {
     } else if vector.get("token cipher key").is_some() {
         let key = |field| unhex(text(vector, field)).expect("a key");
         let mac = vector.get("token mac key").map(|_| key("token mac key"));
-        Box::new(SoftToken { cipher: key("token cipher key"), mac })
+        Box::new(SoftToken { cipher: key("token cipher key"), mac, wraps: false })
     } else {
         let line = text(vector, "key file line");
         Box::new(KeyFile::parse(line.as_bytes()).expect("a key file"))

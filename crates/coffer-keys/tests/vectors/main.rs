@@ -5,6 +5,8 @@
 
 mod check;
 mod make;
+#[path = "../common/rfc5649.rs"]
+mod rfc5649;
 mod soft_token;
 
 use std::path::PathBuf;

@@ -8,6 +8,7 @@ use coffer_format::slot::{Slot, SlotKind, SlotPurpose, TokenKey};
 use coffer_keys::{KeyFile, Passphrase, RecoveryShares, RootKey, WriterCredential, make_slot};
 use serde_json::{Value, json};
 
+use super::rfc5649;
 use super::soft_token::SoftToken;
 
 const VAULT: VaultId = VaultId([0x11; 32]);
@@ -281,7 +282,7 @@ fn share_slots() -> Vec<Value> {
 
 /// Slots of a token whose keys are known, as if it had no keys that it keeps.
 fn token_slots() -> Vec<Value> {
-    [gcm_slots(), cbc_slots()].concat()
+    [gcm_slots(), kwp_slots(), cbc_slots()].concat()
 }
 
 fn token_key(slot: &mut Slot) -> &mut TokenKey {
@@ -290,7 +291,7 @@ fn token_key(slot: &mut Slot) -> &mut TokenKey {
 }
 
 fn gcm_slots() -> Vec<Value> {
-    let (root, vault_key) = (SoftToken { cipher: [0x41; 32], mac: None }, key(60));
+    let (root, vault_key) = (SoftToken { cipher: [0x41; 32], mac: None, wraps: false }, key(60));
     let slot = made(&root, SlotPurpose::VaultKey, "rack 4", &vault_key, 61);
     let base = good("token slot by AES-GCM", &slot, ("token cipher key", &hex(&root.cipher)), &vault_key);
     let altered = |how: &str, alter: &dyn Fn(&mut Slot)| altered(&base, &slot, how, alter);
@@ -306,7 +307,14 @@ fn gcm_slots() -> Vec<Value> {
         altered("IV of 16 bytes", &iv(|iv| iv.extend([0; 4]))),
         altered("without IV", &|slot| token_key(slot).iv = None),
         altered("with a MAC", &|slot| token_key(slot).mac = Some([0; 32])),
+        altered("with a salt", &|slot| token_key(slot).salt = Some([0; 16])),
+        altered("with a salt that it was made with", &|slot| {
+            token_key(slot).salt = Some([7; 16]);
+            let plain = [vault_key.expose().as_slice(), &hash::hash(&slot.context())].concat();
+            root.seal(slot, &plain, &[7; 16], &[]);
+        }),
         altered("mechanism of CBC", &|slot| token_key(slot).mechanism = 0x1085),
+        altered("mechanism of KWP", &|slot| token_key(slot).mechanism = 0x210b),
         altered("mechanism that is not defined", &|slot| token_key(slot).mechanism = 0x1082),
         altered("wrapped key", &|slot| slot.wrapped[63] ^= 1),
         altered("tag", &|slot| slot.wrapped[79] ^= 1),
@@ -320,8 +328,54 @@ fn gcm_slots() -> Vec<Value> {
     ]
 }
 
+fn kwp_slots() -> Vec<Value> {
+    let (root, vault_key) = (SoftToken { cipher: [0x41; 32], mac: None, wraps: true }, key(64));
+    let slot = made(&root, SlotPurpose::VaultKey, "rack 6", &vault_key, 65);
+    let base = good("token slot by AES-KWP", &slot, ("token cipher key", &hex(&root.cipher)), &vault_key);
+    let altered = |how: &str, alter: &dyn Fn(&mut Slot)| altered(&base, &slot, how, alter);
+    let plain = [vault_key.expose().as_slice(), &hash::hash(&slot.context())].concat();
+    let wrap = |head, plain: &[u8]| rfc5649::wrap(&root.cipher, head, plain);
+    assert_eq!(wrap(rfc5649::head(64), &plain), slot.wrapped, "the slot made by hand");
+    vec![
+        base.clone(),
+        wrong(&base, "other key", "token cipher key", &hex(&[0x40; 32])),
+        altered("label of the token", &|slot| token_key(slot).token_label.push('2')),
+        altered("id of the key", &|slot| token_key(slot).id.clear()),
+        altered("label of the slot", &|slot| slot.label.clear()),
+        altered("epoch", &|slot| slot.epoch = 1),
+        altered("salt", &|slot| token_key(slot).salt.as_mut().expect("a salt")[0] ^= 1),
+        altered("without salt", &|slot| token_key(slot).salt = None),
+        altered("without a salt that it was made without", &|slot| {
+            token_key(slot).salt = None;
+            let plain = [vault_key.expose().as_slice(), &hash::hash(&slot.context())].concat();
+            slot.wrapped = wrap(rfc5649::head(64), &plain);
+        }),
+        altered("with an IV", &|slot| token_key(slot).iv = Some(vec![0; 12])),
+        altered("with a MAC", &|slot| token_key(slot).mac = Some([0; 32])),
+        altered("mechanism of GCM", &|slot| token_key(slot).mechanism = 0x1087),
+        altered("mechanism of PAD", &|slot| token_key(slot).mechanism = 0x210a),
+        altered("wrapped key", &|slot| slot.wrapped[71] ^= 1),
+        altered("head of the wrapped key", &|slot| slot.wrapped[0] ^= 0x80),
+        altered("wrapped key cut by a part", &|slot| slot.wrapped.truncate(64)),
+        altered("wrapped key longer by a part", &|slot| slot.wrapped.extend([0; 8])),
+        altered("wrapped key of 80 bytes, filled up by PKCS#7", &|slot| {
+            slot.wrapped = wrap([0xa6; 8], &[plain.as_slice(), &[8; 8]].concat());
+        }),
+        altered("wrapped by RFC 3394", &|slot| slot.wrapped = wrap([0xa6; 8], &plain)),
+        altered("head that says 63 bytes", &|slot| slot.wrapped = wrap(rfc5649::head(63), &plain)),
+        altered("head that says 65 bytes", &|slot| slot.wrapped = wrap(rfc5649::head(65), &plain)),
+        altered("63 bytes in the plaintext", &|slot| {
+            slot.wrapped = wrap(rfc5649::head(63), &plain[..63]);
+        }),
+        altered("hash of another context in the plaintext", &|slot| {
+            let plain = [vault_key.expose().as_slice(), &hash::hash(b"")].concat();
+            root.seal(slot, &plain, &[7; 16], &[]);
+        }),
+    ]
+}
+
 fn cbc_slots() -> Vec<Value> {
-    let (root, vault_key) = (SoftToken { cipher: [0x41; 32], mac: Some([0x42; 32]) }, key(62));
+    let (root, vault_key) = (SoftToken { cipher: [0x41; 32], mac: Some([0x42; 32]), wraps: false }, key(62));
     let slot = made(&root, SlotPurpose::VaultKey, "rack 5", &vault_key, 63);
     let mut base = good("token slot by AES-CBC", &slot, ("token cipher key", &hex(&root.cipher)), &vault_key);
     base["token mac key"] = hex(&[0x42; 32]).into();

@@ -9,14 +9,18 @@ use coffer_format::slot::{Slot, SlotKind, TokenKey};
 use coffer_keys::{KeyError, RootKey};
 use sha2::{Digest, Sha256};
 
+use super::rfc5649;
+
 const GCM: u64 = 0x1087;
 const CBC_PAD: u64 = 0x1085;
+const KWP: u64 = 0x210b;
 const BLOCK_LEN: usize = 16;
 
-/// The key of the cipher, and for CBC the key of the MAC.
+/// The key of the cipher, for CBC the key of the MAC, and whether new slots are made by KWP.
 pub(crate) struct SoftToken {
     pub(crate) cipher: [u8; 32],
     pub(crate) mac: Option<[u8; 32]>,
+    pub(crate) wraps: bool,
 }
 
 impl SoftToken {
@@ -24,11 +28,14 @@ impl SoftToken {
     pub(crate) fn seal(&self, slot: &mut Slot, plain: &[u8], iv: &[u8; BLOCK_LEN], pad: &[u8]) {
         let bound = hash::hash(&slot.context());
         let (iv, wrapped, mac) = match &self.mac {
+            None if self.wraps => {
+                (None, rfc5649::wrap(&self.cipher, rfc5649::head(plain.len()), plain), None)
+            }
             None => {
                 let cipher = Aes256Gcm::new(&self.cipher.into());
                 let payload = Payload { msg: plain, aad: &bound };
                 let nonce = Nonce::try_from(&iv[..12]).expect("12 bytes");
-                (&iv[..12], cipher.encrypt(&nonce, payload).expect("it is short"), None)
+                (Some(&iv[..12]), cipher.encrypt(&nonce, payload).expect("it is short"), None)
             }
             Some(key) => {
                 let cipher = Aes256::new(&self.cipher.into());
@@ -41,17 +48,26 @@ impl SoftToken {
                     wrapped.extend_from_slice(&block);
                 }
                 let mac = hmac_sha256(key, &[iv, wrapped.as_slice(), &bound].concat());
-                (iv.as_slice(), wrapped, Some(mac))
+                (Some(iv.as_slice()), wrapped, Some(mac))
             }
         };
         let SlotKind::Token(key) = &mut slot.kind else { panic!("a token slot") };
-        (key.iv, key.mac) = (Some(iv.to_vec()), mac);
+        (key.iv, key.mac) = (iv.map(<[u8]>::to_vec), mac);
         slot.wrapped = wrapped;
     }
 
     /// The 64 bytes in the slot; nothing if any check fails.
     fn open(&self, slot: &Slot, key: &TokenKey) -> Option<Vec<u8>> {
-        let (bound, iv) = (hash::hash(&slot.context()), key.iv.as_deref()?);
+        let bound = hash::hash(&slot.context());
+        if key.mechanism == KWP {
+            let is_sound = key.iv.is_none() && key.mac.is_none() && key.salt.is_some();
+            if !is_sound || self.mac.is_some() || slot.wrapped.len() != 72 {
+                return None;
+            }
+            let (head, plain) = rfc5649::unwrap(&self.cipher, &slot.wrapped);
+            return (head == rfc5649::head(64)).then_some(plain);
+        }
+        let iv = key.iv.as_deref().filter(|_| key.salt.is_none())?;
         match (&self.mac, key.mechanism) {
             (None, GCM) if key.mac.is_none() => {
                 let cipher = Aes256Gcm::new(&self.cipher.into());
@@ -96,15 +112,23 @@ impl RootKey for SoftToken {
             token_serial: "0123456789abcdef".to_owned(),
             label: "key".to_owned(),
             id: vec![1, 2],
-            mechanism: if self.mac.is_some() { CBC_PAD } else { GCM },
+            mechanism: match self.mac {
+                Some(_) => CBC_PAD,
+                None if self.wraps => KWP,
+                None => GCM,
+            },
             iv: None,
             mac: None,
+            salt: None,
         }))
     }
 
     fn wrap(&self, mut slot: Slot, key: &Secret<32>, rng: &dyn Rng) -> Result<Slot, KeyError> {
         let mut iv = [0; BLOCK_LEN];
         rng.fill(&mut iv)?;
+        if let SlotKind::Token(key) = &mut slot.kind {
+            key.salt = (key.mechanism == KWP).then_some(iv);
+        }
         let plain = [key.expose().as_slice(), &hash::hash(&slot.context())].concat();
         self.seal(&mut slot, &plain, &iv, &[16; BLOCK_LEN]);
         Ok(slot)

@@ -12,6 +12,7 @@ use super::bodies::NewBody;
 use super::chunked::Trailers;
 use super::model::Checksums;
 use super::text::refuse;
+use crate::switches::{ChecksumMode, Switches};
 
 const HEADER: &str = "x-amz-checksum-";
 
@@ -141,6 +142,31 @@ pub(crate) fn check_whole(sums: &Checksums, headers: &HeaderMap) -> S3Result<()>
         }
     }
     Ok(())
+}
+
+/// The headers of a write as they count under these switches. One that needs a sum and has none is refused.
+pub(crate) fn counting(headers: &HeaderMap, switches: &Switches) -> S3Result<HeaderMap> {
+    if switches.is_checksum_demanded && !has_sum(headers) {
+        let message = "Content-MD5 OR x-amz-checksum- HTTP header is required for this bucket";
+        return Err(refuse(S3ErrorCode::InvalidRequest, message));
+    }
+    let mut headers = headers.clone();
+    if switches.checksum_mode == ChecksumMode::Ignored {
+        let names: Vec<_> = headers.keys().filter(|name| is_of_sum(name.as_str())).cloned().collect();
+        names.iter().for_each(|name| drop(headers.remove(name)));
+    }
+    Ok(headers)
+}
+
+/// Whether a request brings, announces or names a checksum of S3.
+pub(crate) fn is_named(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| is_of_sum(name.as_str()))
+}
+
+fn is_of_sum(name: &str) -> bool {
+    // The mode is a question of who reads.
+    let is_sum = name.starts_with(HEADER) && name != "x-amz-checksum-mode";
+    is_sum || matches!(name, "x-amz-trailer" | "x-amz-sdk-checksum-algorithm")
 }
 
 /// Whether a request brings a sum of its body.

@@ -14,6 +14,7 @@ use time::macros::format_description;
 use time::{OffsetDateTime, PrimitiveDateTime};
 
 use super::access::Gate;
+use super::checksums;
 use super::chunked::Unchunked;
 use super::extensions::Extra;
 use super::service::Service;
@@ -22,7 +23,7 @@ use super::unread::Shared;
 use crate::clock::machine_now_ms;
 use crate::random;
 use crate::region::Region;
-use crate::switches::TokenRefusal;
+use crate::switches::{ChecksumMode, TokenRefusal};
 
 /// How far the clock of a client may be off, in seconds.
 const SKEW_MAX_S: i64 = 900;
@@ -109,6 +110,7 @@ impl Front {
                 message: "the sandbox does not encrypt with keys of its clients",
             });
         }
+        self.check_form(request.headers())?;
         let (mut head, body) = request.into_parts();
         let authorization = head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         let bearer = authorization.and_then(|value| {
@@ -141,6 +143,21 @@ impl Front {
         let (body, trailers) = Unchunked::new(body);
         head.extensions.insert(trailers);
         Ok(Request::from_parts(head, Body::http_body_unsync(body)))
+    }
+
+    /// Refuses writes in the forms that are switched off.
+    fn check_form(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+        let switches = self.region.switches();
+        let is_off = (switches.is_chunked_rejected && is_chunked(headers))
+            || (switches.checksum_mode == ChecksumMode::Rejected && checksums::is_named(headers));
+        if !is_off {
+            return Ok(());
+        }
+        Err(Refusal {
+            status: StatusCode::NOT_IMPLEMENTED,
+            code: "NotImplemented",
+            message: "A header you provided implies functionality that is not implemented.",
+        })
     }
 
     fn bad_token(&self) -> Refusal {

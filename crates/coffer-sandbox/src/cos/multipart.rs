@@ -20,6 +20,7 @@ use super::text::{invalid, listed, refuse, signed, timestamp};
 use super::{checksums, protect};
 use crate::random;
 use crate::records::{OrInternal, PARTS, Records, UPLOADS, decode, encode};
+use crate::switches::ChecksumMode;
 
 /// Parts but the last are at least this long.
 const PART_LEN_MIN: u64 = 5 << 20;
@@ -90,7 +91,9 @@ impl Service {
             input.object_lock_legal_hold_status.as_ref(),
             now_ms,
         )?;
-        let algorithm = input.checksum_algorithm.as_ref().map(|algorithm| algorithm.as_str().to_owned());
+        let is_ignored = self.region.switches().checksum_mode == ChecksumMode::Ignored;
+        let algorithm = input.checksum_algorithm.as_ref().filter(|_| !is_ignored);
+        let algorithm = algorithm.map(|algorithm| algorithm.as_str().to_owned());
         let is_full_object = match input.checksum_type.as_ref().map(ChecksumType::as_str) {
             Some(kind) => kind == ChecksumType::FULL_OBJECT,
             None => algorithm.as_deref() == Some(ChecksumAlgorithm::CRC64NVME),
@@ -142,13 +145,14 @@ impl Service {
         let input = request.input;
         self.open_bucket(&input.bucket)?;
         let upload = self.upload(&input.bucket, &input.key, &input.upload_id)?;
-        let mut hasher = checksums::hasher(&request.headers);
+        let counting = checksums::counting(&request.headers, &self.region.switches())?;
+        let mut hasher = checksums::hasher(&counting);
         if let Some(algorithm) = &upload.checksum {
             checksums::add(&mut hasher, &algorithm.to_ascii_lowercase());
         }
         let trailers = trailers(request.trailing_headers, &request.extensions);
         let body = self.region.bodies().write(input.body, hasher, BODY_LEN_MAX).await?;
-        checksums::check(&body, &request.headers, trailers.as_ref(), input.content_length)?;
+        checksums::check(&body, &counting, trailers.as_ref(), input.content_length)?;
         let place = (&*input.bucket, &*input.key, &*input.upload_id);
         let part = self.add_part(place, input.part_number, body).await?;
         let sums = part.checksums;

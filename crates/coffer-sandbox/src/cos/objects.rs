@@ -121,8 +121,9 @@ impl Service {
             metadata: metadata(input.metadata)?,
         };
         let trailers = trailers(request.trailing_headers, &request.extensions);
-        let body = self.region.bodies().write(input.body, checksums::hasher(&headers), BODY_LEN_MAX).await?;
-        checksums::check(&body, &headers, trailers.as_ref(), input.content_length)?;
+        let counting = checksums::counting(&headers, &self.region.switches())?;
+        let body = self.region.bodies().write(input.body, checksums::hasher(&counting), BODY_LEN_MAX).await?;
+        checksums::check(&body, &counting, trailers.as_ref(), input.content_length)?;
         let (etag, sums) = (body.etag(), body.checksums.clone());
         let object = NewObject {
             bucket: &input.bucket,

@@ -1,6 +1,6 @@
 //! Put, get, head, delete, copy; conditions, ranges, checksums.
 
-use coffer_sandbox::NewBucket;
+use coffer_sandbox::{ChecksumMode, NewBucket, Switches};
 
 use super::client::{Desk, md5};
 
@@ -111,6 +111,40 @@ fn sums_are_compared_and_given_back() {
     put(&[("x-amz-checksum-crc32c", "4waSgw==")]).expect(200);
     let head = desk.ask("HEAD", "/bucket/a", &asked, b"").expect(200);
     assert_eq!(head.header("x-amz-checksum-crc32c"), "4waSgw==");
+}
+
+#[test]
+fn sums_may_be_ignored_rejected_or_demanded() {
+    let desk = Desk::with_bucket("bucket");
+    let put = |headers: &[(&str, &str)]| desk.ask("PUT", "/bucket/a", headers, b"123456789");
+    let wrong = [("x-amz-checksum-crc32c", "AAAAAA==")];
+    let switch = |mode, is_demanded| {
+        let change = |switches: &mut Switches| {
+            switches.checksum_mode = mode;
+            switches.is_checksum_demanded = is_demanded;
+        };
+        desk.sandbox.switch(change).unwrap();
+    };
+    switch(ChecksumMode::Ignored, false);
+    put(&wrong).expect(200);
+    let asked = [("x-amz-checksum-mode", "ENABLED")];
+    let got = desk.ask("GET", "/bucket/a", &asked, b"").expect(200);
+    assert!(!got.headers.contains_key("x-amz-checksum-crc32c"), "what is ignored is not kept");
+    put(&[("Content-MD5", &md5(b"other"))]).refused(400, "BadDigest");
+    switch(ChecksumMode::Rejected, false);
+    put(&wrong).refused(501, "NotImplemented");
+    put(&[("x-amz-sdk-checksum-algorithm", "CRC32")]).refused(501, "NotImplemented");
+    put(&[("Content-MD5", &md5(b"123456789"))]).expect(200);
+    desk.ask("GET", "/bucket/a", &asked, b"").expect(200);
+    switch(ChecksumMode::Verified, true);
+    put(&[]).refused(400, "InvalidRequest");
+    put(&wrong).refused(400, "BadDigest");
+    put(&[("Content-MD5", &md5(b"123456789"))]).expect(200);
+    put(&[("x-amz-checksum-crc32c", "4waSgw==")]).expect(200);
+    switch(ChecksumMode::Verified, false);
+    desk.sandbox.switch(|switches| switches.is_chunked_rejected = true).unwrap();
+    put(&[("Content-Encoding", "aws-chunked")]).refused(501, "NotImplemented");
+    put(&[]).expect(200);
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Putting together the client of one store: connections, trust, proxies, signatures.
 //!
-//! What the SDK would do by itself and other stores reject is off: checksums that nothing demands, signatures of chunks,
-//! and retries, which are [`RetryStore`](crate::RetryStore)'s alone.
+//! What the SDK would do by itself and other stores reject is off: signatures of chunks, checksums behind them, and retries, which
+//! are [`RetryStore`](crate::RetryStore)'s alone. Which checksums go ahead of an upload is decided for each
+//! ([`UploadFacts`](crate::UploadFacts)).
 
 use std::time::Duration;
 
@@ -40,7 +41,11 @@ pub(super) fn transport(options: &S3Options) -> Result<Transport, StoreError> {
     let tls = TlsContext::builder().with_trust_store(trust).build().map_err(|error| {
         StoreError::InvalidSetting { what: "the trusted certificates".to_owned(), reason: error.to_string() }
     })?;
-    let proxies = if options.use_proxies { ProxyConfig::from_env() } else { ProxyConfig::disabled() };
+    // What goes without TLS stays on this machine, and a token is not shown to a proxy.
+    let is_plain = options.endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("http:"));
+    let is_shown = is_plain && matches!(options.credentials, Credentials::Bearer(_));
+    let use_proxies = options.use_proxies && !is_shown;
+    let proxies = if use_proxies { ProxyConfig::from_env() } else { ProxyConfig::disabled() };
     let connector = Connector::builder()
         .connector_settings(HttpConnectorSettings::builder().connect_timeout(CONNECT_TIMEOUT).build())
         .sleep_impl(TokioSleep::new())
@@ -54,7 +59,7 @@ pub(super) fn transport(options: &S3Options) -> Result<Transport, StoreError> {
         Credentials::Bearer(source) => Some(source.clone()),
         _ => None,
     };
-    let rates = (options.upload_rate, options.download_rate);
+    let rates = (options.upload_rate.clone(), options.download_rate.clone());
     Ok(Transport::new(
         SharedHttpConnector::new(connector),
         bearer,

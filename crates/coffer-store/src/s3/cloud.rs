@@ -4,6 +4,7 @@
 //! Cloud Object Storage alone and are asked for only where an endpoint is given.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::types::{
@@ -19,8 +20,9 @@ use super::failure::{RequestFailure, chain};
 use super::raw::{RawRequest, elements};
 use super::upload::{Put, RETAIN_UNTIL_HEADER, add_md5, date_time, iso_time};
 use crate::{
-    Access, BucketFacts, CloudStore, Fact, ObjectKey, ObjectLock, Protection, PutOutcome, RestoreTier,
-    Retention, RetentionMode, StorageState, StoreError, VersionItem, Versioning,
+    Access, BucketFacts, Checksums, CloudStore, Fact, ObjectKey, ObjectLock, Protection, PutOutcome,
+    RestoreTier, Retention, RetentionMode, StorageState, StoreError, Trial, UploadFacts, UploadForm,
+    VersionItem, Versioning,
 };
 
 /// The id of the legal holds that coffer lays under a bucket's policy.
@@ -28,7 +30,7 @@ const LEGAL_HOLD_ID: &str = "coffer";
 
 impl CloudStore for S3Store {
     fn bucket_facts(&self) -> Result<BucketFacts, StoreError> {
-        self.run(async {
+        self.run(async || {
             let versioning = fact(self.versioning().await)?;
             Ok(BucketFacts {
                 location: fact(self.bucket_location().await)?,
@@ -48,6 +50,10 @@ impl CloudStore for S3Store {
         self.visit_versions(prefix, visit)
     }
 
+    fn keeps_versions(&self) -> Option<bool> {
+        self.shown.keeps_versions()
+    }
+
     fn read_version(
         &self,
         key: &ObjectKey,
@@ -56,7 +62,7 @@ impl CloudStore for S3Store {
         out: &mut Vec<u8>,
     ) -> Result<(), StoreError> {
         let source = Source { name: key.as_str(), version_id: Some(version_id) };
-        self.run(async { absent_if_marker(self.read_whole(source, len_max, out).await) })
+        self.run(async || absent_if_marker(self.read_whole(source, len_max, out).await))
     }
 
     fn read_version_range(
@@ -67,7 +73,7 @@ impl CloudStore for S3Store {
         out: &mut [u8],
     ) -> Result<(), StoreError> {
         let source = Source { name: key.as_str(), version_id: Some(version_id) };
-        self.run(async { absent_if_marker(self.fill_range(source, offset, out).await) })
+        self.run(async || absent_if_marker(self.fill_range(source, offset, out).await))
     }
 
     fn put_if_absent_retained(
@@ -77,7 +83,17 @@ impl CloudStore for S3Store {
         retention: &Retention,
     ) -> Result<PutOutcome, StoreError> {
         let put = Put::new(true, Some(retention));
-        Ok(self.run(self.put(key.as_str(), body, put))?.0)
+        Ok(self.run(async || self.put(key.as_str(), body, put).await)?.0)
+    }
+
+    fn put_shared_if_absent_retained(
+        &self,
+        key: &ObjectKey,
+        body: &Arc<Vec<u8>>,
+        retention: &Retention,
+    ) -> Result<PutOutcome, StoreError> {
+        let put = Put::new(true, Some(retention));
+        Ok(self.run(async || self.put(key.as_str(), body, put).await)?.0)
     }
 
     fn put_unconditional(
@@ -87,16 +103,26 @@ impl CloudStore for S3Store {
         retention: Option<&Retention>,
     ) -> Result<Option<String>, StoreError> {
         let put = Put::new(false, retention);
-        Ok(self.run(self.put(key.as_str(), body, put))?.1)
+        Ok(self.run(async || self.put(key.as_str(), body, put).await)?.1)
+    }
+
+    fn put_shared_unconditional(
+        &self,
+        key: &ObjectKey,
+        body: &Arc<Vec<u8>>,
+        retention: Option<&Retention>,
+    ) -> Result<Option<String>, StoreError> {
+        let put = Put::new(false, retention);
+        Ok(self.run(async || self.put(key.as_str(), body, put).await)?.1)
     }
 
     fn put_if_absent_in_parts(&self, key: &ObjectKey, body: &[u8]) -> Result<PutOutcome, StoreError> {
         let put = Put::new(true, None);
-        Ok(self.run(self.write_in_parts(key.as_str(), body, put))?.0)
+        Ok(self.run(async || self.write_in_parts(key.as_str(), body, put).await)?.0)
     }
 
     fn retention(&self, key: &ObjectKey, version_id: Option<&str>) -> Result<Option<Retention>, StoreError> {
-        self.run(self.retention_of(key.as_str(), version_id))
+        self.run(async || self.retention_of(key.as_str(), version_id).await)
     }
 
     fn extend_retention(
@@ -105,7 +131,7 @@ impl CloudStore for S3Store {
         version_id: Option<&str>,
         retention: &Retention,
     ) -> Result<(), StoreError> {
-        self.run(async {
+        self.run(async || {
             let current = self.retention_of(key.as_str(), version_id).await?;
             if let Some(current) = current {
                 if current.until_s > retention.until_s {
@@ -122,7 +148,7 @@ impl CloudStore for S3Store {
     }
 
     fn legal_hold(&self, key: &ObjectKey, version_id: Option<&str>) -> Result<bool, StoreError> {
-        self.run(async {
+        self.run(async || {
             let head = self.head(key.as_str(), version_id).await?;
             if head.object_lock_legal_hold_status() == Some(&ObjectLockLegalHoldStatus::On) {
                 return Ok(true);
@@ -138,7 +164,7 @@ impl CloudStore for S3Store {
         version_id: Option<&str>,
         is_held: bool,
     ) -> Result<(), StoreError> {
-        self.run(async {
+        self.run(async || {
             if self.has_policy().await? {
                 self.set_policy_hold(key.as_str(), is_held).await
             } else {
@@ -148,7 +174,7 @@ impl CloudStore for S3Store {
     }
 
     fn storage_class(&self, key: &ObjectKey, version_id: Option<&str>) -> Result<StorageState, StoreError> {
-        let head = self.run(self.head(key.as_str(), version_id))?;
+        let head = self.run(async || self.head(key.as_str(), version_id).await)?;
         let class = head.storage_class().map_or("STANDARD", |class| class.as_str()).to_owned();
         let access = match head.restore() {
             _ if !matches!(class.as_str(), "GLACIER" | "DEEP_ARCHIVE" | "ACCELERATED") => Access::Now,
@@ -173,13 +199,13 @@ impl CloudStore for S3Store {
             RestoreTier::Standard if !self.is_cos => Tier::Standard,
             _ => Tier::Bulk,
         };
-        self.run(async {
+        self.run(async || {
             let odd = |error: aws_sdk_s3::error::BuildError| self.odd(key.as_str(), &error.to_string());
-            let job = GlacierJobParameters::builder().tier(tier).build().map_err(odd)?;
+            let job = GlacierJobParameters::builder().tier(tier.clone()).build().map_err(odd)?;
             let days = i32::try_from(days).unwrap_or(i32::MAX);
             let wish = RestoreRequest::builder().days(days).glacier_job_parameters(job).build();
             let request = self
-                .client
+                .client()
                 .restore_object()
                 .bucket(&self.location.bucket)
                 .key(self.full(key.as_str()))
@@ -194,15 +220,33 @@ impl CloudStore for S3Store {
         })
     }
 
+    fn try_upload(
+        &self,
+        key: &ObjectKey,
+        body: &[u8],
+        form: UploadForm,
+        if_absent: bool,
+    ) -> Result<Trial, StoreError> {
+        self.run(async || self.try_form(key.as_str(), body, form, if_absent).await)
+    }
+
+    fn learn_uploads(&self, facts: &UploadFacts) {
+        self.uploads.learn(facts);
+    }
+
+    fn checksums(&self) -> Checksums {
+        self.uploads.choice
+    }
+
     fn delete_version(&self, key: &ObjectKey, version_id: &str) -> Result<(), StoreError> {
-        self.run(self.remove(key.as_str(), Some(version_id)))
+        self.run(async || self.remove(key.as_str(), Some(version_id)).await)
     }
 }
 
 impl S3Store {
     async fn versioning(&self) -> Result<Versioning, StoreError> {
         let bucket = &self.location.bucket;
-        let output = self.client.get_bucket_versioning().bucket(bucket).send().await;
+        let output = self.client().get_bucket_versioning().bucket(bucket).send().await;
         let output = output.map_err(|error| self.sdk(bucket, error))?;
         Ok(match output.status {
             Some(BucketVersioningStatus::Enabled) => Versioning::On,
@@ -213,7 +257,7 @@ impl S3Store {
 
     async fn bucket_location(&self) -> Result<String, StoreError> {
         let bucket = &self.location.bucket;
-        let output = self.client.get_bucket_location().bucket(bucket).send().await;
+        let output = self.client().get_bucket_location().bucket(bucket).send().await;
         let output = output.map_err(|error| self.sdk(bucket, error))?;
         let place = output.location_constraint.map(|place| place.as_str().to_owned());
         // The first region of AWS has no name here.
@@ -222,7 +266,7 @@ impl S3Store {
 
     async fn object_lock(&self) -> Result<Option<ObjectLock>, StoreError> {
         let bucket = &self.location.bucket;
-        let output = self.client.get_object_lock_configuration().bucket(bucket).send().await;
+        let output = self.client().get_object_lock_configuration().bucket(bucket).send().await;
         let output = match output.map_err(|error| self.sdk(bucket, error)) {
             Err(StoreError::NotFound { .. }) => return Ok(None),
             output => output?,
@@ -277,7 +321,7 @@ impl S3Store {
                 return Ok(None);
             }
         }
-        let output = self.client.get_bucket_encryption().bucket(bucket).send().await;
+        let output = self.client().get_bucket_encryption().bucket(bucket).send().await;
         let output = match output.map_err(|error| self.sdk(bucket, error)) {
             Err(StoreError::NotFound { .. }) => return Ok(None),
             output => output?,
@@ -289,7 +333,7 @@ impl S3Store {
 
     async fn head(&self, name: &str, version_id: Option<&str>) -> Result<HeadObjectOutput, StoreError> {
         let request = self
-            .client
+            .client()
             .head_object()
             .bucket(&self.location.bucket)
             .key(self.full(name))
@@ -349,7 +393,7 @@ impl S3Store {
         };
         let until = date_time(retention.until_s);
         let request = self
-            .client
+            .client()
             .put_object_retention()
             .bucket(&self.location.bucket)
             .key(self.full(name))
@@ -368,7 +412,7 @@ impl S3Store {
     ) -> Result<(), StoreError> {
         let status = if is_held { ObjectLockLegalHoldStatus::On } else { ObjectLockLegalHoldStatus::Off };
         let request = self
-            .client
+            .client()
             .put_object_legal_hold()
             .bucket(&self.location.bucket)
             .key(self.full(name))

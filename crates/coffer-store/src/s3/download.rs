@@ -63,7 +63,7 @@ impl S3Store {
             Some(None) => return Err(self.odd(source.name, ODD_RANGE)),
         };
         if len > len_max {
-            let (name, store) = (source.name.to_owned(), self.whom.store.clone());
+            let (name, store) = (source.name.to_owned(), self.whom().store.clone());
             return Err(StoreError::TooLong { name, store, len, len_max });
         }
         let (Ok(out_len), Ok(first_len)) = (usize::try_from(len), usize::try_from(came)) else {
@@ -178,7 +178,7 @@ impl S3Store {
         tag: Option<&str>,
     ) -> Result<GetObjectOutput, StoreError> {
         let request = self
-            .client
+            .client()
             .get_object()
             .bucket(&self.location.bucket)
             .key(self.full(source.name))
@@ -190,18 +190,21 @@ impl S3Store {
         match output.content_type.as_deref() {
             Some(found) if found.starts_with("text/html") && output.e_tag.is_none() => {
                 Err(StoreError::NotS3 {
-                    store: self.whom.store.clone(),
-                    endpoint: self.whom.endpoint.clone(),
+                    store: self.whom().store.clone(),
+                    endpoint: self.whom().endpoint.clone(),
                     found: "status 200 with text/html".to_owned(),
                 })
             }
-            _ => Ok(output),
+            _ => {
+                self.shown.learn(output.version_id());
+                Ok(output)
+            }
         }
     }
 
     pub(super) async fn len_of(&self, source: Source<'_>) -> Result<u64, StoreError> {
         let request = self
-            .client
+            .client()
             .head_object()
             .bucket(&self.location.bucket)
             .key(self.full(source.name))
@@ -216,20 +219,20 @@ impl S3Store {
     }
 
     fn truncated(&self, name: &str, offset: u64, range_len: u64, actual_len: u64) -> StoreError {
-        let (name, store) = (name.to_owned(), self.whom.store.clone());
+        let (name, store) = (name.to_owned(), self.whom().store.clone());
         StoreError::Truncated { name, store, offset, range_len, actual_len }
     }
 
     /// A body that ended before its length.
     fn short(&self, name: &str) -> StoreError {
         let message = "the answer broke off".to_owned();
-        self.whom.unavailable(name, RequestFailure { message, ..RequestFailure::default() })
+        self.whom().unavailable(name, RequestFailure { message, ..RequestFailure::default() })
     }
 
     /// A body that broke off with an error.
     fn broken(&self, name: &str, error: &(dyn std::error::Error + 'static)) -> StoreError {
         let failure = RequestFailure { message: chain(error), ..RequestFailure::default() };
-        self.whom.unavailable(name, failure)
+        self.whom().unavailable(name, failure)
     }
 }
 

@@ -21,6 +21,9 @@ use crate::{Cause, CredentialFault, StoreError};
 /// Longest text of a store that is repeated, in characters.
 const MESSAGE_CHARS_MAX: usize = 300;
 
+/// That a checksum is not that of what arrived, in the words of one store or another. What is sent once more may arrive whole.
+pub(super) const MISMATCHES: [&str; 3] = ["BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch"];
+
 /// What a store or the way to it said about a failed request.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
@@ -65,6 +68,8 @@ pub(super) struct Whom {
     pub(super) store: String,
     pub(super) bucket: String,
     pub(super) endpoint: String,
+    /// The region that was asked.
+    pub(super) region: String,
 }
 
 impl Whom {
@@ -180,6 +185,10 @@ impl Whom {
                 let region = region.or_else(|| expected_region(&failure.message));
                 return StoreError::WrongRegion { bucket, store, region, source: failure.into() };
             }
+            // An answer without a body says no more than that.
+            _ if status == 400 && region.as_ref().is_some_and(|region| *region != self.region) => {
+                return StoreError::WrongRegion { bucket, store, region, source: failure.into() };
+            }
             "RequestTimeTooSkewed" | "RequestExpired" => {
                 return StoreError::ClockSkew { store, source: failure.into() };
             }
@@ -204,10 +213,10 @@ impl Whom {
             | "ConditionalRequestConflict"
             | "OperationAborted"
             | "IncompleteBody"
-            | "BadDigest"
             | "NoSuchUpload" => {
                 return self.unavailable(&name, failure);
             }
+            code if MISMATCHES.contains(&code) => return self.unavailable(&name, failure),
             _ => {}
         }
         match status {

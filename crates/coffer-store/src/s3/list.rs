@@ -45,7 +45,7 @@ impl S3Store {
         // seen once is no promise.
         let after = start_after.filter(|_| token.is_none() && self.is_sorted).map(|after| self.full(after));
         let output = self
-            .client
+            .client()
             .list_objects_v2()
             .bucket(&self.location.bucket)
             .prefix(self.full(prefix))

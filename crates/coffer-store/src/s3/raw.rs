@@ -42,7 +42,7 @@ impl S3Store {
         let name = call.name.unwrap_or(&self.location.bucket);
         let Some(endpoint) = &self.endpoint else {
             let what = "what only Cloud Object Storage has";
-            return Err(StoreError::Unsupported { store: self.whom.store.clone(), what });
+            return Err(StoreError::Unsupported { store: self.whom().store.clone(), what });
         };
         let mut url = format!("{endpoint}/{}", self.location.bucket);
         if let Some(name) = call.name {
@@ -63,7 +63,7 @@ impl S3Store {
         let request = HttpRequest::try_from(request).map_err(|error| odd(&error))?;
         let response = self.transport.send(request).await.map_err(|error| {
             let failure = RequestFailure { message: chain(&error), ..RequestFailure::default() };
-            self.whom.connection(name, &error, failure, self.transport.has_answered())
+            self.whom().connection(name, &error, failure, self.transport.has_answered())
         })?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let body = self.collect(name, response.into_body()).await?;
@@ -75,7 +75,7 @@ impl S3Store {
         let of = |wanted: &str| {
             error.iter().find(|(element, _)| element == wanted).map(|(_, value)| value.as_str())
         };
-        Err(self.whom.answer(name, Answer::new(status, &headers, of("Code"), of("Message"))))
+        Err(self.whom().answer(name, Answer::new(status, &headers, of("Code"), of("Message"))))
     }
 
     fn sign(&self, name: &str, request: &mut http::Request<SdkBody>) -> Result<(), StoreError> {
@@ -88,7 +88,7 @@ impl S3Store {
         let odd = |error: &dyn std::error::Error| self.odd(name, &error.to_string());
         let params: SigningParams<'_> = v4::SigningParams::builder()
             .identity(&identity)
-            .region(&self.region)
+            .region(&self.sides.current().region)
             .name("s3")
             .time(SystemTimeSource::new().now())
             .settings(settings)
@@ -111,7 +111,7 @@ impl S3Store {
         while let Some(piece) = body.next().await {
             let piece = piece.map_err(|error| {
                 let failure = RequestFailure { message: chain(&error), ..RequestFailure::default() };
-                self.whom.unavailable(name, failure)
+                self.whom().unavailable(name, failure)
             })?;
             if bytes.len() + piece.len() > ANSWER_LEN_MAX {
                 return Err(self.odd(name, "the answer is too long"));

@@ -75,7 +75,7 @@ impl Transport {
     pub(super) fn new(
         inner: SharedHttpConnector,
         bearer: Option<Arc<dyn BearerSource>>,
-        (upload_rate, download_rate): (Option<u64>, Option<u64>),
+        (upload, download): (Option<Arc<RateLimit>>, Option<Arc<RateLimit>>),
         stall_timeout: Duration,
         counter: RequestCounter,
     ) -> Self {
@@ -84,8 +84,8 @@ impl Transport {
                 inner,
                 bearer,
                 requests: AdaptiveLimit::new(),
-                upload: upload_rate.map(RateLimit::new),
-                download: download_rate.map(RateLimit::new),
+                upload,
+                download,
                 stall_timeout,
                 has_answered: AtomicBool::new(false),
                 counter,

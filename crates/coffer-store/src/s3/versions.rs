@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use aws_sdk_s3::types::EncodingType;
 use aws_smithy_types::DateTime;
@@ -13,6 +14,24 @@ use aws_smithy_types::DateTime;
 use super::S3Store;
 use super::list::{Pages, decode};
 use crate::{StoreError, VersionItem};
+
+/// What answers tell of versions: a bucket that keeps some says with each object which one it is.
+#[derive(Debug, Default)]
+pub(super) struct Shown {
+    any: AtomicBool,
+    versions: AtomicBool,
+}
+
+impl Shown {
+    pub(super) fn learn(&self, version_id: Option<&str>) {
+        self.versions.fetch_or(version_id.is_some(), Ordering::Relaxed);
+        self.any.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn keeps_versions(&self) -> Option<bool> {
+        self.any.load(Ordering::Relaxed).then(|| self.versions.load(Ordering::Relaxed))
+    }
+}
 
 /// Where a listing goes on: a key and a version.
 type Marker = (Option<String>, Option<String>);
@@ -46,7 +65,8 @@ impl S3Store {
         // The versions of the last name of a page may go on in the next one.
         let mut open: Option<Group> = None;
         loop {
-            let page = self.run(self.version_page(prefix, next.take()))?;
+            let this = next.take();
+            let page = self.run(async || self.version_page(prefix, this.clone()).await)?;
             let is_last = page.next.is_none();
             let last_name = page.last_name.clone();
             next = page.next.clone();
@@ -86,7 +106,7 @@ impl S3Store {
     async fn version_page(&self, prefix: &str, next: Option<Marker>) -> Result<Page, StoreError> {
         let (key_marker, version_marker) = next.unwrap_or_default();
         let output = self
-            .client
+            .client()
             .list_object_versions()
             .bucket(&self.location.bucket)
             .prefix(self.full(prefix))

@@ -25,6 +25,8 @@ fn store_at(endpoint: String) -> S3Store {
 
 fn impatient_store_at(endpoint: String, stall_timeout: Duration) -> S3Store {
     let mut options = options(endpoint);
+    // Else another region would be followed.
+    options.is_region_fixed = true;
     options.stall_timeout = stall_timeout;
     S3Store::open(location("s3://bucket/x"), &options).expect("a store")
 }

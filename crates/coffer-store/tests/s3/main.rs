@@ -3,7 +3,9 @@
 mod cloud;
 mod errors;
 mod objects;
+mod regions;
 mod scripted;
 mod server;
 mod tls;
 mod transfers;
+mod uploads;

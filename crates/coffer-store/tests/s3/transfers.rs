@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use coffer_store::{
-    BearerSource, BearerToken, CloudStore, Credentials, Location, ObjectKey, ObjectStore, PutOutcome,
+    BearerSource, BearerToken, CloudStore, Credentials, Location, ObjectKey, ObjectStore, PutOutcome, RateLimit,
     Retention, RetentionMode, S3Options, S3Store, StoreError, TokenError,
 };
 
@@ -239,8 +239,8 @@ fn a_token_never_goes_over_plain_http_to_another_machine() {
 fn rates_hold_for_all_that_is_under_way_together() {
     let server = Server::start();
     let mut options = server.options();
-    options.upload_rate = Some(400 << 10);
-    options.download_rate = Some(400 << 10);
+    options.upload_rate = Some(RateLimit::new(400 << 10));
+    options.download_rate = Some(RateLimit::new(400 << 10));
     let store = S3Store::open(location("s3://bucket/slow"), &options).expect("a store");
     // `work` gets the number of the attempt and that of the thread.
     let check = |what: &str, work: &(dyn Fn(usize, usize) + Sync)| {
@@ -277,8 +277,8 @@ fn rates_hold_for_all_that_is_under_way_together() {
 fn a_slow_rate_is_no_stall() {
     let server = Server::start();
     let mut options = server.options();
-    options.upload_rate = Some(20 << 10);
-    options.download_rate = Some(20 << 10);
+    options.upload_rate = Some(RateLimit::new(20 << 10));
+    options.download_rate = Some(RateLimit::new(20 << 10));
     // Twenty times what a piece takes, and half of what all of it does.
     options.stall_timeout = Duration::from_secs(2);
     let store = S3Store::open(location("s3://bucket/slow"), &options).expect("a store");

@@ -275,6 +275,7 @@ fn kinds() -> Vec<SlotKind> {
         mechanism: 0x1087,
         iv: Some(vec![0; 12]),
         mac: None,
+        salt: None,
     };
     let mut kinds = vec![
         SlotKind::Passphrase { memory_kib: 65_536, passes: 3, lanes: 4, salt: [0; 16] },

@@ -102,7 +102,20 @@ pub struct Request {
     pub query: String,
     /// Whether it is to do nothing if an object of that name is there: `If-None-Match: *`.
     pub is_if_absent: bool,
+    /// The checksum that it brings of its body: `content-md5`, `x-amz-checksum-…`, or `x-amz-trailer` for one that comes behind.
+    pub checksum: Option<&'static str>,
 }
+
+/// Headers by which a request brings a checksum, in the order in which they are looked for.
+const CHECKSUMS: [&str; 7] = [
+    "x-amz-trailer",
+    "x-amz-checksum-crc32",
+    "x-amz-checksum-crc32c",
+    "x-amz-checksum-crc64nvme",
+    "x-amz-checksum-sha1",
+    "x-amz-checksum-sha256",
+    "content-md5",
+];
 
 impl Request {
     pub(super) fn of(head: &Head) -> Self {
@@ -112,7 +125,16 @@ impl Request {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let kind = RequestKind::of(&method, path, query);
         let is_if_absent = head.field("if-none-match") == Some("*");
-        Self { index: 0, kind, method, path: path.to_owned(), query: query.to_owned(), is_if_absent }
+        let checksum = CHECKSUMS.into_iter().find(|name| head.field(name).is_some());
+        Self {
+            index: 0,
+            kind,
+            method,
+            path: path.to_owned(),
+            query: query.to_owned(),
+            is_if_absent,
+            checksum,
+        }
     }
 
     /// Path and query.

@@ -15,6 +15,7 @@ use coffer_format::tree::{ChunkRef, NodeChild, TreeEntry, TreeRoot, decode_leaf,
 
 use crate::error::VerifyError;
 use crate::report::{Class, Counts, Findings};
+use crate::source::ReadFault;
 
 use super::chunks::{ChunkTable, Loss};
 use super::damage::Damage;
@@ -271,6 +272,18 @@ impl<'a> Walker<'a> {
                     }
                 }
                 Loss::Segment(segment) => self.damage.segment(segment).add_path(snapshot, path, count),
+                // The segment that gives it a place may be one that an archived record names: that record is the finding.
+                Loss::Unplaced(id) if !self.task.replayed.archived.is_empty() => {
+                    for number in &self.task.replayed.archived {
+                        let (fault, name) = (ReadFault::Archived, ObjectName::Record(*number));
+                        let affected = self.findings.add(fault.class(), name, fault.what());
+                        affected.add_chunk(&id.0);
+                        if !unplaced {
+                            affected.add_path(snapshot, path, count);
+                        }
+                    }
+                    unplaced = true;
+                }
                 Loss::Unplaced(id) => {
                     let what = "its snapshot needs chunks that no live index segment of their domain lists";
                     let affected = self.findings.add(Class::Missing, name, what);

@@ -91,7 +91,7 @@ pub(super) fn run(world: &World, args: &NewSlotArgs) -> Result<Exit> {
     let (id, head) = vault.add_slot_for(root.as_ref(), &args.label, args.purpose())?;
     let value =
         json!({"message_type": "key_added", "slot": id.to_string(), "head": head.to_string(), "shares": []});
-    world.output.result(&value, &format!("added key slot {}\nhead {head}", id.short()))?;
+    world.result(value, &format!("added key slot {}\nhead {head}", id.short()))?;
     Ok(Exit::Done)
 }
 
@@ -104,13 +104,14 @@ fn add_shares(
 ) -> Result<Exit> {
     let set = shares::generate(counts)?;
     let files = shares::write(&set, dir)?;
-    let (id, head) = vault.add_slot_for(&set, &args.label, args.purpose())?;
-    let files: Vec<String> = files.keep().iter().map(|path| path.display().to_string()).collect();
+    let added = vault.add_slot_with(&set, &args.label, args.purpose(), &mut || files.begin_commit());
+    let ((id, head), files) = files.settle(added, world.output)?;
+    let files: Vec<String> = files.iter().map(|path| path.display().to_string()).collect();
     let value = json!({
         "message_type": "key_added", "slot": id.to_string(), "head": head.to_string(), "shares": files,
     });
     let text = format!("added key slot {}\nhead {head}\n{}", id.short(), files.join("\n"));
-    world.output.result(&value, &text)?;
+    world.result(value, &text)?;
     world.output.note(shares::ADVICE);
     Ok(Exit::Done)
 }

@@ -22,7 +22,29 @@ use crate::output::time_utc;
 use crate::wiring::World;
 
 const FORMAT: &str = include_str!("../../../../../docs/format.md");
-const READER: &str = include_str!("../../../../../tests/reader/coffer_reader.py");
+/// A file of `tests/reader` under the same name in the kit.
+macro_rules! reader_file {
+    ($name:literal) => {
+        ($name, include_str!(concat!("../../../../../tests/reader/", $name)))
+    };
+}
+/// The second reader: its command line, and a module for each part of the format.
+const READER: [(&str, &str); 14] = [
+    reader_file!("coffer_reader.py"),
+    reader_file!("coffer_format/__init__.py"),
+    reader_file!("coffer_format/cbor.py"),
+    reader_file!("coffer_format/conventions.py"),
+    reader_file!("coffer_format/header.py"),
+    reader_file!("coffer_format/index.py"),
+    reader_file!("coffer_format/limits.py"),
+    reader_file!("coffer_format/packs.py"),
+    reader_file!("coffer_format/records.py"),
+    reader_file!("coffer_format/replay.py"),
+    reader_file!("coffer_format/seals.py"),
+    reader_file!("coffer_format/slots.py"),
+    reader_file!("coffer_format/tree.py"),
+    reader_file!("coffer_format/vault.py"),
+];
 /// The packages that the reader needs, a line with a version for each.
 const READER_NEEDS: &str = include_str!("../../../../../tests/reader/requirements.txt");
 
@@ -46,9 +68,9 @@ pub(super) fn export(world: &World, dir: &Path) -> Result<Exit> {
         ("slots.json".to_owned(), described(&slots)?),
         ("vault".to_owned(), vault.header_bytes()),
         ("format.md".to_owned(), FORMAT.into()),
-        ("coffer_reader.py".to_owned(), READER.into()),
         ("requirements.txt".to_owned(), READER_NEEDS.into()),
     ];
+    files.extend(READER.iter().map(|(name, text)| ((*name).to_owned(), (*text).into())));
     files.extend(slots.iter().filter_map(|status| {
         let bytes = status.slot.as_ref()?.encode();
         (Slot::id(&bytes) == status.id).then(|| (format!("slots/{}", status.id), bytes))
@@ -61,7 +83,7 @@ pub(super) fn export(world: &World, dir: &Path) -> Result<Exit> {
     let value = json!({
         "message_type": "kit", "dir": dir.display().to_string(), "vault_id": vault.id().to_string(), "files": names,
     });
-    world.output.result(&value, &format!("wrote {} files to {}", files.len(), dir.display()))?;
+    world.result(value, &format!("wrote {} files to {}", files.len(), dir.display()))?;
     world.output.note("the kit opens nothing by itself; keep it where the root keys are not, and write a new one when slots change");
     Ok(Exit::Done)
 }
@@ -72,9 +94,10 @@ fn write_all(dir: &Path, files: &[(String, Vec<u8>)]) -> Result<()> {
             .hint("name a new or an empty directory")
             .into());
     }
-    fs::create_dir_all(dir.join("slots"))?;
     for (name, bytes) in files {
-        let mut file = fs::OpenOptions::new().write(true).create_new(true).open(dir.join(name))?;
+        let path = dir.join(name);
+        fs::create_dir_all(path.parent().unwrap_or(dir))?;
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).open(path)?;
         file.write_all(bytes)?;
         file.sync_all()?;
     }
@@ -180,8 +203,10 @@ fn instructions(world: &World, vault: &Vault<'_>, slots: &[SlotStatus]) -> Strin
          credentials besides (coffer help; `coffer doctor` says what is missing). A key service, or a bucket, with a certificate that the system does not know: --ca-cert FILE.\n\n\
          If the store has lost the header or slots, copy `vault` and `slots/` of this kit to their places in the vault.\n\
          If a key service is lost, and its root key was imported from material that you have: import it into another instance, then\n\
-         coffer --vault PLACE --key-service-api-key-file FILE keys retarget SLOT --to CRN\n\n\
-         Without the program: coffer_reader.py reads a vault in a directory with a key file or a passphrase. It needs Python 3.10 or later and the packages\n\
+         coffer --vault PLACE --vault-id ID OPTIONS keys retarget SLOT --to CRN\n\n\
+         where OPTIONS are, for a key service of IBM, --key-service-api-key-file FILE, and for one of your own, --to https://HOST/INSTANCE/KEY with\n\
+         --key-service-token-file FILE --key-service-host HOST.\n\n\
+         Without the program: coffer_reader.py, with the folder coffer_format beside it, reads a vault in a directory with a key file or a passphrase. It needs Python 3.10 or later and the packages\n\
          {}; requirements.txt has the versions it was tested with:\n\n    \
          python3 -m venv reader && reader/bin/pip install -r requirements.txt\n    \
          reader/bin/python coffer_reader.py VAULT --key-file FILE list\n    \
@@ -221,6 +246,7 @@ mod tests {
             mechanism: 0,
             iv: None,
             mac: None,
+            salt: None,
         };
         let kinds = [
             (SlotKind::Passphrase { memory_kib: 0, passes: 0, lanes: 0, salt: [0; 16] }, "--passphrase-file"),
@@ -244,6 +270,17 @@ mod tests {
                 assert!(known.iter().any(|name| name == option), "{option}");
             }
         }
+    }
+
+    #[test]
+    fn the_whole_reader_is_in_the_kit() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/reader/coffer_format");
+        let there =
+            fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut there: Vec<_> = there.filter(|name| name.ends_with(".py")).collect();
+        there.sort();
+        let kept = READER.iter().filter_map(|(name, _)| name.strip_prefix("coffer_format/"));
+        assert_eq!(kept.collect::<Vec<_>>(), there);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use coffer_engine::{SlotStatus, Vault};
-use coffer_format::id::hex;
+use coffer_format::id::{Head, hex};
 use coffer_format::path::display_path;
 use coffer_format::slot::{SlotKind, SlotPurpose};
 use serde_json::{Value, json};
@@ -10,6 +10,10 @@ use serde_json::{Value, json};
 use crate::exit_code::Exit;
 use crate::output::{time, time_utc};
 use crate::wiring::World;
+
+/// `restore --request-archived` asks for key slots only where none opens.
+const ARCHIVED_SLOTS: &str = "key slots are archived and were not read: have the store bring them back by its own tools (restore-object), and \
+    copy them into a class without retrieval times";
 
 /// The id of the key file that a slot is for.
 pub(in crate::commands) fn key_id(kind: &SlotKind) -> Option<String> {
@@ -22,6 +26,7 @@ pub(in crate::commands) fn key_id(kind: &SlotKind) -> Option<String> {
 
 pub(super) fn kind_text(status: &SlotStatus) -> String {
     match status.slot.as_ref().map(|slot| &slot.kind) {
+        None if status.is_archived => "archived".to_owned(),
         None => "missing or damaged".to_owned(),
         Some(SlotKind::Passphrase { memory_kib, passes, lanes, .. }) => {
             format!("passphrase (Argon2id {} MiB, {passes} passes, {lanes} lanes)", memory_kib / 1024)
@@ -69,8 +74,13 @@ pub(super) fn slot_json(status: &SlotStatus) -> Value {
     })
 }
 
-/// Tells what is known of the slots.
-pub(super) fn show(world: &World, vault: &Vault<'_>, slots: &[SlotStatus]) -> Result<Exit> {
+/// Tells what is known of the slots, and by which record the log knows it now.
+pub(super) fn show(
+    world: &World,
+    vault: &Vault<'_>,
+    slots: &[SlotStatus],
+    recorded: Option<Head>,
+) -> Result<Exit> {
     let tested = world.cache().map(|cache| cache.tested(&vault.id())).unwrap_or_default();
     let last = |status: &SlotStatus| {
         let seconds = i64::try_from(*tested.get(&status.id)?).ok()?;
@@ -81,7 +91,10 @@ pub(super) fn show(world: &World, vault: &Vault<'_>, slots: &[SlotStatus]) -> Re
         value["last_tested"] = json!(last(status).map(time_utc));
         value
     };
-    let value = json!({"message_type": "keys", "slots": slots.iter().map(of_slot).collect::<Vec<_>>()});
+    let value = json!({
+        "message_type": "keys", "slots": slots.iter().map(of_slot).collect::<Vec<_>>(),
+        "head": recorded.map(|head| head.to_string()),
+    });
     let mut lines = Vec::new();
     for status in slots {
         let mark = if status.opened_by { '*' } else { ' ' };
@@ -108,13 +121,22 @@ pub(super) fn show(world: &World, vault: &Vault<'_>, slots: &[SlotStatus]) -> Re
         ));
     }
     lines.push("* opened the vault".to_owned());
-    world.output.result(&value, &lines.join("\n"))?;
-    let broken = slots.iter().any(|status| status.slot.is_none() || status.tested == Some(false));
-    Ok(if broken { Exit::Corrupt } else { Exit::Done })
+    lines.extend(recorded.map(|head| format!("head {head}")));
+    world.result(value, &lines.join("\n"))?;
+    let is_lost = |status: &SlotStatus| status.slot.is_none() && !status.is_archived;
+    let broken = slots.iter().any(|status| is_lost(status) || status.tested == Some(false));
+    if slots.iter().any(|status| status.is_archived) {
+        world.output.warn(ARCHIVED_SLOTS);
+    }
+    Ok(match slots.iter().any(|status| status.is_archived) {
+        _ if broken => Exit::Corrupt,
+        true => Exit::Archived,
+        false => Exit::Done,
+    })
 }
 
 pub(super) fn run(world: &World) -> Result<Exit> {
     let store = world.open_store()?;
     let vault = world.open_vault(&store)?;
-    show(world, &vault, &vault.slots()?)
+    show(world, &vault, &vault.slots()?, None)
 }

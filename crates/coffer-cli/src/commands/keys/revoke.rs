@@ -3,23 +3,46 @@
 use std::path::Path;
 
 use anyhow::Result;
+use clap::Args;
+use coffer_keys::RootKey;
 use serde_json::json;
 
+use super::test::AlsoArgs;
 use crate::command_error::Failure;
 use crate::exit_code::Exit;
 use crate::wiring::World;
 use crate::{keys, process};
 
-pub(super) const REVOKED: &str = "whoever has an old copy of this slot and its secret can still open the vault; disable the root key where there is one, and `coffer keys \
-     rotate` gives the vault a new key, with which what comes from then on stays closed to them";
+pub(super) const REVOKED: &str = "whoever has an old copy of this slot and its secret can still open the vault; `coffer keys rotate` gives the vault a new key, with \
+     which what comes from then on stays closed to them. Where the slot has a root key, disable that once no current slot names it (`coffer keys list`): \
+     others may be under the same one";
 
-pub(super) fn run(world: &World, prefix: &str) -> Result<Exit> {
+#[derive(Debug, Args)]
+pub(crate) struct RevokeArgs {
+    /// Beginning of the slot's id, from "keys list".
+    slot: String,
+    #[command(flatten)]
+    also: AlsoArgs,
+    /// Revoke the slot that opens the vault though no other one was opened.
+    #[arg(long)]
+    untested: bool,
+}
+
+pub(super) fn run(world: &World, args: &RevokeArgs) -> Result<Exit> {
     let store = world.open_store()?;
+    let also = args.also.read(world.output)?;
     let mut vault = world.open_vault_to_write(&store)?;
-    let id = vault.select_slot(prefix)?;
-    let head = vault.revoke_slot(id)?;
+    let id = vault.select_slot(&args.slot)?;
+    let head = if args.untested {
+        vault.revoke_slot(id)?
+    } else {
+        // Of no use but where the slot that opened the vault goes.
+        let given = if id == vault.opened_by { world.all_root_keys()? } else { Vec::new() };
+        let roots: Vec<&dyn RootKey> = given.iter().chain(&also).map(AsRef::as_ref).collect();
+        vault.revoke_slot_with(id, &roots)?
+    };
     let value = json!({"message_type": "key_revoked", "slot": id.to_string(), "head": head.to_string(), "note": REVOKED});
-    world.output.result(&value, &format!("revoked key slot {}\nhead {head}", id.short()))?;
+    world.result(value, &format!("revoked key slot {}\nhead {head}", id.short()))?;
     world.output.note(REVOKED);
     Ok(Exit::Done)
 }
@@ -47,7 +70,7 @@ pub(super) fn passwd(world: &World, file: Option<&Path>, label: Option<&str>) ->
         "message_type": "key_replaced", "slot": id.to_string(), "revoked": old.to_string(), "head": head.to_string(),
         "note": REVOKED,
     });
-    world.output.result(&value, &format!("key slot {} replaces {}\nhead {head}", id.short(), old.short()))?;
+    world.result(value, &format!("key slot {} replaces {}\nhead {head}", id.short(), old.short()))?;
     for other in slots.iter().filter(|status| status.id != old && status.tested == Some(true)) {
         let short = other.id.short();
         world.output.warn(&format!(

@@ -70,7 +70,7 @@ pub(super) fn rewrap(world: &World) -> Result<Exit> {
     });
     let mut lines: Vec<String> = slots.iter().map(line).collect();
     lines.extend(head.map(|head| format!("head {head}")));
-    world.output.result(&value, &lines.join("\n"))?;
+    world.result(value, &lines.join("\n"))?;
     match failed {
         None => Ok(Exit::Done),
         Some(error) if slots.len() == 1 => Err(error.into()),
@@ -138,7 +138,7 @@ pub(super) fn retarget(world: &World, args: &RetargetArgs) -> Result<Exit> {
         "message_type": "key_replaced", "slot": id.to_string(), "revoked": old.to_string(), "head": head.to_string(),
         "note": REVOKED,
     });
-    world.output.result(&value, &format!("key slot {} replaces {}\nhead {head}", id.short(), old.short()))?;
+    world.result(value, &format!("key slot {} replaces {}\nhead {head}", id.short(), old.short()))?;
     world.output.note(REVOKED);
     Ok(Exit::Done)
 }

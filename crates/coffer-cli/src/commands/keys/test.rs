@@ -64,12 +64,13 @@ pub(super) fn run(world: &World, also: &AlsoArgs, all: bool, record: bool) -> Re
         // It spoils no test that it cannot be remembered.
         drop(cache.set_tested(&vault.id(), &good.collect::<Vec<_>>(), world.now_s()));
     }
-    if record {
+    let recorded = if record {
         let report = json!({"slots": slots.iter().map(slot_json).collect::<Vec<_>>()}).to_string();
-        let head = vault.record_evidence("keys test", report.as_bytes())?;
-        world.output.note(&format!("recorded; head {head}"));
-    }
-    let exit = show(world, &vault, &slots)?;
+        Some(vault.record_evidence("keys test", report.as_bytes())?)
+    } else {
+        None
+    };
+    let exit = show(world, &vault, &slots, recorded)?;
     if untested_count == 0 {
         return Ok(exit);
     }

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::command_error::Failure;
 use crate::exit_code::Exit;
-use crate::output::{bytes, requests_json, requests_text, time, time_utc};
+use crate::output::{bytes, time, time_utc};
 use crate::prices::PriceArgs;
 use crate::stores::Store;
 use crate::wiring::World;
@@ -93,36 +93,82 @@ pub(super) fn bring_back(
             return Ok(None);
         }
         state.request(&stores, args.days, args.tier.of_store())?;
-        let asked = state.archived.len();
         let partial =
             if needs.is_partial { "; more will be needed once the tree of the snapshot is back" } else { "" };
-        let text = format!(
-            "{asked} archived pack(s), {}, were asked for; {} are on their way, {} can be read{partial}",
-            bytes(state.archived_bytes),
-            state.coming_count,
-            state.ready_count
-        );
+        let text = format!("{}{partial}", told(&state, "pack(s)"));
         if !args.wait {
-            let value = json!({
-                "message_type": "summary", "command": "restore --request-archived", "snapshot_id": snapshot.id().to_string(),
-                "requested": asked, "requested_bytes": state.archived_bytes, "coming": state.coming_count,
-                "ready": state.ready_count, "ready_until": state.ready_until_s.map(|until_s| time_utc(ns(until_s))),
-                "more_to_come": needs.is_partial, "requests": requests_json(&store.requests()),
-            });
-            let until =
-                state.ready_until_s.map(|until_s| format!("\nthe first copy goes at {}", time(ns(until_s))));
-            let text = format!(
-                "{text}{}\nnothing was restored yet: run the same command again {}\n{}",
-                until.unwrap_or_default(),
-                args.tier.told(),
-                requests_text(&store.requests())
-            );
-            world.output.summary(&value, &text)?;
-            return Ok(Some(Exit::Archived));
+            return come_back(world, args, Some(snapshot), &state, needs.is_partial, &text).map(Some);
         }
         world.output.note(&format!("{text}; waiting"));
         wait(world, store, args.poll)?;
     }
+}
+
+/// Asks for what the vault is opened with, as `refusal` says that a part of it is archived: header, log, key slots and index segments.
+/// `None` when all of it can be read; else how the command ends.
+pub(super) fn bring_back_opening(
+    world: &World,
+    args: &ColdArgs,
+    store: &Store,
+    refusal: anyhow::Error,
+) -> Result<Option<Exit>> {
+    let stores = stores(store)?;
+    let mut refusal = Some(refusal);
+    loop {
+        let state = ColdState::look_at_all_but_packs(&stores)?;
+        if state.is_ready() {
+            // If it was ready from the start, this is not what was in the way.
+            return refusal.map_or(Ok(None), Err);
+        }
+        refusal = None;
+        state.request(&stores, args.days, args.tier.of_store())?;
+        let text = format!(
+            "{}; the packs will be needed once the vault opens",
+            told(&state, "object(s) that the vault is opened with")
+        );
+        if !args.wait {
+            return come_back(world, args, None, &state, true, &text).map(Some);
+        }
+        world.output.note(&format!("{text}; waiting"));
+        wait(world, store, args.poll)?;
+    }
+}
+
+fn told(state: &ColdState, what: &str) -> String {
+    format!(
+        "{} archived {what}, {}, were asked for; {} are on their way, {} can be read",
+        state.archived.len(),
+        bytes(state.archived_bytes),
+        state.coming_count,
+        state.ready_count
+    )
+}
+
+/// Says what was asked for, and when to come back.
+fn come_back(
+    world: &World,
+    args: &ColdArgs,
+    snapshot: Option<&Snapshot>,
+    state: &ColdState,
+    is_partial: bool,
+    text: &str,
+) -> Result<Exit> {
+    let value = json!({
+        "message_type": "summary", "command": "restore --request-archived",
+        "snapshot_id": snapshot.map(|snapshot| snapshot.id().to_string()),
+        "requested": state.archived.len(), "requested_bytes": state.archived_bytes, "coming": state.coming_count,
+        "ready": state.ready_count, "ready_until": state.ready_until_s.map(|until_s| time_utc(ns(until_s))),
+        "more_to_come": is_partial,
+    });
+    let until = state.ready_until_s.map(|until_s| format!("\nthe first copy goes at {}", time(ns(until_s))));
+    let text = format!(
+        "{text}{}\nnothing was restored yet: run the same command again {}\n{}",
+        until.unwrap_or_default(),
+        args.tier.told(),
+        world.requests_text()
+    );
+    world.summary(value, &text)?;
+    Ok(Exit::Archived)
 }
 
 fn wait(world: &World, store: &Store, seconds: u64) -> Result<()> {

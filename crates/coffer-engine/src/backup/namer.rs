@@ -1,0 +1,170 @@
+//! Ids of chunks, computed by a thread of its own while the next ones are read and cut.
+//!
+//! One thread, so that ids come back in the order in which chunks were given. It begins with the first chunk, and ends with the [`Namer`].
+
+use std::thread::JoinHandle;
+
+use coffer_crypto::DomainKeys;
+use coffer_format::id::ChunkId;
+use coffer_format::pack::ChunkKind;
+use coffer_pipeline::pack_reader::chunk_id;
+use crossbeam_channel::{Receiver, Sender};
+
+use crate::error::EngineError;
+
+/// Chunks on their way: more of them only wait.
+const UNDER_WAY_COUNT_MAX: usize = 4;
+/// Their bytes, beside the newest one.
+const UNDER_WAY_LEN_MAX: usize = 8 << 20;
+
+/// A chunk with its id.
+pub(super) struct Named {
+    pub(super) bytes: Vec<u8>,
+    pub(super) id: ChunkId,
+}
+
+/// Computes ids of data chunks.
+pub(super) struct Namer {
+    state: State,
+    under_way_count: usize,
+    under_way_len: usize,
+    /// Buffers to be used again.
+    spare: Vec<Vec<u8>>,
+}
+
+enum State {
+    /// With the keys of the domain.
+    Idle(DomainKeys),
+    Running { chunks: Sender<Vec<u8>>, named: Receiver<Named>, thread: JoinHandle<()> },
+    Ended,
+}
+
+impl Namer {
+    /// Ids are those of the domain whose `keys` are given.
+    pub(super) const fn new(keys: DomainKeys) -> Self {
+        Self { state: State::Idle(keys), under_way_count: 0, under_way_len: 0, spare: Vec::new() }
+    }
+
+    /// Gives a chunk, whose id comes behind those of the chunks given before.
+    pub(super) fn give(&mut self, bytes: &[u8]) -> Result<(), EngineError> {
+        let mut copy = self.spare.pop().unwrap_or_default();
+        copy.clear();
+        copy.extend_from_slice(bytes);
+        self.begin();
+        let State::Running { chunks, .. } = &self.state else { return Err(EngineError::WorkerGone) };
+        chunks.send(copy).map_err(|_| EngineError::WorkerGone)?;
+        self.under_way_count += 1;
+        self.under_way_len += bytes.len();
+        Ok(())
+    }
+
+    /// Whether a chunk should be taken before another one is given.
+    pub(super) const fn is_full(&self) -> bool {
+        self.under_way_count > 0
+            && (self.under_way_count >= UNDER_WAY_COUNT_MAX || self.under_way_len > UNDER_WAY_LEN_MAX)
+    }
+
+    /// Takes the chunk that was given first, once it has its id; `None` if all were taken.
+    pub(super) fn take(&mut self) -> Result<Option<Named>, EngineError> {
+        if self.under_way_count == 0 {
+            return Ok(None);
+        }
+        let State::Running { named, .. } = &self.state else { return Err(EngineError::WorkerGone) };
+        let taken = named.recv().map_err(|_| EngineError::WorkerGone)?;
+        self.under_way_count -= 1;
+        self.under_way_len -= taken.bytes.len();
+        Ok(Some(taken))
+    }
+
+    /// Gives a buffer back.
+    pub(super) fn reuse(&mut self, buffer: Vec<u8>) {
+        if self.spare.len() < UNDER_WAY_COUNT_MAX {
+            self.spare.push(buffer);
+        }
+    }
+
+    /// Drops what a stream that was given up has left.
+    pub(super) fn clear(&mut self) -> Result<(), EngineError> {
+        while let Some(left) = self.take()? {
+            self.reuse(left.bytes);
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self) {
+        let keys = match std::mem::replace(&mut self.state, State::Ended) {
+            State::Idle(keys) => keys,
+            state => return self.state = state,
+        };
+        let (chunks, given) = crossbeam_channel::bounded::<Vec<u8>>(UNDER_WAY_COUNT_MAX);
+        let (done, named) = crossbeam_channel::bounded(UNDER_WAY_COUNT_MAX);
+        let thread = std::thread::spawn(move || {
+            for bytes in given {
+                let id = chunk_id(&keys, ChunkKind::Data, &bytes);
+                if done.send(Named { bytes, id }).is_err() {
+                    return;
+                }
+            }
+        });
+        self.state = State::Running { chunks, named, thread };
+    }
+}
+
+impl Drop for Namer {
+    fn drop(&mut self) {
+        if let State::Running { chunks, named, thread } = std::mem::replace(&mut self.state, State::Ended) {
+            drop((chunks, named));
+            // Its keys are gone when this is.
+            drop(thread.join());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use coffer_crypto::VaultKey;
+    use coffer_crypto::rng::OsRng;
+
+    use super::*;
+
+    /// The same keys twice.
+    fn keys() -> [DomainKeys; 2] {
+        let reader = VaultKey::generate(&OsRng).unwrap().reader();
+        [reader.domain_keys(&[3; 16]), reader.domain_keys(&[3; 16])]
+    }
+
+    #[test]
+    fn ids_come_in_order_and_are_those_of_the_chunks() {
+        let [keys, same] = keys();
+        let mut namer = Namer::new(keys);
+        let chunks: Vec<Vec<u8>> = (0..100_u8).map(|n| vec![n; usize::from(n) * 100_000]).collect();
+        let mut taken = Vec::new();
+        for chunk in &chunks {
+            while namer.is_full() {
+                taken.push(namer.take().unwrap().unwrap());
+            }
+            namer.give(chunk).unwrap();
+            assert!(namer.under_way_count <= UNDER_WAY_COUNT_MAX);
+        }
+        while let Some(named) = namer.take().unwrap() {
+            taken.push(named);
+        }
+        assert_eq!(taken.len(), chunks.len());
+        for (named, chunk) in taken.iter().zip(&chunks) {
+            assert!(named.bytes == *chunk && named.id == chunk_id(&same, ChunkKind::Data, chunk));
+        }
+    }
+
+    #[test]
+    fn what_was_given_up_is_dropped() {
+        let [keys, _] = keys();
+        let mut namer = Namer::new(keys);
+        namer.clear().unwrap();
+        namer.give(b"one").unwrap();
+        namer.give(b"two").unwrap();
+        namer.clear().unwrap();
+        namer.give(b"three").unwrap();
+        assert_eq!(namer.take().unwrap().unwrap().bytes, b"three");
+        assert!(namer.take().unwrap().is_none());
+    }
+}
