@@ -70,7 +70,9 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
                 black_box(cut_slice(&chunker, &bytes));
             }),
             Box::new(|| {
-                bytes.chunks(READ_LEN).for_each(|part| black_box(&mut read[..part.len()]).copy_from_slice(part));
+                bytes
+                    .chunks(READ_LEN)
+                    .for_each(|part| black_box(&mut read[..part.len()]).copy_from_slice(part));
             }),
         ],
     );

@@ -46,14 +46,15 @@ fn check_only(recording: &Recording, packs: usize, segments: usize, records: usi
 }
 
 #[test]
-fn init_costs_three_objects() {
+fn init_costs_four_objects() {
     let (world, store) = (World::new(1), Store::new(MemoryStore::new()));
     world.init(&store).unwrap();
     let recording = store.reset();
-    assert_eq!(recording.written.len(), 3, "{:?}", recording.written);
-    assert_eq!(recording.put_count, 3);
-    assert!(recording.written[0].starts_with("slots/"));
-    assert_eq!(recording.written[1..], ["vault", "log/000000000000"]);
+    assert_eq!(recording.written.len(), 4, "{:?}", recording.written);
+    assert_eq!(recording.put_count, 4);
+    assert_eq!(recording.written[0], "store");
+    assert!(recording.written[1].starts_with("slots/"));
+    assert_eq!(recording.written[2..], ["vault", "log/000000000000"]);
     assert_eq!(recording.stat_count, 2, "is there a header, is there a record");
     assert_eq!((recording.read_count, recording.read_range_count), (0, 0));
     assert_eq!((recording.list_count, recording.delete_count), (3, 0), "is anything left of a lost vault");
@@ -64,7 +65,7 @@ fn init_costs_three_objects() {
     let roots: [(&dyn RootKey, String); 2] = [(&world.key, String::new()), (&other, String::new())];
     let options = InitOptions { chunker: SMALL_CHUNKS, store_mode: StoreMode::ConditionalCreate };
     init(&world.access(&store), &roots, &options).unwrap();
-    assert_eq!(store.reset().put_count, 4);
+    assert_eq!(store.reset().put_count, 5);
 
     // On a vault it writes nothing.
     world.init(&store).unwrap_err();

@@ -469,6 +469,60 @@ fn a_root_key_may_be_named_by_an_alias() {
 }
 
 #[test]
+fn a_root_key_may_move_to_another_ring() {
+    let desk = Desk::new();
+    let key = desk.instance(KmsKind::KeyProtect, None);
+    let move_to = |ring: &str| {
+        let body = format!("{{\"keyRingID\": \"{ring}\"}}");
+        desk.ask(&key.0, "PATCH", &format!("/api/v2/keys/{}", key.1), &body).unwrap();
+    };
+    for ring in ["first", "second"] {
+        desk.ask(&key.0, "POST", &format!("/api/v2/key_rings/{ring}"), "").unwrap();
+    }
+    move_to("first");
+    let (crn, endpoint) = (desk.crn(&key), desk.region.kms_endpoint());
+    let init = |ring: &str| {
+        let more = format!("--key-endpoint {endpoint} --key-ring {ring} --add-passphrase-file ../recovery");
+        desk.run(&format!("init --add-root-key {crn} {more}"))
+    };
+    // A ring that is wrong from the start is said.
+    init("second").expect(WRONG_KEY).says("the key is in the ring first, not in second");
+    init("first").expect(0);
+    desk.run("backup src").expect(0);
+    desk.opens();
+    for ring in ["second", "default"] {
+        move_to(ring);
+        desk.opens();
+        desk.run("keys test --also-passphrase-file ../recovery").expect(0);
+        desk.run("keys rewrap").expect(0);
+    }
+    desk.run("keys rotate --also-passphrase-file ../recovery").expect(0);
+    desk.opens();
+    // A key that is not there is not found without its ring either.
+    desk.lose_instance(&key.0);
+    desk.run("snapshots").expect(WRONG_KEY).says("there is no such root key or instance");
+}
+
+#[test]
+fn a_slot_that_is_made_anew_names_no_version_that_it_is_not_under() {
+    let desk = Desk::new();
+    let key = desk.instance(KmsKind::KeyProtect, None);
+    desk.init(&key);
+    let version = || {
+        let listed = desk.run("keys list --json").expect(0).value();
+        let slots = listed["slots"].as_array().unwrap();
+        slots.iter().find(|slot| slot["root_key"].is_object()).unwrap()["root_key"]["version_when_made"]
+            .clone()
+    };
+    assert_eq!(version(), key.1.as_str(), "the first version has the id of the key");
+    desk.advance(7200);
+    desk.act(&key, "POST", "/actions/rotate");
+    desk.run("keys rotate --also-passphrase-file ../recovery").expect(0);
+    assert_eq!(version(), Value::Null);
+    desk.opens();
+}
+
+#[test]
 fn an_alias_whose_key_may_not_be_looked_up_is_refused() {
     let mut desk = Desk::new();
     let key = desk.instance(KmsKind::KeyProtect, None);
@@ -498,9 +552,8 @@ fn an_init_that_was_stopped_is_finished_with_root_keys_alone() {
     let (crn, endpoint) = (desk.crn(&key), desk.region.kms_endpoint());
     // The slot has the id of the key; whoever comes again may still call it by its alias.
     let alias = crn.replace(&key.1, "vault-root");
-    let init = |crn: &str| {
-        desk.run(&format!("init --add-root-key {crn} --key-endpoint {endpoint} --single-slot"))
-    };
+    let init =
+        |crn: &str| desk.run(&format!("init --add-root-key {crn} --key-endpoint {endpoint} --single-slot"));
     init(&alias).expect(0);
     // As if it had been stopped before the first record.
     fs::remove_dir_all(desk.path("vault/log")).unwrap();

@@ -156,7 +156,11 @@ fn backup_to(
 }
 
 /// Backs up to a store that is the only one.
-fn backup_alone(world: &World, store: &Arc<MemoryStore>, source: &std::path::Path) -> coffer_format::id::Head {
+fn backup_alone(
+    world: &World,
+    store: &Arc<MemoryStore>,
+    source: &std::path::Path,
+) -> coffer_format::id::Head {
     let mut vault = world.open(store).unwrap();
     backup(&mut vault, &backup_options(source), &mut Quiet).unwrap().head
 }

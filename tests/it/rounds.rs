@@ -20,6 +20,8 @@ type Far = SlowStore<MemoryStore>;
 
 /// What a store far away says of itself.
 const IN_FLIGHT: usize = 32;
+/// How many records are asked for at once.
+const RECORDS_IN_FLIGHT: u64 = 64;
 
 /// A store that takes so long for each request. Where rounds are counted, it is well above what a thread of a busy machine waits for its turn:
 /// whoever comes late counts as a round of its own.

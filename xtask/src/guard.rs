@@ -112,7 +112,8 @@ fn count(program: &Path, stage: &str) -> Result<Counts> {
         let before = prepared.get(&name).copied().unwrap_or_default();
         counts.insert(name, count.saturating_sub(before));
     }
-    let copied = copied_bytes(program, "run", stage)?.saturating_sub(copied_bytes(program, "prepare", stage)?);
+    let copied =
+        copied_bytes(program, "run", stage)?.saturating_sub(copied_bytes(program, "prepare", stage)?);
     counts.insert("copied_bytes".to_owned(), copied);
     let said: Map<String, Value> = serde_json::from_str(&said)?;
     counts.extend(said.into_iter().filter_map(|(name, count)| Some((name, count.as_u64()?))));

@@ -16,6 +16,9 @@ use crate::storage::{Storage, read_api_key, read_ca_cert};
 
 /// Longest time a key service may take, in seconds, unless another is given.
 const LIMIT_S: u64 = 30;
+/// How long a request that fails for now is made again, in seconds, unless a time is given: a service that is busy keeps the next slot waiting so
+/// long.
+const RETRY_LIMIT_S: u64 = 10;
 /// Longest time that can be given, in seconds.
 const LIMIT_MAX_S: u64 = 86_400;
 
@@ -41,6 +44,11 @@ impl KeyServiceArgs {
     /// How long one key slot may take.
     pub(crate) fn limit(&self) -> Duration {
         Duration::from_secs(self.key_service_timeout.unwrap_or(LIMIT_S))
+    }
+
+    /// How long a request that fails for now is made again.
+    fn retry_limit(&self) -> Duration {
+        Duration::from_secs(self.key_service_timeout.unwrap_or(RETRY_LIMIT_S))
     }
 }
 
@@ -91,6 +99,7 @@ pub(crate) struct KeyServiceSettings {
     token_file: Option<PathBuf>,
     hosts: Vec<TrustedHost>,
     limit: Duration,
+    retry_limit: Duration,
 }
 
 impl KeyServiceSettings {
@@ -117,6 +126,7 @@ impl KeyServiceSettings {
             ),
             hosts: hosts.map(TrustedHost::parse).collect(),
             limit: args.limit(),
+            retry_limit: args.retry_limit(),
         }
     }
 
@@ -136,6 +146,7 @@ impl KeyServiceSettings {
             trusted: self.hosts.clone(),
             private: storage.is_private(),
             limit: self.limit,
+            retry_limit: self.retry_limit,
         };
         let services = KeyServices::new(options).map_err(|error| Failure::usage(error.to_string()))?;
         Ok(Arc::new(services))

@@ -44,7 +44,9 @@ const S3_NAMES: &[(&str, &str)] = &[
 ];
 
 const LARGE: &str = "objects of 32 MiB and more, uploaded in parts";
-const VERSIONS: &str = "a vault in mode \"oldest version wins\", `--as-of`, and what a delete marker hides or something was laid over";
+const VERSIONS: &str = "a bucket that keeps versions: which record of a number was there first, what a delete marker hides or something was laid over; `--as-of`";
+const UNVERSIONED: &str =
+    "a bucket that keeps no versions; on AWS always, as without it what is absent is called denied";
 const LOCKED: &str =
     "a vault whose policy locks new objects; never with a writer credential, which cannot read the policy";
 const OVERWRITTEN: &str = "objects that something was laid over, where the bucket keeps versions";
@@ -238,14 +240,13 @@ pub const TABLE: &[Permission] = &[
     },
     Permission {
         commands: &["verify --locks"],
-        actions: &["bucket.get", "bucket.get_versions", "object.get", "object.head"],
-        optional: &[("object.get_version", OVERWRITTEN)],
+        actions: &["bucket.get_versions", "object.get", "object.head"],
+        optional: &[("bucket.get", UNVERSIONED), ("object.get_version", OVERWRITTEN)],
         role: "Content Reader",
     },
     Permission {
         commands: &["locks extend"],
         actions: &[
-            "bucket.get",
             "bucket.get_versions",
             "object.get",
             "object.head",
@@ -253,6 +254,7 @@ pub const TABLE: &[Permission] = &[
             "object.put_object_lock_retention",
         ],
         optional: &[
+            ("bucket.get", UNVERSIONED),
             ("object.post_extend_retention", "a bucket with a retention policy, in place of the object lock"),
             ("object.get_version", OVERWRITTEN),
         ],
@@ -260,8 +262,9 @@ pub const TABLE: &[Permission] = &[
     },
     Permission {
         commands: &["locks hold", "locks release"],
-        actions: &["bucket.get", "bucket.get_versions", "object.get", "object.put_object_lock_legal_hold"],
+        actions: &["bucket.get_versions", "object.get", "object.put_object_lock_legal_hold"],
         optional: &[
+            ("bucket.get", UNVERSIONED),
             ("object.post_legal_hold", "a bucket with a retention policy, in place of the object lock"),
             ("object.get_legal_hold", "the same"),
             ("bucket.get_protection", "telling which of the two it is"),
@@ -315,6 +318,10 @@ retarget`, which need a key service, are not run by it; to a bucket they write a
 A command that works on several stores needs what its row says on each bucket that it writes to, and on the others what `verify` needs:
 a backup on all of them, `replicate` and `verify --heal` on those that lack something, `handover` on both homes, `promote` on the new one,
 `reconcile` on all, `reconcile --rejoin` deletes in the store that is fenced.
+
+Where the bucket keeps versions, let every client list them (`bucket.get_versions`): the log goes by the first version of each record. A client
+that may not sees the newest, and a writer who lays a record of his own over another one shows it to that client alone. Nothing says so to
+it before it meets another client's head.
 
 On AWS, `verify --locks` and `locks extend` also need `s3:GetObjectRetention`: without it the store does not say how an object is
 locked, and it counts as not locked.

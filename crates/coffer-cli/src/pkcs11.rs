@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use coffer_crypto::{OsRng, SecretBytes};
 use coffer_format::id::hex;
+use coffer_format::path::display_path;
 use coffer_keys::pkcs11::{LoginMemory, PinState, Pkcs11Key, TokenError, TokenMechanism, TokenSettings};
 use serde_json::json;
 
@@ -243,10 +244,10 @@ pub(crate) fn new_token_key(output: Output, args: &Pkcs11Args, new: &NewTokenKey
     });
     let text = format!(
         "made key {} (id {}) for {} on token {}",
-        made.label,
+        display_path(made.label.as_bytes()),
         hex(&made.id),
         made.mechanism,
-        made.token_label
+        display_path(made.token_label.as_bytes())
     );
     output.result(&value, &text)?;
     output.note("it never leaves the token; if the token is lost, another slot has to open the vault");

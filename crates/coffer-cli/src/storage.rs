@@ -23,7 +23,7 @@ use crate::exit_code::Exit;
 use crate::profile::StoreTable;
 
 /// Longest file with an API key, in bytes.
-const KEY_FILE_LEN_MAX: u64 = 4096;
+const KEY_FILE_LEN_MAX: usize = 4096;
 
 /// Flags of object storage.
 #[derive(Debug, Clone, Default, Args)]
@@ -475,6 +475,13 @@ fn api_key_variable(name: &str) -> Result<IamCredential> {
     Ok(IamCredential::ApiKey(ApiKey::new(key.trim().to_owned())))
 }
 
+/// What `ibmcloud iam api-key-create` writes. The key is looked at where it was read, and copied nowhere else.
+#[derive(serde::Deserialize)]
+struct MadeKey<'a> {
+    #[serde(borrow)]
+    apikey: Option<&'a str>,
+}
+
 pub(crate) fn read_api_key(path: &Path) -> Result<ApiKey> {
     use std::io::Read;
     let refuse = |reason: &str| {
@@ -483,15 +490,15 @@ pub(crate) fn read_api_key(path: &Path) -> Result<ApiKey> {
             "the file holds the key and nothing else, or the JSON that `ibmcloud iam api-key-create` wrote",
         )
     };
-    let mut text = Zeroizing::new(String::new());
+    // A buffer that grew would leave pieces of the key behind.
+    let mut text = Zeroizing::new(String::with_capacity(KEY_FILE_LEN_MAX));
     std::fs::File::open(path)
-        .and_then(|file| file.take(KEY_FILE_LEN_MAX).read_to_string(&mut text))
+        .and_then(|file| file.take(KEY_FILE_LEN_MAX as u64).read_to_string(&mut text))
         .map_err(|error| refuse(&error.to_string()))?;
     let text = text.trim();
     if text.starts_with('{') {
-        let value: serde_json::Value = serde_json::from_str(text).map_err(|_| refuse("it is not JSON"))?;
-        let key = value.get("apikey").and_then(serde_json::Value::as_str);
-        return Ok(ApiKey::new(key.ok_or_else(|| refuse("it has no member apikey"))?.to_owned()));
+        let made: MadeKey<'_> = serde_json::from_str(text).map_err(|_| refuse("it is not JSON"))?;
+        return Ok(ApiKey::new(made.apikey.ok_or_else(|| refuse("it has no member apikey"))?.to_owned()));
     }
     if text.is_empty() || text.contains(char::is_whitespace) {
         return Err(refuse("it is empty or holds white space").into());

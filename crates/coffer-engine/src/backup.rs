@@ -39,8 +39,8 @@ mod uploads;
 
 use entries::Parts;
 use files::FileReader;
-use namer::Namer;
 use memory::Memory;
+use namer::Namer;
 pub use options::BackupOptions;
 use options::Origin;
 use parent::{Found, Parent};

@@ -120,7 +120,8 @@ pub(crate) const fn asks_others(slot: &Slot) -> bool {
 
 /// Those of these slots that are there and intact. One that cannot be read does not keep the others from being tried.
 pub(crate) fn read_slots(store: &dyn ObjectStore, ids: Vec<SlotId>) -> Vec<(SlotId, Slot)> {
-    let read = parallel::map(parallel::in_flight_small(store), ids, |id| Some((id, read_slot(store, id).ok()??)));
+    let read =
+        parallel::map(parallel::in_flight_small(store), ids, |id| Some((id, read_slot(store, id).ok()??)));
     read.into_iter().flatten().collect()
 }
 

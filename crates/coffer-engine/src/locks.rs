@@ -118,14 +118,23 @@ impl Needed {
     ///
     /// # Errors
     /// As for [`Self::find`].
-    pub fn only_for(&mut self, vault: &Vault<'_>, chosen: &[SnapshotId]) -> Result<Vec<ObjectName>, EngineError> {
+    pub fn only_for(
+        &mut self,
+        vault: &Vault<'_>,
+        chosen: &[SnapshotId],
+    ) -> Result<Vec<ObjectName>, EngineError> {
         let all = Self::find(vault, None)?;
         if !all.unreadable.is_empty() {
             self.unreadable.extend(all.unreadable);
             return Ok(Vec::new());
         }
-        let others: BTreeSet<PackId> =
-            all.packs.iter().filter(|(id, _)| !chosen.contains(id)).flat_map(|(_, packs)| packs).copied().collect();
+        let others: BTreeSet<PackId> = all
+            .packs
+            .iter()
+            .filter(|(id, _)| !chosen.contains(id))
+            .flat_map(|(_, packs)| packs)
+            .copied()
+            .collect();
         let own: BTreeSet<PackId> = self.packs.values().flatten().copied().collect();
         Ok(own.difference(&others).copied().map(ObjectName::Pack).collect())
     }

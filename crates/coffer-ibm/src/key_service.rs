@@ -4,8 +4,10 @@
 //! those that its user names, and to nobody else. The identity of the user at IBM goes where a slot says that Key Protect or HPCS is: to IBM's hosts, and to
 //! a host that its user names, who vouches for it whatever the slot calls it.
 //!
-//! A request that fails for now is made again, until the time limit for one slot is over. Whatever is under way then is broken off, the fetching of a
-//! token too.
+//! A request that fails for now is made again, as often as there is time for, and after what the service asks to wait; two times bound that, one for
+//! beginning it anew and one for all of a slot. Whatever is under way when the second is over is broken off, the fetching of a token too.
+//!
+//! A slot names the ring that its root key was in when it was made. A key that has been moved since is found without.
 
 mod call;
 mod place;
@@ -17,6 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use coffer_format::path::display_path;
 use coffer_format::slot::{KeyServiceKind, ServiceKey};
 use coffer_keys::{KeyError, ServiceAnswer};
 use coffer_store::ApiKey;
@@ -29,10 +32,9 @@ pub use place::{Place, PlaceError};
 pub use root_key::{Rewrapped, ServiceRoot};
 pub use trust::TrustedHost;
 
-/// Wait before the second attempt; doubled after each further one.
+/// Wait before the second attempt; doubled after each further one, up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
-/// Requests that one attempt to open a slot may take.
-const ATTEMPT_COUNT_MAX: u32 = 6;
+const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// Longest limit that is waited for; a clock cannot hold any number of seconds.
 const LIMIT_MAX: Duration = Duration::from_secs(86_400);
@@ -52,12 +54,16 @@ pub struct KeyServiceOptions {
     pub private: bool,
     /// Longest time for one slot, over all attempts.
     pub limit: Duration,
+    /// How long a request that fails for now is made again. It is the shorter of the two: a service that answers that it is busy keeps the
+    /// next slot waiting no longer than this, one that is slow may take its time.
+    pub retry_limit: Duration,
 }
 
 impl Default for KeyServiceOptions {
     fn default() -> Self {
         let (ca_cert, iam, token, trusted) = (None, None, None, Vec::new());
-        Self { ca_cert, iam, token, trusted, private: false, limit: Duration::from_secs(30) }
+        let (limit, retry_limit) = (Duration::from_secs(30), Duration::from_secs(10));
+        Self { ca_cert, iam, token, trusted, private: false, limit, retry_limit }
     }
 }
 
@@ -144,27 +150,29 @@ impl KeyServices {
             ("accept", "application/json"),
             ("content-type", "application/json"),
         ];
+        let bare_len = headers.len();
         headers.extend(key.ring.as_deref().map(|ring| ("x-kms-key-ring", ring)));
         let path = format!("/api/v2/keys/{}{path}", place::segment(&key.key));
         let mut pause = FIRST_PAUSE;
-        let mut attempt = 1;
+        let patience = end.min(Instant::now() + self.options.retry_limit.min(LIMIT_MAX));
         loop {
             let error = match service.send_until(Some(end), (method, &path), &headers, body) {
                 Ok(response) => return Ok(response),
                 Err(error) => error,
             };
+            // The key may be in another ring by now; the id alone names it.
+            if headers.len() > bare_len && error.status() == Some(404) && error.service() == Some(name(key)) {
+                headers.truncate(bare_len);
+                continue;
+            }
             // Some spread, lest many that met the same failure return together.
             let spread = pause.mul_f64(f64::from(Instant::now().elapsed().subsec_nanos() % 64) / 256.0);
-            let wait = error.retry_after().unwrap_or(pause).max(pause) + spread;
-            if !error.is_retryable()
-                || attempt == ATTEMPT_COUNT_MAX
-                || wait >= end.saturating_duration_since(Instant::now())
-            {
+            let wait = error.retry_after().unwrap_or(pause).max(pause).saturating_add(spread);
+            if !error.is_retryable() || wait >= patience.saturating_duration_since(Instant::now()) {
                 return Err(of_failure(key, &error));
             }
             sleep(wait);
-            pause *= 2;
-            attempt += 1;
+            pause = (pause * 2).min(PAUSE_MAX);
         }
     }
 }
@@ -178,7 +186,9 @@ const fn name(key: &ServiceKey) -> &'static str {
 }
 
 fn told(key: &ServiceKey, answer: ServiceAnswer, detail: String) -> KeyError {
-    KeyError::Service { service: name(key), host: place::host(&key.endpoint).to_owned(), answer, detail }
+    // What the slot says of it may hold anything.
+    let host = display_path(place::host(&key.endpoint).as_bytes());
+    KeyError::Service { service: name(key), host, answer, detail }
 }
 
 /// What a failed request says about a root key.

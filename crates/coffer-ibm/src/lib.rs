@@ -19,7 +19,7 @@ mod service;
 
 pub use error::IbmError;
 pub use http::{HttpClient, HttpOptions, Request, Response};
-pub use iam::{IAM_ENDPOINT, PRIVATE_IAM_ENDPOINT, Iam, IamCredential, Profile};
+pub use iam::{IAM_ENDPOINT, Iam, IamCredential, PRIVATE_IAM_ENDPOINT, Profile};
 pub use key_service::{
     KeyFacts, KeyServiceOptions, KeyServices, Place, PlaceError, Rewrapped, ServiceRoot, TrustedHost,
 };

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use coffer_crypto::{Rng, Secret};
 use coffer_format::id::{SlotId, VaultId};
-use coffer_format::slot::{Slot, SlotKind, SlotPurpose};
+use coffer_format::slot::{ServiceKey, Slot, SlotKind, SlotPurpose};
 
 use crate::RootKey;
 use crate::error::{Answer, KeyError};
@@ -47,6 +47,8 @@ pub fn remake_slot(
     // A root key is where the slot says; a passphrase gets a new salt, and the cost that is due now.
     let kind = match &old.kind {
         SlotKind::Passphrase { .. } => root.new_kind(rng)?,
+        // The service wraps under the version that is its newest now, which it is not asked for.
+        SlotKind::Service(key) => SlotKind::Service(ServiceKey { version: None, ..key.clone() }),
         other => other.clone(),
     };
     let template = Slot::unwrapped(old.vault, epoch, old.purpose, kind, old.label.clone(), created_s);

@@ -1,6 +1,7 @@
 //! The clock of the region: the time of the machine plus what tests have added.
 //!
-//! It never goes back, and what tests add survives a restart. Everything that expires in the region (tokens, locks, retention,
+//! What tests add is never taken away and survives a restart, but the machine's own clock may be corrected, and then this one goes back with it. So a
+//! mark may lie in the future, and such a mark holds nothing up ([`is_within`]). Everything that expires in the region (tokens, locks, retention,
 //! archived and restored copies) does so on this clock. Request signatures are checked against the time of the machine, because
 //! clients sign with that.
 
@@ -42,6 +43,11 @@ impl Clock {
         let by_ms = Millis::try_from(by.as_millis()).unwrap_or(Millis::MAX);
         self.added_ms.fetch_add(by_ms, Ordering::SeqCst);
     }
+}
+
+/// Whether less than `rest_ms` have passed since `since_ms`. Nothing is known of a mark in the future: it was made before the clock was set back.
+pub(crate) const fn is_within(rest_ms: Millis, since_ms: Millis, now_ms: Millis) -> bool {
+    since_ms <= now_ms && now_ms - since_ms < rest_ms
 }
 
 /// What time it is on the machine.

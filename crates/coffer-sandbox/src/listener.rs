@@ -91,7 +91,9 @@ pub(crate) async fn open_anywhere(
                 tokio::time::sleep(Duration::from_millis(10)).await;
                 continue;
             };
-            tokio::spawn(greet(stream, Peer(peer.ip()), service.clone(), tls.clone()));
+            // At an IPv6 address a caller from an IPv4 one looks like ::ffff:127.0.0.1; it is who it is.
+            let peer = Peer(peer.ip().to_canonical());
+            tokio::spawn(greet(stream, peer, service.clone(), tls.clone()));
         }
     });
     Ok(bound)

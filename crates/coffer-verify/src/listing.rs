@@ -17,7 +17,7 @@ use crate::packs::PackTable;
 use crate::replay::Replayed;
 
 use crate::report::{Class, Counts, Findings, LISTED_MAX, Residue};
-use crate::source::Source;
+use crate::source::{ReadFault, Source};
 
 /// Most residue that a report lists.
 const RESIDUE_MAX: usize = 100_000;
@@ -127,9 +127,14 @@ impl Listing {
         for (id, len) in unlisted {
             keep(ObjectName::Segment(*id), *len);
         }
-        if self.has_store_id
-            && let Some((class, what)) = wrong_store_id(source)?
-        {
+        let wrong_id = match self.has_store_id {
+            true => wrong_store_id(source)?,
+            false => Some((
+                Class::Missing,
+                "without it the store is not the home, and nothing is committed to it".to_owned(),
+            )),
+        };
+        if let Some((class, what)) = wrong_id {
             findings.add(class, ObjectName::Store, what);
         }
         let mut surplus = Surplus { findings, listed: 0, more: self.more_strange };
@@ -176,7 +181,15 @@ fn is_left_over(source: &Source<'_>, id: SlotId, log: &LogState) -> Result<bool,
 /// What is wrong with the id of the store, which nothing but the choice of a home depends on.
 fn wrong_store_id(source: &Source<'_>) -> Result<Option<(Class, String)>, VerifyError> {
     let mut bytes = Vec::new();
-    Ok(match source.read(ObjectName::Store, STORE_LEN as u64, &mut bytes)? {
+    let mut read = source.read(ObjectName::Store, STORE_LEN as u64, &mut bytes)?;
+    let is_wrong = match &read {
+        Ok(()) => decode_store(&bytes).is_err(),
+        Err(fault) => matches!(fault, ReadFault::TooLong { .. }),
+    };
+    if is_wrong && source.distrust(ObjectName::Store) {
+        read = source.read(ObjectName::Store, STORE_LEN as u64, &mut bytes)?;
+    }
+    Ok(match read {
         Ok(()) => decode_store(&bytes).err().map(|error| (Class::Corrupt, error.to_string())),
         // It was listed before.
         Err(fault) => Some((fault.class(), fault.what())),

@@ -44,7 +44,7 @@ fn the_number_of_workers_changes_nothing_in_what_is_stored() {
             })
             .collect();
         let new = |(root, statistics): &(TreeRoot, Statistics)| {
-            (root.clone(), statistics.new_chunk_count, statistics.new_bytes)
+            (*root, statistics.new_chunk_count, statistics.new_bytes)
         };
         assert!(reports.windows(2).all(|pair| new(&pair[0]) == new(&pair[1])), "{context}: {reports:?}");
         reports[0].1

@@ -181,7 +181,7 @@ fn an_error_in_json_stands_on_standard_error_alone() {
 }
 
 /// What stays null or empty unless a store refuses something or loses it for good in the middle of the command.
-const UNSEEN: [&str; 48] = [
+const UNSEEN: [&str; 51] = [
     // Those of tokens are looked at in `pkcs11.rs`.
     "healed.detail",
     "healed_home.copy.error",
@@ -210,10 +210,13 @@ const UNSEEN: [&str; 48] = [
     "summary locks release.errors[].message",
     "summary locks release.errors[].object",
     "summary locks release.unreadable",
+    "healed_home.copy.damaged_records",
+    "summary reconcile.lost",
     "summary reconcile.refused",
     "summary reconcile.refused[].id",
     "summary reconcile.refused[].reason",
     "summary reconcile.rejoined[].error",
+    "summary replicate.copies[].damaged_records",
     "summary replicate.copies[].error",
     "summary replicate.copies[].not_looked_at",
     "summary verify --locks.stores[].unreadable",

@@ -183,7 +183,7 @@ fn the_summary_counts_what_the_store_was_asked() {
     let backup = desk.json("backup src").expect(0).message();
     let made = &backup["requests"];
     // Packs, an index segment and a record were made, and what was stored went through there.
-    let objects = desk.objects("").len() - 3;
+    let objects = desk.objects("").len() - 4;
     assert_eq!(made["create_count"], objects, "{backup}");
     assert!(made["create_bytes"].as_u64().unwrap() > backup["stored_bytes"].as_u64().unwrap());
     assert!(backup["ratio"].as_f64().unwrap() > 0.5 && made["read_count"].as_u64().unwrap() > 0);

@@ -283,7 +283,7 @@ fn a_signer_that_a_thief_of_the_vault_key_has_enrolled_does_not_outlast_it() {
             list.iter().map(key).collect::<Vec<_>>()
         };
         assert_eq!(keys("revoked_signers"), [maintainer.clone(), writer.clone()]);
-        assert_eq!(keys("signers")[1..], [read.clone()]);
+        assert_eq!(&keys("signers")[1..], std::slice::from_ref(&read));
         assert_eq!(told["signers"][0]["name"], "web");
     }
     assert!(!forgets(&desk, 71), "what a revoked signer says is void");

@@ -40,7 +40,7 @@ fn an_init_does_not_notice() {
         let run = |store: &dyn ObjectStore| world().init(store).unwrap();
         check(&Objects::new(), run, |store, vault, context| {
             assert_eq!(world().open(store).unwrap().id(), vault, "{context}");
-            assert_eq!(store.names().len(), 3, "{context}");
+            assert_eq!(store.names().len(), 4, "{context}");
             assert_clean(&world(), store, context);
         });
     });

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use coffer_format::store::{FIRST_STORE, encode_store};
 use coffer_engine::{Access, Ack, EngineError, Promotion, Refusal, Replicas};
+use coffer_format::store::{FIRST_STORE, encode_store};
 use coffer_store::MemoryStore;
 
 use super::homes::promote;

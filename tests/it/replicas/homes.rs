@@ -219,8 +219,9 @@ fn a_pack_that_is_lost_keeps_nothing_else_from_being_taken_over() {
     drop(vault);
     drop(replicas);
     // The new home says by itself what is lost, and has everything else.
-    let named: Vec<_> = keyless(&*site.stores[1]).findings.into_iter().map(|finding| finding.object).collect();
-    assert_eq!(named, [lost.clone()]);
+    let named: Vec<_> =
+        keyless(&*site.stores[1]).findings.into_iter().map(|finding| finding.object).collect();
+    assert_eq!(named, std::slice::from_ref(lost));
     for of_one in of_one.iter().filter(|name| *name != lost) {
         assert!(site.stores[1].raw(of_one).is_some(), "{of_one}");
     }

@@ -89,7 +89,8 @@ fn a_home_whose_id_nobody_remembers_is_promoted() {
     assert!(site.stores[0].raw("store").is_none(), "nobody knows that it is the home");
     let store = site.store(0);
     let mut vault = world.open(&store).unwrap();
-    let promote = PromoteOptions { reason: "lost its id".to_owned(), accept_loss: true, ..PromoteOptions::default() };
+    let promote =
+        PromoteOptions { reason: "lost its id".to_owned(), accept_loss: true, ..PromoteOptions::default() };
     let done = replicas.promote(&mut vault, 0, None, &promote).unwrap();
     assert!(matches!(done, Promotion::Done { term: 1, .. }), "{done:?}");
     drop((vault, replicas));

@@ -152,7 +152,8 @@ fn hold(world: &World, args: &HoldArgs, is_held: bool) -> Result<Exit> {
         args.snapshots.iter().map(|text| Ok(vault.select(text)?.id())).collect::<Result<_>>()?;
     let mut needed = Needed::find(&vault, (!chosen.is_empty()).then_some(&chosen[..]))?;
     let all_count = needed.objects().len();
-    let objects = if is_held || chosen.is_empty() { needed.objects() } else { needed.only_for(&vault, &chosen)? };
+    let objects =
+        if is_held || chosen.is_empty() { needed.objects() } else { needed.only_for(&vault, &chosen)? };
     let view = view(&vault, Settings::read(&vault)?.lock()?);
     let (failed, not_asked) = ask_buckets(&store, |bucket| hold_objects(bucket, &objects, view, is_held))?;
     let failed: Vec<_> = failed.into_iter().flat_map(|(_, failed)| failed).collect();

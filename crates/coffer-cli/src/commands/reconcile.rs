@@ -40,8 +40,9 @@ pub(super) fn run(world: &World, args: &ReconcileArgs) -> Result<Exit> {
     });
     world.result(value, &format!("{}\n{}", text(&report), world.requests_text()))?;
     let is_acknowledged = receipt.is_none_or(|receipt| receipt.is_acknowledged);
-    let is_whole =
-        report.refused.is_empty() && report.lost.is_empty() && report.rejoined.iter().all(|rejoined| rejoined.error.is_none());
+    let is_whole = report.refused.is_empty()
+        && report.lost.is_empty()
+        && report.rejoined.iter().all(|rejoined| rejoined.error.is_none());
     Ok(if is_acknowledged && is_whole { Exit::Done } else { Exit::Partial })
 }
 
@@ -59,7 +60,9 @@ fn text(report: &ReconcileReport) -> String {
         report.object_count,
         report.void_count
     ));
-    lines.extend(report.lost.iter().map(|name| format!("no store has {name} whole, which what was taken over needs")));
+    lines.extend(
+        report.lost.iter().map(|name| format!("no store has {name} whole, which what was taken over needs")),
+    );
     lines
         .extend(report.refused.iter().map(|(id, reason)| format!("record {id} is not taken over: {reason}")));
     lines.extend(report.rejoined.iter().map(|rejoined| match &rejoined.error {

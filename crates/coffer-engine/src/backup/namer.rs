@@ -15,7 +15,11 @@ use crate::error::EngineError;
 /// Chunks on their way: more of them only wait.
 const UNDER_WAY_COUNT_MAX: usize = 4;
 /// Their bytes, beside the newest one.
-const UNDER_WAY_LEN_MAX: usize = 8 << 20;
+const UNDER_WAY_LEN_MAX: usize = 4 << 20;
+/// Buffers that are kept to be used again.
+const SPARE_COUNT_MAX: usize = 2;
+/// None of them is longer.
+const SPARE_LEN_MAX: usize = 4 << 20;
 
 /// A chunk with its id.
 pub(super) struct Named {
@@ -34,15 +38,19 @@ pub(super) struct Namer {
 
 enum State {
     /// With the keys of the domain.
-    Idle(DomainKeys),
-    Running { chunks: Sender<Vec<u8>>, named: Receiver<Named>, thread: JoinHandle<()> },
+    Idle(Box<DomainKeys>),
+    Running {
+        chunks: Sender<Vec<u8>>,
+        named: Receiver<Named>,
+        thread: JoinHandle<()>,
+    },
     Ended,
 }
 
 impl Namer {
     /// Ids are those of the domain whose `keys` are given.
-    pub(super) const fn new(keys: DomainKeys) -> Self {
-        Self { state: State::Idle(keys), under_way_count: 0, under_way_len: 0, spare: Vec::new() }
+    pub(super) fn new(keys: DomainKeys) -> Self {
+        Self { state: State::Idle(Box::new(keys)), under_way_count: 0, under_way_len: 0, spare: Vec::new() }
     }
 
     /// Gives a chunk, whose id comes behind those of the chunks given before.
@@ -78,7 +86,7 @@ impl Namer {
 
     /// Gives a buffer back.
     pub(super) fn reuse(&mut self, buffer: Vec<u8>) {
-        if self.spare.len() < UNDER_WAY_COUNT_MAX {
+        if self.spare.len() < SPARE_COUNT_MAX && buffer.capacity() <= SPARE_LEN_MAX {
             self.spare.push(buffer);
         }
     }

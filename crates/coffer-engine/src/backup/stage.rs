@@ -39,6 +39,8 @@ const PACK_COUNT_MIN: usize = 2;
 const WORKER_COUNT_MAX: usize = 8;
 /// Levels above this one take the time that more workers are worth.
 const FAST_LEVEL_MAX: u8 = 3;
+/// Memory of longer frames is not used again: all would come to have that of the longest chunk.
+const FRAME_KEPT_LEN_MAX: usize = 5 << 20;
 /// How often a full queue is looked at for a worker that failed.
 const FAILURE_POLL: Duration = Duration::from_millis(20);
 
@@ -331,7 +333,9 @@ impl Worker<'_, '_> {
                 }
             };
             pack.add_payload(kind, &payload, chunks)?;
-            drop(used.try_send(frame));
+            if frame.plain.len() <= FRAME_KEPT_LEN_MAX {
+                drop(used.try_send(frame));
+            }
             if self.options.extra_verify {
                 let mut opener = self.openers.take(|_| true);
                 let (reader, _) = opener.parts()?;

@@ -18,7 +18,7 @@ use crate::error::EngineError;
 
 const MAGIC: &[u8; 8] = b"coffstt2";
 /// Snapshot and hash.
-const END_LEN: u64 = 64;
+const END_LEN: usize = 64;
 /// Written and read in pieces of this length.
 const PIECE_LEN: usize = 64 << 10;
 
@@ -94,8 +94,10 @@ pub(crate) struct KeptFingerprints {
 impl KeptFingerprints {
     fn check(mut file: File, snapshot: &SnapshotId, show: &mut dyn FnMut(u64)) -> io::Result<Option<Self>> {
         let head_len = MAGIC.len() as u64;
-        let Some(len) = file.metadata()?.len().checked_sub(head_len + END_LEN) else { return Ok(None) };
-        let mut end = [0; END_LEN as usize];
+        let Some(len) = file.metadata()?.len().checked_sub(head_len + END_LEN as u64) else {
+            return Ok(None);
+        };
+        let mut end = [0; END_LEN];
         file.seek(SeekFrom::Start(head_len + len))?;
         file.read_exact(&mut end)?;
         let (known, checksum) = end.split_at(32);

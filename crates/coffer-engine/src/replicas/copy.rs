@@ -130,10 +130,8 @@ impl Replicas {
         }
         let copies: Vec<CopyReport> = std::thread::scope(|scope| {
             let (log, access) = (&log, &access);
-            let copiers: Vec<_> = targets
-                .iter()
-                .map(|at| scope.spawn(move || self.catch_up(access, log, *at)))
-                .collect();
+            let copiers: Vec<_> =
+                targets.iter().map(|at| scope.spawn(move || self.catch_up(access, log, *at))).collect();
             copiers.into_iter().map(|copier| copier.join().unwrap_or_default()).collect()
         });
         access.check_interrupt()?;

@@ -217,7 +217,8 @@ impl Replicas {
         quote: &Quote,
         report: &mut ReconcileReport,
     ) -> Result<(), EngineError> {
-        let mut bring = |name: ObjectName, len_max: u64| match self.bring_object(access, at, (name, len_max)) {
+        let mut bring = |name: ObjectName, len_max: u64| match self.bring_object(access, at, (name, len_max))
+        {
             Ok(brought) => {
                 report.object_count += u64::from(brought);
                 Ok(())

@@ -404,8 +404,7 @@ fn stand(
 ) -> Result<Standing, EngineError> {
     let (shorter, longer, end) =
         if tip.next <= line.next { (tip, reference, tip.next) } else { (line, store, line.next) };
-    if end > 0
-        && (has_chain(longer, end - 1, &shorter.chain)? || was_there(longer, end - 1, &shorter.chain)?)
+    if end > 0 && (has_chain(longer, end - 1, &shorter.chain)? || was_there(longer, end - 1, &shorter.chain)?)
     {
         return Ok(Standing::InLine { next: tip.next });
     }

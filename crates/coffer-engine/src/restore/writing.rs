@@ -223,7 +223,7 @@ pub(super) fn work(queue: &Receiver<Vec<Piece>>, shared: &Shared<'_>) {
             let damage = match &opened {
                 Ok((ChunkKind::Data, plain)) => {
                     let (chunk, place) = (piece.chunk, &piece.place);
-                    if !checked.is_some_and(|(id, offset, _)| (id, offset) == (chunk, place.offset)) {
+                    if checked.is_none_or(|(id, offset, _)| (id, offset) != (chunk, place.offset)) {
                         checked = chunk_in_frame(keys, ChunkKind::Data, &chunk, place, plain)
                             .ok()
                             .map(|bytes| (chunk, place.offset, bytes));

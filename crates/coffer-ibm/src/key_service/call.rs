@@ -9,6 +9,8 @@ use zeroize::Zeroizing;
 
 use super::{KeyServices, told};
 
+/// Longest id of a key; those of IBM have 36.
+const ID_LEN_MAX: usize = 128;
 /// State of a key that wraps and unwraps.
 const ACTIVE: i64 = 1;
 
@@ -131,7 +133,7 @@ impl KeyServices {
     ) -> Result<(String, Option<String>, Option<String>), KeyError> {
         let answer = self.act_on(key, "/actions/rewrap", ciphertext, aad)?;
         let moved: Moved = parse(key, &answer)?;
-        let id = |version: Option<Version>| version.map(|version| version.id);
+        let id = |version: Option<Version>| label(version.map(|version| version.id));
         Ok((moved.ciphertext, id(moved.key_version), id(moved.rewrapped_key_version)))
     }
 
@@ -163,15 +165,44 @@ impl KeyServices {
         let answer = self.ask(key, ("GET", "/metadata"), b"", self.end())?;
         let found = parse::<Collection>(key, &answer.body)?.resources.into_iter().next();
         let found = found.ok_or_else(|| told(key, ServiceAnswer::KeyMissing, String::new()))?;
+        check_id(&found.id, &key.key).map_err(|what| told(key, ServiceAnswer::Other, what.to_owned()))?;
         Ok(KeyFacts {
             id: found.id,
-            crn: found.crn,
-            version: found.key_version.map(|version| version.id),
-            ring: found.key_ring_id,
+            crn: label(found.crn),
+            version: label(found.key_version.map(|version| version.id)),
+            ring: label(found.key_ring_id),
             is_active: found.state == ACTIVE,
             is_extractable: found.extractable,
         })
     }
+}
+
+/// Whether a text has the form of the id of a key, a UUID, which no alias has.
+pub(super) fn is_id(text: &str) -> bool {
+    let lens = [8, 4, 4, 4, 12];
+    let parts: Vec<_> = text.split('-').collect();
+    parts.len() == lens.len()
+        && parts
+            .iter()
+            .zip(lens)
+            .all(|(part, len)| part.len() == len && part.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+/// A label that a service gives, for people alone; what is none is left out.
+fn label(text: Option<String>) -> Option<String> {
+    text.filter(|text| text.bytes().all(|byte| byte.is_ascii_graphic()))
+}
+
+/// The id goes into the slot and is shown to people. So it has to be plain, and the one that was asked about, unless that was an alias.
+fn check_id(id: &str, asked: &str) -> Result<(), &'static str> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    if id.is_empty() || id.len() > ID_LEN_MAX || !id.bytes().all(is_plain) {
+        return Err("it gives the key an id that is none: letters, digits, '-', '_' and '.' are expected");
+    }
+    if is_id(asked) && !id.eq_ignore_ascii_case(asked) {
+        return Err("it answers about another key than the one that was asked for");
+    }
+    Ok(())
 }
 
 /// Whether a service that is not known to take additional data may have refused it.

@@ -9,6 +9,7 @@ use coffer_format::slot::{ServiceKey, Slot, SlotKind};
 use coffer_keys::{KeyError, RootKey, ServiceAnswer};
 use zeroize::Zeroizing;
 
+use super::call::is_id;
 use super::{KeyServices, name, told};
 
 /// Length of what a slot wraps: a key, and what it is bound to.
@@ -91,17 +92,6 @@ impl ServiceRoot {
     }
 }
 
-/// Whether a text has the form of the id of a key, a UUID, which no alias has.
-fn is_id(text: &str) -> bool {
-    let lens = [8, 4, 4, 4, 12];
-    let parts: Vec<_> = text.split('-').collect();
-    parts.len() == lens.len()
-        && parts
-            .iter()
-            .zip(lens)
-            .all(|(part, len)| part.len() == len && part.bytes().all(|byte| byte.is_ascii_hexdigit()))
-}
-
 fn aad(context: &[u8]) -> String {
     hex(&hash::hash(context))
 }
@@ -153,6 +143,13 @@ impl RootKey for ServiceRoot {
                 }
                 if !facts.is_active {
                     return Err(told(place, ServiceAnswer::KeyDisabled, String::new()));
+                }
+                // A slot that names a wrong ring would cost a request more each time.
+                if let (Some(named), Some(found)) = (&key.ring, facts.ring)
+                    && *named != found
+                {
+                    let what = format!("the key is in the ring {found}, not in {named}");
+                    return Err(told(place, ServiceAnswer::KeyMissing, what));
                 }
                 key.key.clone_from(self.id.get_or_init(|| facts.id));
                 key.crn = facts.crn.or(key.crn);

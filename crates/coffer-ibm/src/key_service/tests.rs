@@ -202,6 +202,7 @@ fn asked(iam: &str, service: &str, limit: Duration) -> (Result<KeyFacts, KeyErro
         iam: Some(Arc::new(Iam::new(http, iam, credential).expect("an identity"))),
         trusted: vec![TrustedHost::parse(service)],
         limit,
+        retry_limit: limit,
         ..KeyServiceOptions::default()
     };
     let services = KeyServices::new(options).expect("services");
@@ -221,6 +222,90 @@ fn a_limit_holds_for_the_token_and_the_answer_together() {
     let error = facts.expect_err("it took too long");
     let is_unreachable = matches!(error, KeyError::Service { answer: ServiceAnswer::Unreachable, .. });
     assert!(is_unreachable && error.to_string().contains("no answer came in time"), "{error}");
+}
+
+/// Refuses for now, this often, and answers then.
+fn answers_at_last(
+    refusal: &'static str,
+    count: usize,
+    body: &'static str,
+) -> impl Fn(std::net::TcpStream) + Clone + Send {
+    use std::io::{Read, Write};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    let seen = Arc::new(AtomicUsize::new(0));
+    move |mut connection| {
+        let mut request = [0; 4096];
+        while connection.read(&mut request).is_ok_and(|len| len > 0) {
+            let status = if seen.fetch_add(1, Ordering::SeqCst) < count { refusal } else { "200 OK" };
+            let head =
+                format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+            if connection.write_all((head + body).as_bytes()).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn is_busy(error: &KeyError) -> bool {
+    matches!(error, KeyError::Service { answer: ServiceAnswer::Busy, .. })
+}
+
+#[test]
+fn a_busy_service_is_asked_again_while_there_is_time() {
+    let iam = server(answers_after(Duration::ZERO, GRANT));
+    // More often than six times, with pauses that do not grow for ever.
+    let service = server(answers_at_last("503 Service Unavailable", 7, FACTS));
+    let (facts, took) = asked(&iam, &service, Duration::from_secs(60));
+    assert!(facts.expect("facts").is_active);
+    assert!(took < Duration::from_secs(30), "{took:?}");
+    // What it asks to be left alone for is honoured within the limit.
+    let service = server(answers_at_last("429 Too Many Requests\r\nRetry-After: 2", 1, FACTS));
+    let (facts, took) = asked(&iam, &service, Duration::from_secs(60));
+    assert!(facts.is_ok() && took >= Duration::from_secs(2), "{took:?}");
+    let service = server(answers_at_last("429 Too Many Requests\r\nRetry-After: 20", 1, FACTS));
+    let (facts, took) = asked(&iam, &service, Duration::from_secs(10));
+    assert!(is_busy(&facts.expect_err("it asks for more than there is")) && took < Duration::from_secs(5));
+    // Without a time that was given, the next slot has its turn soon.
+    let service = server(answers_at_last("503 Service Unavailable", usize::MAX, FACTS));
+    assert!(KeyServiceOptions::default().retry_limit <= Duration::from_secs(10));
+    let (facts, took) = asked(&iam, &service, Duration::from_secs(2));
+    assert!(is_busy(&facts.expect_err("it is busy")) && took <= Duration::from_secs(5), "{took:?}");
+}
+
+#[test]
+fn a_service_says_of_the_key_that_was_asked_for_what_can_be_shown() {
+    let iam = server(answers_after(Duration::ZERO, GRANT));
+    let own = "11111111-0000-4000-8000-00000000000a";
+    let asked_for = |name: &str, answer: &'static str| {
+        let service = server(answers_after(Duration::ZERO, answer));
+        let http = HttpClient::new(&HttpOptions::default()).expect("a client");
+        let credential = IamCredential::ApiKey(ApiKey::new("t0".into()));
+        let options = KeyServiceOptions {
+            iam: Some(Arc::new(Iam::new(http, &iam, credential).expect("an identity"))),
+            trusted: vec![TrustedHost::parse(&service)],
+            ..KeyServiceOptions::default()
+        };
+        let crn = CRN.replace(":key:2222", &format!(":key:{name}"));
+        let key = Place::parse(&crn, Some(&service), None).expect("a place").0;
+        KeyServices::new(options).expect("services").facts(&key)
+    };
+    let same = r#"{"resources": [{"id": "11111111-0000-4000-8000-00000000000A", "state": 1}]}"#;
+    let other = r#"{"resources": [{"id": "11111111-0000-4000-8000-00000000000b", "state": 1}]}"#;
+    assert!(asked_for(own, same).is_ok() && asked_for("alias", other).is_ok());
+    let error = asked_for(own, other).expect_err("another key");
+    assert!(error.to_string().contains("another key than the one that was asked for"), "{error}");
+    for hostile in [
+        r#"{"resources": [{"id": "\u001b[2J", "state": 1}]}"#,
+        r#"{"resources": [{"id": "a\nb", "state": 1}]}"#,
+        r#"{"resources": [{"id": "", "state": 1}]}"#,
+        r#"{"resources": [{"id": "a b", "state": 1}]}"#,
+    ] {
+        let error = asked_for("alias", hostile).expect_err(hostile);
+        assert!(error.to_string().contains("an id that is none"), "{error}");
+    }
+    let labels = r#"{"resources": [{"id": "k", "state": 1, "crn": "\u001b[2J", "keyVersion": {"id": "\u0007"}, "keyRingID": "r\n"}]}"#;
+    let facts = asked_for("alias", labels).expect("facts");
+    assert_eq!((facts.crn, facts.version, facts.ring), (None, None, None));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::instance::AUTHORIZATION_MS;
 use super::model::{Mark, State};
 use super::route::READABLE;
 use super::{base64_of, import, material};
-use crate::clock::{Millis, SECOND_MS};
+use crate::clock::{Millis, SECOND_MS, is_within};
 
 const MINUTE_MS: Millis = 60 * SECOND_MS;
 const HOUR_MS: Millis = 60 * MINUTE_MS;
@@ -73,7 +73,7 @@ pub(super) fn rotate(desk: &mut Desk<'_>) -> Result<Reply, Refusal> {
     desk.require_state(READABLE)?;
     let key = desk.key()?;
     let now_ms = desk.now_ms();
-    if key.rotated_ms.is_some_and(|at_ms| at_ms.saturating_add(HOUR_MS) > now_ms) {
+    if key.rotated_ms.is_some_and(|at_ms| is_within(HOUR_MS, at_ms, now_ms)) {
         let message = "This root key has been rotated within the last hour. Only one 'rotate' action per hour is permitted";
         return Err(Refusal::new(409, "KEY_ROTATION_NOT_PERMITTED", message));
     }
@@ -102,7 +102,7 @@ pub(super) fn enable(desk: &mut Desk<'_>) -> Result<Reply, Refusal> {
     desk.require_state(&[State::Suspended])?;
     let now_ms = desk.now_ms();
     let key = desk.key_mut()?;
-    if key.disabled_ms.is_some_and(|at_ms| at_ms.saturating_add(REST_MS) > now_ms) {
+    if key.disabled_ms.is_some_and(|at_ms| is_within(REST_MS, at_ms, now_ms)) {
         return Err(too_early());
     }
     key.state = if key.has_expired(now_ms) { State::Deactivated } else { State::Active };
@@ -134,10 +134,11 @@ fn require_dual_auth(desk: &Desk<'_>) -> Result<(), Refusal> {
 /// The first of two authorizations to delete a key.
 pub(super) fn ask_deletion(desk: &mut Desk<'_>) -> Result<Reply, Refusal> {
     require_dual_auth(desk)?;
-    let mark = Mark { by: desk.call.identity.to_owned(), at_ms: desk.now_ms() };
+    let now_ms = desk.now_ms();
+    let mark = Mark { by: desk.call.identity.to_owned(), at_ms: now_ms };
     let key = desk.key_mut()?;
-    // Whoever asks first is the first; asking again, by whomever, does not make it later.
-    if key.deletion_asked.is_none() {
+    // Whoever asks first is the first; asking again, by whomever, does not make it later, unless a clock that was set back took it.
+    if !key.deletion_asked.as_ref().is_some_and(|first| is_within(AUTHORIZATION_MS, first.at_ms, now_ms)) {
         key.deletion_asked = Some(mark);
     }
     Ok(Reply::nothing())
@@ -151,15 +152,16 @@ pub(super) fn unask_deletion(desk: &mut Desk<'_>) -> Result<Reply, Refusal> {
 
 /// Whether two users have authorized the deletion of a key, the caller being the second.
 pub(super) fn is_authorized_twice(first: Option<&Mark>, second: &str, now_ms: Millis) -> bool {
-    first.is_some_and(|first| first.by != second && first.at_ms.saturating_add(AUTHORIZATION_MS) > now_ms)
+    first.is_some_and(|first| first.by != second && is_within(AUTHORIZATION_MS, first.at_ms, now_ms))
 }
 
 /// Resources ask for the state of their keys whenever they use them, so there is nobody to be told.
 pub(super) fn sync(desk: &mut Desk<'_>) -> Result<Reply, Refusal> {
     desk.require_root()?;
+    desk.require_state(&[State::Active, State::Suspended, State::Deactivated])?;
     let now_ms = desk.now_ms();
     let key = desk.key_mut()?;
-    if key.synced_ms.is_some_and(|at_ms| at_ms.saturating_add(HOUR_MS) > now_ms) {
+    if key.synced_ms.is_some_and(|at_ms| is_within(HOUR_MS, at_ms, now_ms)) {
         return Err(too_early());
     }
     key.synced_ms = Some(now_ms);

@@ -331,6 +331,9 @@ impl Instance {
         {
             key.deletion_asked = None;
         }
+        if rotates_from_the_future(key, now_ms) {
+            key.restart_rotation(now_ms);
+        }
         // Versions that should have come before the key expired still come.
         while let Some(due_ms) = self.keys.get(id).and_then(|key| rotation_at(key, now_ms)) {
             self.rotate(id, due_ms, &crypto::random_material());
@@ -362,10 +365,16 @@ fn rotation_at(key: &Key, now_ms: Millis) -> Option<Millis> {
     (key.state == State::Active && !key.has_expired(due_ms)).then_some(due_ms)
 }
 
+/// Whether the months of a rotation policy count from a time that is still to come, because the clock was set back.
+fn rotates_from_the_future(key: &Key, now_ms: Millis) -> bool {
+    key.state == State::Active && key.rotation_since_ms().is_some_and(|since_ms| since_ms > now_ms)
+}
+
 fn is_due(key: &Key, now_ms: Millis) -> bool {
     let since = |mark: &super::model::Mark, after: Millis| mark.at_ms.saturating_add(after) <= now_ms;
     key.deleted.as_ref().is_some_and(|mark| since(mark, PURGE_AFTER_MS))
         || key.deletion_asked.as_ref().is_some_and(|mark| since(mark, AUTHORIZATION_MS))
         || rotation_at(key, now_ms).is_some()
+        || rotates_from_the_future(key, now_ms)
         || expires(key, now_ms)
 }

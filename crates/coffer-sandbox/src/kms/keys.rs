@@ -8,6 +8,7 @@ use super::desk::Desk;
 use super::model::{Mark, State};
 use super::show::{self, PURGE_REST_MS, RESTORABLE_MS};
 use super::{base64_of, rings};
+use crate::clock::is_within;
 
 /// States in which a key is there.
 const ALIVE: &[State] = &[State::Active, State::Suspended, State::Deactivated];
@@ -86,7 +87,7 @@ fn deleted(desk: &Desk<'_>) -> Result<Mark, Refusal> {
 
 pub(super) fn restore(desk: &mut Desk<'_>) -> Result<Reply, Refusal> {
     let (deleted, now_ms) = (deleted(desk)?, desk.now_ms());
-    if deleted.at_ms.saturating_add(REST_MS) > now_ms {
+    if is_within(REST_MS, deleted.at_ms, now_ms) {
         return Err(too_early());
     }
     if deleted.at_ms.saturating_add(RESTORABLE_MS) <= now_ms {
@@ -105,7 +106,7 @@ pub(super) fn restore(desk: &mut Desk<'_>) -> Result<Reply, Refusal> {
 
 pub(super) fn purge(desk: &mut Desk<'_>) -> Result<Reply, Refusal> {
     let (deleted, now_ms) = (deleted(desk)?, desk.now_ms());
-    if deleted.at_ms.saturating_add(PURGE_REST_MS) > now_ms {
+    if is_within(PURGE_REST_MS, deleted.at_ms, now_ms) {
         return Err(too_early());
     }
     let shown = shown(desk)?;

@@ -150,8 +150,21 @@ impl Key {
     /// When the rotation policy asks for a new version.
     pub(super) fn rotation_due_ms(&self) -> Option<Millis> {
         let rotation = self.rotation.as_ref().filter(|rotation| rotation.is_enabled)?;
-        let since = rotation.stamp.updated_ms.max(self.rotated_ms.unwrap_or(0));
-        Some(since.saturating_add(u64::from(rotation.interval_month) * MONTH_MS))
+        Some(self.rotation_since_ms()?.saturating_add(u64::from(rotation.interval_month) * MONTH_MS))
+    }
+
+    /// From when on the months of the rotation policy count.
+    pub(super) fn rotation_since_ms(&self) -> Option<Millis> {
+        let rotation = self.rotation.as_ref().filter(|rotation| rotation.is_enabled)?;
+        Some(rotation.stamp.updated_ms.max(self.rotated_ms.unwrap_or(0)))
+    }
+
+    /// After a clock was set back: the months of the rotation policy count from now on.
+    pub(super) fn restart_rotation(&mut self, now_ms: Millis) {
+        self.rotated_ms = self.rotated_ms.map(|at_ms| at_ms.min(now_ms));
+        if let Some(rotation) = &mut self.rotation {
+            rotation.stamp.updated_ms = rotation.stamp.updated_ms.min(now_ms);
+        }
     }
 }
 

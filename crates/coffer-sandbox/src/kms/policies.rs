@@ -119,18 +119,21 @@ pub(super) fn check_network(desk: &Desk<'_>) -> Result<(), Refusal> {
     let is_private_only = on(NETWORK).is_some_and(|policy| {
         policy.attributes.get("allowed_network").is_some_and(|one| one == "private-only")
     });
-    let is_outside = on(IP).is_some_and(|policy| {
-        let ranges = policy.attributes.get("allowed_ip").and_then(Value::as_array);
-        let mut ranges = ranges.into_iter().flatten().filter_map(Value::as_str);
-        desk.call.peer.is_none_or(|peer| !ranges.any(|range| is_within(peer, range)))
-    });
+    let is_outside = on(IP).is_some_and(|policy| !is_allowed(desk.call.peer, &policy.attributes));
     if (is_private_only && !desk.call.is_private) || is_outside {
         return Err(Refusal::unauthorized());
     }
     Ok(())
 }
 
-/// The network and the length of its prefix, of `10.0.0.0/8` or of a single address.
+/// Whether a caller is in one of the networks of a policy.
+fn is_allowed(peer: Option<IpAddr>, attributes: &Map<String, Value>) -> bool {
+    let ranges = attributes.get("allowed_ip").and_then(Value::as_array);
+    let mut ranges = ranges.into_iter().flatten().filter_map(Value::as_str);
+    peer.is_some_and(|peer| ranges.any(|range| is_within(peer, range)))
+}
+
+/// The network and the length of its prefix, of `10.0.0.0/8` or of a single address. `::ffff:10.0.0.0/104` is `10.0.0.0/8`.
 fn range(text: &str) -> Option<(IpAddr, u32)> {
     let (address, prefix) = match text.split_once('/') {
         Some((address, prefix)) => (address, Some(prefix.parse::<u32>().ok()?)),
@@ -139,7 +142,11 @@ fn range(text: &str) -> Option<(IpAddr, u32)> {
     let address: IpAddr = address.parse().ok()?;
     let most = if address.is_ipv4() { 32 } else { 128 };
     let prefix = prefix.unwrap_or(most);
-    (prefix <= most).then_some((address, prefix))
+    match (address.to_canonical(), prefix.checked_sub(96)) {
+        _ if prefix > most => None,
+        (canonical @ IpAddr::V4(_), Some(prefix)) if address.is_ipv6() => Some((canonical, prefix)),
+        _ => Some((address, prefix)),
+    }
 }
 
 fn is_within(peer: IpAddr, text: &str) -> bool {
@@ -287,6 +294,12 @@ pub(super) fn put_instance(desk: &mut Desk<'_>) -> Result<Reply, Refusal> {
         only(data, &["enabled", "attributes"])?;
         let is_enabled = enabled(data, None)?;
         let attributes = attributes(name, is_enabled, data.get("attributes"))?;
+        // Nobody could take it back who is where the caller is.
+        if name == IP && is_enabled && !is_allowed(desk.call.peer, &attributes) {
+            let peer = desk.call.peer.map_or_else(String::new, |peer| format!(", {peer},"));
+            let message = format!("The address{peer} that this request comes from is not in allowed_ip");
+            return Err(Refusal::field("allowed_ip", message));
+        }
         given.push((name.to_owned(), is_enabled, attributes));
     }
     for (name, is_enabled, attributes) in given {
@@ -360,6 +373,8 @@ mod tests {
         );
         assert!(is("::1", "::1/128") && is("2001:db8::1", "2001:db8::/32") && is("::1", "::/0"));
         assert!(!is("127.0.0.1", "127.0.0.2") && !is("10.0.0.1", "11.0.0.0/8") && !is("::1", "0.0.0.0/0"));
+        assert!(is("127.0.0.1", "::ffff:127.0.0.0/104") && !is("10.0.0.1", "::ffff:127.0.0.0/104"));
+        assert!(is("::1", "::/0") && !is("127.0.0.1", "::ffff:127.0.0.0/129"));
         assert!(!is("127.0.0.1", "127.0.0.0/33") && !is("127.0.0.1", "here"));
     }
 }

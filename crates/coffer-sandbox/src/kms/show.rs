@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::dates;
 use super::instance::{AUTHORIZATION_MS, PURGE_AFTER_MS};
 use super::model::{Key, KeyVersion, State};
-use crate::clock::{DAY_MS, Millis, SECOND_MS};
+use crate::clock::{DAY_MS, Millis, SECOND_MS, is_within};
 
 /// A deleted key may be restored for this long.
 pub(super) const RESTORABLE_MS: Millis = 30 * DAY_MS;
@@ -58,7 +58,7 @@ pub(super) fn key(key: &Key, crn: &str, now_ms: Millis) -> Value {
         add("deletedBy", Some(Value::from(deleted.by.clone())));
         add("restoreExpirationDate", Some(date(after(RESTORABLE_MS))));
         add("restoreAllowed", Some((after(RESTORABLE_MS) > now_ms && !key.has_expired(now_ms)).into()));
-        add("purgeAllowed", Some((after(PURGE_REST_MS) <= now_ms).into()));
+        add("purgeAllowed", Some((!is_within(PURGE_REST_MS, deleted.at_ms, now_ms)).into()));
         add("purgeAllowedFrom", Some(date(after(PURGE_REST_MS))));
         add("purgeScheduledOn", Some(date(after(PURGE_AFTER_MS))));
     }

@@ -3,7 +3,7 @@
 use http::{HeaderMap, Method};
 
 use super::*;
-use crate::clock::SECOND_MS;
+use crate::clock::{DAY_MS, SECOND_MS};
 use crate::switches::AadMode;
 
 const NOW_MS: Millis = 1_767_323_045_000;
@@ -120,4 +120,86 @@ fn the_audit_log_takes_no_text_of_a_caller_for_a_key() {
     let keys: Vec<_> = entries(&kms).into_iter().map(|entry| entry.key.unwrap()).collect();
     assert_eq!(keys[..2], ["my-alias_1", "my-alias_1"]);
     assert_eq!(keys[2..], ["-"; 10]);
+}
+
+/// Makes a call at a time, from an address; gives the status and the answer.
+fn call(
+    (kms, guid): (&Kms, &str),
+    now_ms: u64,
+    (peer, identity): (Option<&str>, &str),
+    (method, path, body): (&Method, &str, &str),
+) -> (u16, serde_json::Value) {
+    with_call(guid, true, (method, path, body), |call| {
+        let peer = peer.map(|peer| peer.parse().unwrap());
+        let reply = kms.handle(&Call { now_ms, peer, identity, correlation: "c".to_owned(), ..*call });
+        let text = reply.body.as_ref().map(ToString::to_string).unwrap_or_default();
+        (reply.status, serde_json::from_str(&text).unwrap_or_default())
+    })
+}
+
+/// A body with one resource.
+fn one(resource: serde_json::Value) -> String {
+    serde_json::json!({"metadata": {"collectionTotal": 1}, "resources": [resource]}).to_string()
+}
+
+#[test]
+fn a_clock_that_is_set_back_holds_nothing_up() {
+    let (_directory, kms, guid) = service();
+    let ahead_ms = NOW_MS + 1000 * DAY_MS;
+    let ask = |now_ms: u64, who: &str, method: &Method, path: &str, body: &str| {
+        let (status, answer) = call((&kms, &guid), now_ms, (None, who), (method, path, body));
+        assert!(status < 400, "{method} {path}: {answer}");
+        answer["resources"][0].clone()
+    };
+    let (get, put, post, delete) = (&Method::GET, &Method::PUT, &Method::POST, &Method::DELETE);
+    let root = one(serde_json::json!({"name": "root", "extractable": false}));
+    let new_key = || {
+        let key = ask(NOW_MS, "a", post, "/keys", &root);
+        format!("/keys/{}", key["id"].as_str().unwrap())
+    };
+
+    let key = new_key();
+    for action in ["rotate", "sync", "disable"] {
+        ask(ahead_ms, "a", post, &format!("{key}/actions/{action}"), "");
+    }
+    for action in ["enable", "rotate", "sync"] {
+        ask(NOW_MS, "a", post, &format!("{key}/actions/{action}"), "");
+    }
+    ask(ahead_ms, "a", delete, &key, "");
+    ask(NOW_MS, "a", post, &format!("{key}/restore"), "");
+    ask(ahead_ms, "a", delete, &key, "");
+    assert_eq!(ask(NOW_MS, "a", get, &key, "")["purgeAllowed"], true);
+    ask(NOW_MS, "a", delete, &format!("{key}/purge"), "");
+
+    // Half an authorization is good for seven days, not for a thousand; the first of two may ask again.
+    let key = new_key();
+    let dual = one(serde_json::json!({"dualAuthDelete": {"enabled": true}}));
+    ask(NOW_MS, "a", put, &format!("{key}/policies"), &dual);
+    ask(ahead_ms, "a", post, &format!("{key}/actions/setKeyForDeletion"), "");
+    assert_eq!(call((&kms, &guid), NOW_MS, (None, "b"), (delete, &key, "")).0, 409);
+    ask(NOW_MS, "a", post, &format!("{key}/actions/setKeyForDeletion"), "");
+    ask(NOW_MS, "b", delete, &key, "");
+
+    // The months of a policy count from when the clock is right again.
+    let key = new_key();
+    let monthly = one(serde_json::json!({"rotation": {"enabled": true, "interval_month": 1}}));
+    ask(ahead_ms, "a", put, &format!("{key}/policies"), &monthly);
+    let version = |now_ms: u64| ask(now_ms, "a", get, &key, "")["keyVersion"]["id"].clone();
+    let first = version(NOW_MS);
+    assert_eq!(version(NOW_MS + 29 * DAY_MS), first);
+    assert_ne!(version(NOW_MS + 31 * DAY_MS), first);
+}
+
+#[test]
+fn callers_from_elsewhere_are_kept_out() {
+    let (_directory, kms, guid) = service();
+    let put = |from: &str, range: &str| {
+        let data = serde_json::json!({"enabled": true, "attributes": {"allowed_ip": [range]}});
+        let body = one(serde_json::json!({"policy_type": "allowedIP", "policy_data": data}));
+        call((&kms, &guid), NOW_MS, (Some(from), "a"), (&Method::PUT, "/instance/policies", &body)).0
+    };
+    let list = |from: &str| call((&kms, &guid), NOW_MS, (Some(from), "a"), (&Method::GET, "/keys", "")).0;
+    assert_eq!((put("10.0.0.1", "192.0.2.0/24"), list("10.0.0.1")), (400, 200));
+    assert_eq!(put("10.0.0.1", "10.0.0.0/8"), 204);
+    assert_eq!((list("10.2.3.4"), list("192.0.2.1"), list("::1")), (200, 401, 401));
 }

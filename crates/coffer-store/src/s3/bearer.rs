@@ -1,21 +1,22 @@
 //! Tokens that stand for the caller, and where they come from.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use zeroize::Zeroizing;
 
 use crate::Cause;
 
-/// A token that is sent as `Authorization: Bearer`. It is wiped when dropped and never shown.
+/// A token that is sent as `Authorization: Bearer`. It is wiped when dropped and never shown; clones share the one copy.
 #[derive(Clone, PartialEq, Eq)]
-pub struct BearerToken(Zeroizing<String>);
+pub struct BearerToken(Arc<Zeroizing<String>>);
 
 impl BearerToken {
     /// Takes a token.
     #[must_use]
     pub fn new(token: String) -> Self {
-        Self(Zeroizing::new(token))
+        Self(Arc::new(Zeroizing::new(token)))
     }
 
     /// The token itself, for a header.

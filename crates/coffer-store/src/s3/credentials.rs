@@ -15,7 +15,7 @@ use super::bearer::BearerSource;
 use crate::StoreError;
 
 /// Longest file with credentials, in bytes.
-const FILE_LEN_MAX: u64 = 1 << 20;
+const FILE_LEN_MAX: usize = 1 << 20;
 
 /// How a store knows who asks.
 #[derive(Clone)]
@@ -180,15 +180,15 @@ pub struct CosCredentials {
     pub iam_endpoint: Option<String>,
 }
 
-/// An API key of IBM Cloud. It is wiped when dropped and never shown.
+/// An API key of IBM Cloud. It is wiped when dropped and never shown; clones share the one copy.
 #[derive(Clone, PartialEq, Eq)]
-pub struct ApiKey(Zeroizing<String>);
+pub struct ApiKey(Arc<Zeroizing<String>>);
 
 impl ApiKey {
     /// Takes a key.
     #[must_use]
     pub fn new(key: String) -> Self {
-        Self(Zeroizing::new(key))
+        Self(Arc::new(Zeroizing::new(key)))
     }
 
     /// The key itself.
@@ -300,8 +300,9 @@ fn read_bounded(path: &Path) -> std::io::Result<Option<Zeroizing<Vec<u8>>>> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         file => file?,
     };
-    let mut bytes = Zeroizing::new(Vec::new());
-    file.take(FILE_LEN_MAX).read_to_end(&mut bytes)?;
+    // A buffer that grew would leave pieces of the secret behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(FILE_LEN_MAX));
+    file.take(FILE_LEN_MAX as u64).read_to_end(&mut bytes)?;
     Ok(Some(bytes))
 }
 

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use coffer_store::{
-    BearerSource, BearerToken, CloudStore, Credentials, Location, ObjectKey, ObjectStore, PutOutcome, RateLimit,
-    Retention, RetentionMode, S3Options, S3Store, StoreError, TokenError,
+    BearerSource, BearerToken, CloudStore, Credentials, Location, ObjectKey, ObjectStore, PutOutcome,
+    RateLimit, Retention, RetentionMode, S3Options, S3Store, StoreError, TokenError,
 };
 
 use crate::scripted::{Request, Scripted, reply, xml_error};

@@ -143,6 +143,7 @@ fn options(kind: &SlotKind) -> String {
         }
         SlotKind::Service(key) => {
             let host = key.endpoint.split_once("://").map_or(key.endpoint.as_str(), |(_, host)| host);
+            let host = display_path(host.as_bytes());
             match key.service {
                 KeyServiceKind::Local => {
                     format!("--key-service-token-file FILE --key-service-host {host}")

@@ -24,6 +24,11 @@ pub(in crate::commands) fn key_id(kind: &SlotKind) -> Option<String> {
     }
 }
 
+/// A text in a slot, which a service or a token may have given it.
+fn shown(text: &str) -> String {
+    display_path(text.as_bytes())
+}
+
 pub(super) fn kind_text(status: &SlotStatus) -> String {
     match status.slot.as_ref().map(|slot| &slot.kind) {
         None if status.is_archived => "archived".to_owned(),
@@ -36,9 +41,11 @@ pub(super) fn kind_text(status: &SlotStatus) -> String {
             format!("recovery shares, {threshold} of {}, set {}", digests.len(), hex(set_id))
         }
         Some(kind @ SlotKind::Service(key)) => {
-            format!("{}, key {} at {}", kind.name(), key.key, key.endpoint)
+            format!("{}, key {} at {}", kind.name(), shown(&key.key), shown(&key.endpoint))
         }
-        Some(SlotKind::Token(key)) => format!("PKCS#11 token {}, key {}", key.token_label, key.label),
+        Some(SlotKind::Token(key)) => {
+            format!("PKCS#11 token {}, key {}", shown(&key.token_label), shown(&key.label))
+        }
     }
 }
 
@@ -139,4 +146,47 @@ pub(super) fn run(world: &World) -> Result<Exit> {
     let store = world.open_store()?;
     let vault = world.open_vault(&store)?;
     show(world, &vault, &vault.slots()?, None)
+}
+
+#[cfg(test)]
+mod tests {
+    use coffer_format::id::{SlotId, VaultId};
+    use coffer_format::slot::{KeyServiceKind, ServiceKey, Slot, TokenKey};
+
+    use super::*;
+
+    fn told(kind: SlotKind) -> String {
+        let slot = Slot::unwrapped(VaultId([1; 32]), 0, SlotPurpose::VaultKey, kind, String::new(), 0);
+        let (tested, answer) = (None, None);
+        let id = SlotId([2; 32]);
+        kind_text(&SlotStatus { id, slot: Some(slot), is_archived: false, opened_by: false, tested, answer })
+    }
+
+    #[test]
+    fn what_a_service_or_a_token_said_is_shown_escaped() {
+        let hostile = || "\u{1b}[2J".to_owned();
+        let service = told(SlotKind::Service(ServiceKey {
+            service: KeyServiceKind::Local,
+            endpoint: hostile(),
+            instance: hostile(),
+            key: hostile(),
+            crn: None,
+            version: None,
+            region: None,
+            ring: None,
+        }));
+        let token = told(SlotKind::Token(TokenKey {
+            token_label: hostile(),
+            token_serial: hostile(),
+            label: hostile(),
+            id: Vec::new(),
+            mechanism: 0,
+            iv: None,
+            mac: None,
+            salt: None,
+        }));
+        for text in [service, token] {
+            assert!(!text.contains('\u{1b}') && text.matches("\\x1b[2J").count() == 2, "{text}");
+        }
+    }
 }

@@ -110,9 +110,11 @@ pub(super) fn run(world: &World, args: &RotateArgs) -> Result<Exit> {
         text.push_str(&format!("\nrevoked {}", lost(&plan)));
     }
     unwanted.iter().for_each(|signer| text.push_str(&format!("\nrevoked {}", writer::told(signer))));
+    // Asked before the result, which counts it; what comes of it is no reason to keep the head back.
+    let in_use = root_keys_in_use(&vault);
     world.result(value, &format!("{text}\nhead {}", done.head))?;
     world.output.note(NOTE);
-    let in_use = root_keys_in_use(&vault)?;
+    let in_use = in_use?;
     if !in_use.is_empty() {
         world.output.note(&format!("root keys that current slots need: {}", in_use.join("; ")));
     }

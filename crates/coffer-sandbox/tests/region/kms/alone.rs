@@ -235,7 +235,26 @@ fn it_listens_beyond_loopback_with_a_certificate_only() {
     options.tls = Some((chain.clone(), key));
     let server = KmsServer::start(&options).unwrap();
     let port = server.endpoint().strip_prefix("https://0.0.0.0:").unwrap();
-    let text = over_tls(port.parse().unwrap(), &made.cert.der().clone(), server.instance_id(), &token);
+    let (port, root, guid) = (port.parse().unwrap(), made.cert.der().clone(), server.instance_id());
+    let text = over_tls(port, &root, guid, &token, ("GET", "/keys", ""));
+    assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+    drop(server);
+
+    // A caller from an IPv4 address is one at an IPv6 address too.
+    options.listen = (std::net::Ipv6Addr::UNSPECIFIED, 0).into();
+    let server = KmsServer::start(&options).unwrap();
+    let port = server.endpoint().strip_prefix("https://[::]:").unwrap().parse().unwrap();
+    let ask = |call: (&str, &str, &str)| over_tls(port, &root, server.instance_id(), &token, call);
+    let put = |range: &str| {
+        let policy = json!({"policy_type": "allowedIP", "policy_data": {"enabled": true, "attributes": {"allowed_ip": [range]}}});
+        let body = json!({"metadata": {"collectionTotal": 1}, "resources": [policy]}).to_string();
+        ask(("PUT", "/instance/policies", &body))
+    };
+    let text = put("10.0.0.0/8");
+    assert!(text.starts_with("HTTP/1.1 400") && text.contains(", 127.0.0.1,"), "{text}");
+    let text = put("127.0.0.0/8");
+    assert!(text.starts_with("HTTP/1.1 204"), "{text}");
+    let text = ask(("GET", "/keys", ""));
     assert!(text.starts_with("HTTP/1.1 200"), "{text}");
 
     drop(server);
@@ -243,7 +262,13 @@ fn it_listens_beyond_loopback_with_a_certificate_only() {
     assert!(matches!(KmsServer::start(&options), Err(SandboxError::BadFile { .. })));
 }
 
-fn over_tls(port: u16, root: &rustls::pki_types::CertificateDer<'static>, guid: &str, token: &str) -> String {
+fn over_tls(
+    port: u16,
+    root: &rustls::pki_types::CertificateDer<'static>,
+    guid: &str,
+    token: &str,
+    (method, path, body): (&str, &str, &str),
+) -> String {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(root.clone()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -256,8 +281,9 @@ fn over_tls(port: u16, root: &rustls::pki_types::CertificateDer<'static>, guid: 
     let connection = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
     let mut stream = rustls::StreamOwned::new(connection, TcpStream::connect(("127.0.0.1", port)).unwrap());
     let request = format!(
-        "GET /api/v2/keys HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\
-        Bluemix-Instance: {guid}\r\n\r\n"
+        "{method} /api/v2{path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\
+        Bluemix-Instance: {guid}\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
     );
     stream.write_all(request.as_bytes()).unwrap();
     let mut text = String::new();

@@ -6,7 +6,7 @@ use super::{Safe, body, collection, refused, resource_of};
 use crate::client::Answer;
 
 /// What is done to a key.
-const ACTIONS: [&str; 16] = [
+const ACTIONS: [&str; 20] = [
     "get",
     "metadata",
     "versions",
@@ -17,9 +17,13 @@ const ACTIONS: [&str; 16] = [
     "enable",
     "disable",
     "setKeyForDeletion",
+    "unsetKeyForDeletion",
     "sync",
+    "move",
     "alias",
+    "unalias",
     "policies",
+    "dual authorization",
     "delete",
     "restore",
     "purge",
@@ -41,6 +45,7 @@ fn key_in(safe: &mut Safe, state: u64) -> (String, String) {
     }
     let key = safe.key(&resource);
     let ciphertext = safe.wrap(&key, b"data", &[]);
+    safe.post(&format!("/keys/{key}/aliases/old-alias"), &Value::Null).expect(201);
     match state {
         SUSPENDED => drop(safe.act(&key, "disable", &Value::Null).expect(204)),
         DESTROYED => drop(safe.ask("DELETE", &format!("/keys/{key}"), &Value::Null).expect(204)),
@@ -51,6 +56,13 @@ fn key_in(safe: &mut Safe, state: u64) -> (String, String) {
     (key, ciphertext)
 }
 
+/// Frees the aliases for the next key; whether they are still there does not matter.
+fn forget_aliases(safe: &Safe, key: &str) {
+    for alias in ["an-alias", "old-alias"] {
+        safe.ask("DELETE", &format!("/keys/{key}/aliases/{alias}"), &Value::Null);
+    }
+}
+
 fn perform(safe: &Safe, key: &str, ciphertext: &str, action: &str) -> Answer {
     let path = |tail: &str| format!("/keys/{key}{tail}");
     match action {
@@ -59,8 +71,16 @@ fn perform(safe: &Safe, key: &str, ciphertext: &str, action: &str) -> Answer {
         "versions" => safe.get(&path("/versions")),
         "wrap" => safe.act(key, "wrap", &json!({"plaintext": "ZGF0YQ=="})),
         "unwrap" | "rewrap" => safe.act(key, action, &json!({"ciphertext": ciphertext})),
-        "rotate" | "enable" | "disable" | "setKeyForDeletion" | "sync" => safe.act(key, action, &Value::Null),
+        "rotate" | "enable" | "disable" | "setKeyForDeletion" | "unsetKeyForDeletion" | "sync" => {
+            safe.act(key, action, &Value::Null)
+        }
+        "move" => safe.ask("PATCH", &path(""), &json!({"keyRingID": "default"})),
         "alias" => safe.post(&path("/aliases/an-alias"), &Value::Null),
+        "unalias" => safe.ask("DELETE", &path("/aliases/old-alias"), &Value::Null),
+        "dual authorization" => {
+            let policy = json!({"dualAuthDelete": {"enabled": true}});
+            safe.ask("PUT", &path("/policies"), &collection(&[&policy]))
+        }
         "policies" => {
             let policy = json!({"rotation": {"enabled": true, "interval_month": 1}});
             safe.ask("PUT", &path("/policies"), &collection(&[&policy]))
@@ -80,10 +100,11 @@ fn expected(state: u64, action: &str) -> (u16, &'static str) {
     const OK: (u16, &str) = (200, "");
     match (action, state) {
         ("get" | "metadata", _) => OK,
-        ("sync", _) => NO_CONTENT,
         ("restore", DESTROYED) => (201, ""),
         ("purge", DESTROYED) => NO_CONTENT,
         ("restore" | "purge", _) => WRONG_STATE,
+        // The name is free again, long before the key is purged.
+        ("unalias", _) => NO_CONTENT,
         (_, DESTROYED) => DELETED,
         ("versions" | "wrap", ACTIVE) => OK,
         ("versions" | "wrap", _) => WRONG_STATE,
@@ -92,10 +113,10 @@ fn expected(state: u64, action: &str) -> (u16, &'static str) {
         ("enable", SUSPENDED) => NO_CONTENT,
         ("disable", ACTIVE) => NO_CONTENT,
         ("unwrap" | "rewrap" | "rotate" | "enable" | "disable", _) => WRONG_STATE,
-        ("setKeyForDeletion", _) => (409, "NOT_DUAL_AUTH_ERR"),
+        ("setKeyForDeletion" | "unsetKeyForDeletion", _) => (409, "NOT_DUAL_AUTH_ERR"),
         ("alias", _) => (201, ""),
-        ("policies", _) => OK,
-        ("delete", _) => NO_CONTENT,
+        ("move" | "policies" | "dual authorization", _) => OK,
+        ("delete" | "sync", _) => NO_CONTENT,
         other => panic!("{other:?}"),
     }
 }
@@ -112,8 +133,7 @@ fn every_action_in_every_state() {
             if status >= 400 {
                 refused(answer, status, code);
             }
-            // The alias is free for the next key.
-            safe.ask("DELETE", &format!("/keys/{key}/aliases/an-alias"), &Value::Null);
+            forget_aliases(&safe, &key);
         }
     }
 }
@@ -126,7 +146,7 @@ fn states_follow_each_other() {
         for action in ACTIONS {
             let (key, ciphertext) = key_in(&mut safe, state);
             perform(&safe, &key, &ciphertext, action);
-            safe.ask("DELETE", &format!("/keys/{key}/aliases/an-alias"), &Value::Null);
+            forget_aliases(&safe, &key);
             let answer = safe.get(&format!("/keys/{key}/metadata"));
             let after = match (action, state) {
                 ("purge", DESTROYED) => {
@@ -140,6 +160,22 @@ fn states_follow_each_other() {
             };
             assert_eq!(resource_of(&answer)["state"], after, "{action} in state {state}");
         }
+    }
+}
+
+#[test]
+fn a_deletion_is_asked_for_in_every_state_but_the_last() {
+    let mut safe = Safe::new();
+    for state in [ACTIVE, SUSPENDED, DEACTIVATED] {
+        let (key, ciphertext) = key_in(&mut safe, state);
+        perform(&safe, &key, &ciphertext, "dual authorization").expect(200);
+        for (action, is_set) in [("setKeyForDeletion", true), ("unsetKeyForDeletion", false)] {
+            perform(&safe, &key, &ciphertext, action).expect(204);
+            let shown = resource_of(&safe.get(&format!("/keys/{key}/metadata")));
+            assert_eq!(shown["state"], state);
+            assert_eq!(shown["dualAuthDelete"]["keySetForDeletion"], is_set, "{action} in state {state}");
+        }
+        forget_aliases(&safe, &key);
     }
 }
 
