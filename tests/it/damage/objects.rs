@@ -179,7 +179,8 @@ fn every_object_replaced_by_one_of_its_kind_is_corrupt() {
     let site = Site::shared();
     let other = Site::new(2);
     let mut damaged = Damaged::new(site);
-    for kind in KINDS {
+    // The store in which a vault is made has the same id in every vault.
+    for kind in KINDS.into_iter().filter(|kind| *kind != "store") {
         let foreign = other.names(kind);
         for (name, position) in site.names(kind).into_iter().zip(0..) {
             let same_name = other.objects.get(name);

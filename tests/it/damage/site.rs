@@ -181,7 +181,7 @@ impl Site {
 }
 
 /// Kinds of objects, by how their names begin.
-pub(crate) const KINDS: [&str; 5] = ["vault", "slots/", "log/", "packs/", "index/"];
+pub(crate) const KINDS: [&str; 6] = ["store", "vault", "slots/", "log/", "packs/", "index/"];
 
 fn slot_of(objects: &Objects, key: &KeyFile) -> String {
     let kind = SlotKind::KeyFile { key_id: key.key_id() };
