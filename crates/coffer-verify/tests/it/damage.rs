@@ -61,7 +61,7 @@ fn every_object_altered_anywhere_is_corrupt() {
     let standard = Standard::new();
     for (name, bytes) in standard.vault.objects() {
         let len = bytes.len();
-        let places = [0, 9, 40, 100, 120, len / 3, len / 2, len - 70, len - 20, len - 1];
+        let places = [0, 9, 40, 100, 120, len / 3, len / 2, len.saturating_sub(70), len - 20, len - 1];
         for place in places.into_iter().filter(|place| *place < len) {
             let store = standard.vault.changed(&name, |bytes| bytes[place] ^= 0x10);
             check(&standard.vault.verify_store(&store), Class::Corrupt, &name);

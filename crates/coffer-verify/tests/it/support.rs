@@ -12,6 +12,7 @@ use coffer_format::object::ObjectName;
 use coffer_format::pack::{ChunkKind, Directory};
 use coffer_format::record::{Details, EpochDetails, Public, RecordKind, SegmentAdded, chain_value};
 use coffer_format::slot::{Slot, SlotKind, SlotPurpose};
+use coffer_format::store::{FIRST_STORE, encode_store};
 use coffer_format::tree::{
     Blob, ChunkRef, Content, Hole, Kind, TreeEntry, TreeRoot, encode_holes, encode_xattrs,
 };
@@ -58,6 +59,7 @@ impl Vault {
             rng: SeededRng::new(seed),
             pack_seed: seed * 1000,
         };
+        vault.store.insert_raw("store", encode_store(&FIRST_STORE));
         vault.store.insert_raw("vault", header_bytes.clone());
         let slot = vault.put_slot(0, "first");
         let details = Details::Genesis { header: header_bytes };
