@@ -220,3 +220,29 @@ fn objects_under_a_lock_bring_the_checksum_that_is_verified() {
     check(&watched.backup("--no-cache"), Some(MD5));
     watched.finish();
 }
+
+/// A token signs no chunks, as an upload without TLS would need: that form is left out, and everything else works.
+#[test]
+fn a_bucket_is_asked_with_a_token_and_without_tls() {
+    let desk = Desk::new(|_| {});
+    fs::write(desk.path("api-key"), desk.sandbox.api_key()).unwrap();
+    fs::set_permissions(desk.path("api-key"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let run = |line: &str| {
+        let mut command = desk.command(line);
+        command
+            .env("COFFER_VAULT", format!("cos://eu-de/{BUCKET}/v"))
+            .env("COFFER_IBM_API_KEY_FILE", desk.path("api-key"))
+            .env("COFFER_IAM_ENDPOINT", desk.sandbox.iam_endpoint())
+            .env_remove("AWS_ACCESS_KEY_ID")
+            .env_remove("AWS_SECRET_ACCESS_KEY");
+        let output = command.output().unwrap();
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert_eq!(output.status.code(), Some(0), "{line}: {out}{err}");
+        assert!(!err.contains("panicked"), "{line}: {err}");
+        out.into_owned()
+    };
+    run("init --single-slot");
+    assert!(run("doctor").contains("chunked uploads: not known"), "{}", run("doctor"));
+    run("backup src");
+    run("verify --deep");
+}

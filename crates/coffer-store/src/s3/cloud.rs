@@ -20,9 +20,9 @@ use super::failure::{RequestFailure, chain};
 use super::raw::{RawRequest, elements};
 use super::upload::{Put, RETAIN_UNTIL_HEADER, add_md5, date_time, iso_time};
 use crate::{
-    Access, BucketFacts, Checksums, CloudStore, Fact, ObjectKey, ObjectLock, Protection, PutOutcome,
-    RestoreTier, Retention, RetentionMode, StorageState, StoreError, Trial, UploadFacts, UploadForm,
-    VersionItem, Versioning,
+    Access, BucketFacts, Checksums, CloudStore, Credentials, Fact, ObjectKey, ObjectLock, Protection,
+    PutOutcome, RestoreTier, Retention, RetentionMode, StorageState, StoreError, Trial, UploadFacts,
+    UploadForm, VersionItem, Versioning,
 };
 
 /// The id of the legal holds that coffer lays under a bucket's policy.
@@ -227,6 +227,11 @@ impl CloudStore for S3Store {
         form: UploadForm,
         if_absent: bool,
     ) -> Result<Trial, StoreError> {
+        // Without TLS each chunk is signed by itself, and a token signs nothing.
+        if form == UploadForm::Chunked && !self.is_tls && matches!(self.credentials, Credentials::Bearer(_)) {
+            let what = "an upload in chunks with a token and without TLS";
+            return Err(StoreError::Unsupported { store: self.location.url(), what });
+        }
         self.run(async || self.try_form(key.as_str(), body, form, if_absent).await)
     }
 
