@@ -1,13 +1,15 @@
 //! Where keys come from: command line, environment, configuration, terminal. Several may be given at once; any that opens the vault will do.
 
 use std::fmt;
+use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use coffer_crypto::{Argon2Params, SecretBytes};
 use coffer_keys::{KeyFile, Passphrase, RootKey};
+use zeroize::Zeroizing;
 
 use crate::command_error::Failure;
 use crate::config::Config;
@@ -159,14 +161,23 @@ fn passphrase(bytes: Vec<u8>) -> Result<Passphrase> {
 }
 
 fn passphrase_of_command(command: &str) -> Result<Vec<u8>> {
-    let mut shell = Command::new("/bin/sh");
-    let run = shell.arg("-c").arg(command).stdin(Stdio::inherit()).stderr(Stdio::inherit()).output();
-    let output = run.context("run the passphrase command")?;
-    if !output.status.success() {
-        let message = format!("the passphrase command failed ({})", output.status);
+    // What it prints goes into memory that does not grow, so that no piece is left behind in what was freed.
+    let mut text = Zeroizing::new(Vec::with_capacity(usize::try_from(PASSPHRASE_LEN_MAX)?));
+    let mut run = || -> std::io::Result<ExitStatus> {
+        let mut shell = Command::new("/bin/sh");
+        shell.arg("-c").arg(command).stdin(Stdio::inherit()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        let mut child = shell.spawn()?;
+        if let Some(out) = child.stdout.take() {
+            out.take(PASSPHRASE_LEN_MAX).read_to_end(&mut text)?;
+        }
+        child.wait()
+    };
+    let status = run().context("run the passphrase command")?;
+    if !status.success() {
+        let message = format!("the passphrase command failed ({status})");
         return Err(Failure::new(Exit::WrongKey, message).into());
     }
-    let text = without_line_end(output.stdout);
+    let text = without_line_end(std::mem::take(&mut *text));
     if text.is_empty() {
         let failure = Failure::new(Exit::WrongKey, "the passphrase command printed nothing");
         return Err(failure.hint("it has to print the passphrase on standard output").into());

@@ -471,7 +471,7 @@ fn variable(name: &str) -> Option<String> {
 }
 
 fn api_key_variable(name: &str) -> Result<IamCredential> {
-    let key = variable(name).with_context(|| format!("{name} is empty"))?;
+    let key = Zeroizing::new(variable(name).with_context(|| format!("{name} is empty"))?);
     Ok(IamCredential::ApiKey(ApiKey::new(key.trim().to_owned())))
 }
 
