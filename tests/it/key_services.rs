@@ -352,6 +352,23 @@ fn a_lost_instance_is_replaced_by_a_key_of_the_same_material() {
     desk.run("backup src").expect(0);
 }
 
+/// What HPCS wrapped, with additional data or without, a key of the same material in Key Protect opens.
+#[test]
+fn a_lost_instance_of_hpcs_is_replaced_by_one_of_key_protect() {
+    for mode in [AadMode::Honoured, AadMode::Rejected] {
+        let desk = Desk::new();
+        desk.region.switch(|switches| switches.kms_aad = mode).unwrap();
+        let material = [0x5a; 32];
+        let home = desk.instance(KmsKind::Hpcs, Some(&material));
+        let slot = desk.init(&home);
+        let away = desk.instance(KmsKind::KeyProtect, Some(&material));
+        desk.region.delete_kms_instance(&home.0).unwrap();
+        let (endpoint, to) = (desk.region.kms_endpoint(), desk.crn(&away));
+        desk.run(&format!("keys retarget {} --to {to} --key-endpoint {endpoint}", &slot[..8])).expect(0);
+        desk.opens();
+    }
+}
+
 #[test]
 fn a_slot_moves_to_a_key_of_other_material_while_its_own_still_opens() {
     let desk = Desk::new();

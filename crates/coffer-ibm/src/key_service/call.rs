@@ -100,7 +100,7 @@ impl KeyServices {
         let bound = Zeroizing::new(format!(r#"{{"plaintext":"{}","aad":["{aad}"]}}"#, *text));
         let asked = self.ask(key, ("POST", "/actions/wrap"), bound.as_bytes(), end);
         let answer = match asked {
-            Err(error) if may_refuse_aad(key, &error) => {
+            Err(error) if may_refuse_aad(key.service, &error) => {
                 let bare = Zeroizing::new(format!(r#"{{"plaintext":"{}"}}"#, *text));
                 self.ask(key, ("POST", "/actions/wrap"), bare.as_bytes(), end)?
             }
@@ -113,10 +113,10 @@ impl KeyServices {
     pub(super) fn unwrap(
         &self,
         key: &ServiceKey,
-        ciphertext: &str,
+        (ciphertext, made_by): (&str, KeyServiceKind),
         aad: &str,
     ) -> Result<Zeroizing<Vec<u8>>, KeyError> {
-        let answer = self.act_on(key, "/actions/unwrap", ciphertext, aad)?;
+        let answer = self.act_on(key, "/actions/unwrap", (ciphertext, made_by), aad)?;
         let text = parse::<Unwrapped>(key, &answer)?.plaintext;
         let plain = STANDARD.decode(text.as_bytes());
         plain
@@ -128,10 +128,10 @@ impl KeyServices {
     pub(super) fn rewrap(
         &self,
         key: &ServiceKey,
-        ciphertext: &str,
+        (ciphertext, made_by): (&str, KeyServiceKind),
         aad: &str,
     ) -> Result<(String, Option<String>, Option<String>), KeyError> {
-        let answer = self.act_on(key, "/actions/rewrap", ciphertext, aad)?;
+        let answer = self.act_on(key, "/actions/rewrap", (ciphertext, made_by), aad)?;
         let moved: Moved = parse(key, &answer)?;
         let id = |version: Option<Version>| label(version.map(|version| version.id));
         Ok((moved.ciphertext, id(moved.key_version), id(moved.rewrapped_key_version)))
@@ -141,14 +141,14 @@ impl KeyServices {
         &self,
         key: &ServiceKey,
         action: &str,
-        ciphertext: &str,
+        (ciphertext, made_by): (&str, KeyServiceKind),
         aad: &str,
     ) -> Result<Zeroizing<Vec<u8>>, KeyError> {
         let end = self.end();
         let quoted = serde_json::Value::from(ciphertext).to_string();
         let bound = format!(r#"{{"ciphertext":{quoted},"aad":["{aad}"]}}"#);
         match self.ask(key, ("POST", action), bound.as_bytes(), end) {
-            Err(error) if may_refuse_aad(key, &error) => {
+            Err(error) if may_refuse_aad(made_by, &error) => {
                 let bare = format!(r#"{{"ciphertext":{quoted}}}"#);
                 // What counts is the answer for the way it is usually wrapped.
                 Ok(self.ask(key, ("POST", action), bare.as_bytes(), end).map_err(|_| error)?.body)
@@ -205,8 +205,8 @@ fn check_id(id: &str, asked: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Whether a service that is not known to take additional data may have refused it.
-const fn may_refuse_aad(key: &ServiceKey, error: &KeyError) -> bool {
-    !matches!(key.service, KeyServiceKind::KeyProtect)
+/// Whether a service that is not known to take additional data may have refused it; or may have when it wrapped, whoever unwraps now.
+const fn may_refuse_aad(service: KeyServiceKind, error: &KeyError) -> bool {
+    !matches!(service, KeyServiceKind::KeyProtect)
         && matches!(error, KeyError::Service { answer: ServiceAnswer::NotThisKey, .. })
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use coffer_crypto::{Rng, Secret, commitment_matches, hash};
 use coffer_format::id::hex;
-use coffer_format::slot::{ServiceKey, Slot, SlotKind};
+use coffer_format::slot::{KeyServiceKind, ServiceKey, Slot, SlotKind};
 use coffer_keys::{KeyError, RootKey, ServiceAnswer};
 use zeroize::Zeroizing;
 
@@ -70,7 +70,8 @@ impl ServiceRoot {
     /// [`KeyError::Service`]; [`KeyError::Kind`] for a slot of another kind.
     pub fn rewrap(&self, slot: &Slot) -> Result<Rewrapped, KeyError> {
         let key = self.key_for(slot)?;
-        let (ciphertext, from, to) = self.services.rewrap(key, text_of(slot, key)?, &aad(&slot.context()))?;
+        let (ciphertext, from, to) =
+            self.services.rewrap(key, (text_of(slot, key)?, made_by(slot, key)), &aad(&slot.context()))?;
         let mut slot = slot.clone();
         slot.wrapped = ciphertext.into_bytes();
         Ok(Rewrapped { slot, from, to })
@@ -99,6 +100,14 @@ fn aad(context: &[u8]) -> String {
 fn text_of<'a>(slot: &'a Slot, key: &ServiceKey) -> Result<&'a str, KeyError> {
     std::str::from_utf8(&slot.wrapped)
         .map_err(|_| told(key, ServiceAnswer::NotThisKey, "the wrapped key is no text".to_owned()))
+}
+
+/// The service that wrapped what is in the slot.
+const fn made_by(slot: &Slot, key: &ServiceKey) -> KeyServiceKind {
+    match &slot.kind {
+        SlotKind::Service(made) => made.service,
+        _ => key.service,
+    }
 }
 
 impl fmt::Debug for ServiceRoot {
@@ -184,7 +193,7 @@ impl RootKey for ServiceRoot {
         let wrong = || KeyError::WrongKey { root: self.kind_name() };
         let key = self.key_for(slot).map_err(|_| wrong())?;
         let context = slot.context();
-        let plain = self.services.unwrap(key, text_of(slot, key)?, &aad(&context))?;
+        let plain = self.services.unwrap(key, (text_of(slot, key)?, made_by(slot, key)), &aad(&context))?;
         let plain = Secret::<PLAIN_LEN>::from_slice(&plain).map_err(|_| wrong())?;
         let (key, bound_to) = plain.split();
         if commitment_matches(&bound_to, &hash::hash(&context)) { Ok(key) } else { Err(wrong()) }
