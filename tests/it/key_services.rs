@@ -593,7 +593,7 @@ fn a_rotation_loses_no_slot_because_a_service_is_busy() {
     let key = desk.instance(KmsKind::KeyProtect, None);
     let slot = desk.init(&key);
     desk.region.switch(|switches| switches.kms_too_many_count = 100).unwrap();
-    let rotate = format!("--key-service-timeout 1 {RECOVERY} keys rotate --revoke-others");
+    let rotate = format!("--key-service-timeout 4 {RECOVERY} keys rotate --revoke-others");
     let busy = desk.run(&rotate).expect(UNREACHABLE).says("it is not available").says("try again later");
     // If the service never comes back, that slot has to go first.
     busy.says(&format!("`coffer keys revoke {}` first", &slot[..8]));
