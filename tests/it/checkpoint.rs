@@ -8,11 +8,12 @@ use coffer_crypto::hash::hash;
 use coffer_crypto::rng::SeededRng;
 use coffer_crypto::{SigningKey, VaultKey};
 use coffer_engine::{BackupOptions, EngineError, Log, Vault};
+use coffer_format::id::hex;
 use coffer_format::log::LogState;
 use coffer_format::record::{Details, RecordKind, Role, RoleAction};
 use coffer_keys::RootKey;
 use coffer_pipeline::record::{BodySealer, seal_record};
-use coffer_store::{MemoryStore, ObjectStore};
+use coffer_store::{MemoryStore, ObjectKey, ObjectStore};
 use coffer_testkit::copy::{Objects, snapshot_of, store_from};
 use coffer_testkit::{AlteredStore, CrashMoment, CrashingStore, RecordingStore};
 use coffer_verify::Class;
@@ -362,4 +363,47 @@ fn an_oversize_object_under_a_remembered_number_locks_nobody_out() {
     host().backup_with(&store, &site.options()).unwrap();
     assert!(replayed(&store).last_checkpoint.is_some());
     same(&remembering().open(&store).unwrap(), &replayed(&store));
+}
+
+/// Slots of these keys, which were revoked; objects of the store for good.
+fn revoked_slots(world: &World, store: &dyn ObjectStore, roots: impl Iterator<Item = Box<dyn RootKey>>) {
+    let mut vault = world.open(store).unwrap();
+    for root in roots {
+        let (id, _) = vault.add_slot(root.as_ref(), "old").unwrap();
+        vault.revoke_slot(id).unwrap();
+    }
+}
+
+#[test]
+fn slots_that_were_revoked_do_not_keep_a_newcomer_from_beginning_at_a_checkpoint() {
+    let site = Site::new(90);
+    let store = store_from(site.objects.clone());
+    let key_files = (0..20).map(|seed| -> Box<dyn RootKey> {
+        Box::new(coffer_keys::KeyFile::generate(&SeededRng::new(1000 + seed)).unwrap())
+    });
+    revoked_slots(&host(), &store, key_files);
+    host().backup_with(&store, &site.options()).unwrap();
+    let (world, store) = (host(), RecordingStore::new(store));
+    let vault = world.open(&store).unwrap();
+    let read_count = store.reset().read_count;
+    assert!(read_count < 21 + 12, "{read_count} reads: 21 slots, and not the {} records", vault.state().next);
+    assert!(vault.state().next > 130);
+    same(&vault, &replayed(&store));
+}
+
+#[test]
+fn of_more_slots_than_records_none_is_read() {
+    let site = Site::new(90);
+    let whole = site.with_checkpoint();
+    let (world, last) = (host(), replayed(&whole).next - 1);
+    let slot = snapshot_of(&whole).into_iter().find(|(name, _)| name.starts_with("slots/")).unwrap().1;
+    for number in 0..last {
+        let name = format!("slots/{}", hex(&hash(&number.to_be_bytes())));
+        whole.put_if_absent(&ObjectKey::new(&name).unwrap(), &slot).unwrap();
+    }
+    let store = RecordingStore::new(whole);
+    let vault = world.open(&store).unwrap();
+    let read_count = store.reset().read_count;
+    assert!((last..last + 20).contains(&read_count), "{read_count} reads: {last} records, and one slot");
+    same(&vault, &replayed(&store));
 }

@@ -14,5 +14,7 @@ mod own;
 mod pending;
 mod permissions;
 mod regions;
+mod same_name;
 mod stores;
+mod tokens;
 mod ways;

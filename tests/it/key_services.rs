@@ -113,6 +113,7 @@ impl Desk {
             .env("COFFER_IAM_ENDPOINT", self.region.iam_endpoint())
             .env("COFFER_KEY_SERVICE_API_KEY_FILE", self.path("api-key"))
             .env("COFFER_KEY_SERVICE_HOSTS", self.host())
+            .env("COFFER_PASSPHRASE_COST", "floor")
             .stdin(Stdio::null());
         command
     }

@@ -54,7 +54,8 @@ impl Safe {
 
     fn command(&self, line: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_coffer-under-test"));
-        command.env_clear().current_dir(self.place.path()).args(line.split_whitespace()).stdin(Stdio::null());
+        command.env_clear().env("COFFER_PASSPHRASE_COST", "floor").current_dir(self.place.path());
+        command.args(line.split_whitespace()).stdin(Stdio::null());
         command
     }
 
@@ -407,6 +408,22 @@ fn files_of_secrets_are_for_their_owner_and_never_overwritten() {
     fs::write(at("a.part"), [&before[..40], b"00", &before[42..]].concat()).unwrap();
     let spoiled = safe.refusal(&format!("kms serve --dir state --tokens tokens {PARTS}"), 12);
     assert!(spoiled.contains("a.part"), "{spoiled}");
+    // Who can write to the file of tokens makes a manager of himself.
+    for mode in [0o666, 0o620, 0o602] {
+        fs::set_permissions(at("tokens"), fs::Permissions::from_mode(mode)).unwrap();
+        for command in [
+            "kms serve --dir /dev/null/no --tokens tokens",
+            "kms new-token --tokens tokens --name more --role Reader",
+        ] {
+            let refused = safe.refusal(command, 1);
+            assert!(
+                refused.contains("others than its owner may write") && refused.contains("chmod go-w"),
+                "{refused}"
+            );
+        }
+    }
+    fs::set_permissions(at("tokens"), fs::Permissions::from_mode(0o644)).unwrap();
+    safe.json("kms new-token --tokens tokens --name more --role Reader");
 }
 
 #[test]
@@ -432,6 +449,13 @@ fn a_token_can_keep_the_master_key() {
             "--json kms serve --dir state --tokens tokens --listen 127.0.0.1:0 {pkcs11} {more}"
         )))
     };
+    let long = "x".repeat(33);
+    let refused =
+        serve(&format!("--master-pkcs11-token {long} --master-pkcs11-key kms-master")).output().unwrap();
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(told.contains("too long for a token: 33 bytes, where 32"), "{told}");
+    assert!(told.contains("check --master-pkcs11-token"), "{told}");
     let served = safe.serve_with(serve("--master-pkcs11-token hsm --master-pkcs11-key kms-master"));
     let key = new_key(&safe, &served).unwrap();
     let pattern = served.said["pattern"].clone();
@@ -507,4 +531,56 @@ fn a_vault_hangs_on_a_key_service_of_ones_own() {
     check_message(&safe.json(&moved));
     assert!(safe.run(&with(&again, "restore latest --target out")).status.success());
     assert_eq!(fs::read(path("out/src/a")).unwrap(), b"a small file");
+}
+
+#[test]
+fn what_a_key_service_of_ones_own_needs_is_told() {
+    let safe = Safe::new();
+    let path = |name: &str| safe.place.path().join(name);
+    for (name, text) in [
+        ("phrase", "several words that nobody guesses"),
+        ("token", safe.token.as_str()),
+        ("api-key", "an-api-key"),
+        ("empty", ""),
+        ("unknown", "ckt_0000"),
+    ] {
+        fs::write(path(name), text).unwrap();
+    }
+    let served = safe.serve(PARTS);
+    let key = new_key(&safe, &served).unwrap();
+    let host = served.endpoint.strip_prefix("http://").unwrap().to_owned();
+    let with = |token: &str, line: &str| {
+        format!(
+            "-V vault --cache-dir cache --key-service-token-file {token} --key-service-host {host} {line}"
+        )
+    };
+    let place = format!("{host}/{}/{key}", served.instance);
+    safe.json(&with("token", &format!("init --add-root-key http://{place} --add-passphrase-file phrase")));
+
+    // Another port of the same host is another service.
+    let line = "-V vault --key-service-token-file token --key-service-host 127.0.0.1:1 snapshots";
+    let refused = safe.refusal(line, 30);
+    assert!(refused.contains(&format!("local key service at {host}: this host is not trusted")), "{refused}");
+    assert!(refused.contains(&format!("--key-service-host {host}")), "{refused}");
+    // What is given is for others.
+    let refused = safe.refusal("-V vault --key-service-api-key-file api-key snapshots", 12);
+    assert!(refused.contains(&format!("is for key {key} at http://{host}")), "{refused}");
+    assert!(refused.contains("--key-service-token-file FILE") && !refused.contains("tried"), "{refused}");
+    let refused = safe.refusal(&with("empty", "snapshots"), 30);
+    assert!(refused.contains("the token in empty") && refused.contains("coffer kms new-token"), "{refused}");
+    let refused = safe.refusal(&with("unknown", "snapshots"), 30);
+    assert!(refused.contains("access is denied") && refused.contains("coffer kms new-token"), "{refused}");
+    assert!(!refused.contains("IAM refuses"), "{refused}");
+    // It speaks no TLS, and nothing is left of the vault that was to be made with it.
+    let line = with("token", &format!("-V other init --single-slot --add-root-key https://{place}"));
+    let refused = safe.refusal(&line.replacen("-V vault ", "", 1), 31);
+    assert!(
+        refused.contains("no secure connection to it can be made") && refused.contains("--ca-cert"),
+        "{refused}"
+    );
+    assert!(!refused.contains("IAM") && !path("other").exists(), "{refused}");
+    // A slot that cannot be moved is told in one way, however many there are.
+    drop(served);
+    let rewrap = "--key-service-timeout 1 --passphrase-file phrase keys rewrap";
+    assert!(safe.refusal(&with("token", rewrap), 3).contains("not every slot was rewrapped"));
 }

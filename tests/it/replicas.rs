@@ -125,7 +125,7 @@ impl Site {
 }
 
 /// A store that answers is waited for, however busy the machine is.
-fn options(ack: Ack) -> ReplicaOptions {
+pub(crate) fn options(ack: Ack) -> ReplicaOptions {
     let long = Duration::from_secs(120);
     ReplicaOptions {
         ack,
@@ -142,7 +142,7 @@ fn impatient(ack: Ack) -> ReplicaOptions {
     ReplicaOptions { patience: short, read_patience: Some(short), linger: short, ..options(ack) }
 }
 
-fn backup_to(
+pub(crate) fn backup_to(
     world: &World,
     replicas: &Replicas,
     source: &std::path::Path,

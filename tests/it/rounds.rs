@@ -14,14 +14,16 @@ mod backups;
 pub(crate) mod logs;
 mod restores;
 pub(crate) mod services;
+mod thousand;
 mod writers;
 
 type Far = SlowStore<MemoryStore>;
 
 /// What a store far away says of itself.
 const IN_FLIGHT: usize = 32;
-/// How many records are asked for at once.
+/// How many records are asked for at once, back from the end of the log, and on from its beginning.
 const RECORDS_IN_FLIGHT: u64 = 64;
+const LOG_IN_FLIGHT: u64 = 256;
 
 /// A store that takes so long for each request. Where rounds are counted, it is well above what a thread of a busy machine waits for its turn:
 /// whoever comes late counts as a round of its own.

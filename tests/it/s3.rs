@@ -3,6 +3,8 @@
 mod appending;
 mod cloud;
 mod faults;
+mod oldest;
 mod parts;
+mod replicas;
 mod requests;
 mod writers;

@@ -36,7 +36,7 @@ use crate::global::Global;
     coffer -V /backup/vault --key-file ~/coffer.key backup ~/documents\n  \
     coffer -V /backup/vault --key-file ~/coffer.key restore latest --target /tmp/out\n\n\
     Environment: COFFER_VAULT, COFFER_KEY_FILE, COFFER_PASSPHRASE, COFFER_PASSPHRASE_FILE, \
-    COFFER_PASSPHRASE_COMMAND, COFFER_SHARES, COFFER_WRITER, COFFER_CACHE_DIR, COFFER_CONFIG; of object storage COFFER_ENDPOINT, \
+    COFFER_PASSPHRASE_COMMAND, COFFER_PASSPHRASE_COST, COFFER_SHARES, COFFER_WRITER, COFFER_CACHE_DIR, COFFER_CONFIG; of object storage COFFER_ENDPOINT, \
     COFFER_REGION, COFFER_COS_CREDENTIALS, COFFER_IBM_API_KEY_FILE, COFFER_IBM_API_KEY, \
     COFFER_IBM_TRUSTED_PROFILE, COFFER_IBM_CR_TOKEN_FILE, COFFER_IAM_ENDPOINT, COFFER_CA_CERT; of tokens COFFER_PKCS11_MODULE, COFFER_PKCS11_TOKEN, COFFER_PKCS11_KEY, COFFER_PKCS11_PIN_FILE, COFFER_PKCS11_PIN; of key services COFFER_KEY_SERVICE_API_KEY_FILE, COFFER_KEY_SERVICE_TOKEN_FILE, COFFER_KEY_SERVICE_HOSTS. The command line goes before the environment, that \
     before the configuration file. COFFER_PROFILE, as --profile, chooses a profile of that file.\n\n\

@@ -7,8 +7,8 @@ use std::io;
 
 use coffer_collect::CollectError;
 use coffer_engine::{EngineError, Refusal, Selector};
-use coffer_keys::{Answer, KeyError, ServiceAnswer};
-use coffer_store::{CredentialFault, StoreError};
+use coffer_keys::{Answer, KeyError, ServiceAnswer, Untried};
+use coffer_store::{CredentialFault, StoreError, TokenFault};
 use coffer_verify::VerifyError;
 
 use crate::exit_code::Exit;
@@ -235,7 +235,18 @@ fn classify_engine(error: &EngineError) -> (Exit, Option<String>) {
                 any more, delete `vault` and `slots/` there, and run it again";
             (Exit::NoVault, hint(begun))
         }
+        EngineError::LogLost { .. } => (
+            Exit::Missing,
+            hint(
+                "delete nothing there: a copy of `log/`, another store of the vault with `coffer verify --heal`, or earlier versions in a bucket bring \
+                 it back; `coffer verify` shows what is missing",
+            ),
+        ),
         EngineError::VaultExists { .. } => (Exit::Failed, hint("`coffer snapshots` shows what is in it")),
+        EngineError::CredentialOfOther { .. } => (
+            Exit::WrongKey,
+            hint("check --vault and --writer; `coffer keys grant-writer` makes a credential for this vault"),
+        ),
         EngineError::OtherVault { .. } => (
             Exit::Rollback,
             hint(
@@ -350,35 +361,81 @@ fn classify_refusal(refusal: &Refusal) -> (Exit, Option<String>) {
     (exit, Some(hint.to_owned()))
 }
 
+const SLOW_PASSPHRASE: &str = "--passphrase-timeout gives the work more time, and a faster machine needs less; another slot may open the vault meanwhile. A slot that costs more \
+    than any of yours may have been planted";
+
 fn classify_key(error: &KeyError) -> (Exit, Option<String>) {
     match error {
         // One answer that says more than that the key does not fit is what there is to act on.
         KeyError::NoSlot { answers, .. }
-            if let [Answer { error: KeyError::Service { answer, host, .. }, .. }] = answers.as_slice() =>
+            if let [Answer { error: KeyError::Service { answer, host, service, .. }, .. }] = &**answers =>
         {
-            classify_service(*answer, host)
+            classify_service(*answer, (service, host))
         }
         KeyError::NoSlot { answers, .. }
-            if let [Answer { error: KeyError::Token(error), .. }] = answers.as_slice() =>
+            if let [Answer { error: KeyError::Token(error), .. }] = &**answers =>
         {
             pkcs11::classify(error)
         }
         KeyError::NoSlot { answers, .. }
-            if let [Answer { error: KeyError::SharesMissing { .. }, .. }] = answers.as_slice() =>
+            if let [Answer { error: KeyError::SharesMissing { .. }, .. }] = &**answers =>
         {
             (Exit::WrongKey, Some(shares::MORE.to_owned()))
+        }
+        KeyError::PassphraseSlow { .. } | KeyError::PassphraseBusy { .. } => {
+            (Exit::WrongKey, Some(SLOW_PASSPHRASE.to_owned()))
+        }
+        KeyError::NoSlot { answers, .. }
+            if let [Answer { error: KeyError::PassphraseSlow { .. }, .. }] = &**answers =>
+        {
+            (Exit::WrongKey, Some(SLOW_PASSPHRASE.to_owned()))
+        }
+        KeyError::NoSlot { slot_count: 0, lost, .. } if !lost.is_empty() => {
+            let exit = if lost.iter().all(|lost| lost.is_missing) { Exit::Missing } else { Exit::Corrupt };
+            (exit, Some(LOST_SLOT.to_owned()))
+        }
+        KeyError::NoSlot { lost, .. } if !lost.is_empty() => (Exit::WrongKey, Some(LOST_SLOT.to_owned())),
+        KeyError::NoSlot { untried, .. } if !untried.is_empty() => {
+            (Exit::WrongKey, Some(of_untried(untried)))
         }
         KeyError::WrongKey { .. } | KeyError::NoSlot { .. } => (
             Exit::WrongKey,
             Some("check which key belongs to this vault; `coffer doctor` shows its slots".to_owned()),
         ),
-        KeyError::Service { answer, host, .. } => classify_service(*answer, host),
+        KeyError::Service { answer, host, service, .. } => classify_service(*answer, (service, host)),
         KeyError::Token(error) => pkcs11::classify(error),
         _ => (Exit::WrongKey, None),
     }
 }
 
-fn classify_service(answer: ServiceAnswer, host: &str) -> (Exit, Option<String>) {
+/// What helps where a slot is lost.
+const LOST_SLOT: &str = "put the slot's file back under `slots/`, from a recovery kit (`coffer keys export-kit`) or another copy of the vault; with another store of \
+    it, `coffer verify --heal` does so; the key of another slot opens it meanwhile";
+
+/// What to give where no slot was tried.
+fn of_untried(untried: &[Untried]) -> String {
+    let mut steps = Vec::new();
+    for Untried { kind, .. } in untried {
+        let step = match *kind {
+            OWN_SERVICE => "a key service of your own is asked with --key-service-token-file FILE",
+            "PKCS#11 token" => {
+                "a key on a token is used with --pkcs11-module FILE, and with --pkcs11-key LABEL as the slot names it or without it"
+            }
+            _ => {
+                "Key Protect and HPCS are asked with --key-service-api-key-file, --ibm-api-key-file or --ibm-trusted-profile"
+            }
+        };
+        if !steps.contains(&step) {
+            steps.push(step);
+        }
+    }
+    steps.join("; ")
+}
+
+/// What slots and answers call a key service that is not one of IBM.
+const OWN_SERVICE: &str = "local key service";
+
+fn classify_service(answer: ServiceAnswer, (service, host): (&str, &str)) -> (Exit, Option<String>) {
     let hint = match answer {
         ServiceAnswer::KeyDeleted => {
             "restore the root key within 30 days of its deletion, or open the vault with another slot; `coffer keys retarget` moves the slot to a root key of the same material".to_owned()
@@ -386,6 +443,12 @@ fn classify_service(answer: ServiceAnswer, host: &str) -> (Exit, Option<String>)
         ServiceAnswer::KeyDisabled => "enable the root key, or open the vault with another slot".to_owned(),
         ServiceAnswer::KeyMissing => {
             "check the id of the instance and of the root key; if the instance is gone, `coffer keys retarget` moves the slot to a root key of the same material".to_owned()
+        }
+        ServiceAnswer::Denied if service == OWN_SERVICE => {
+            "--key-service-token-file has to hold a token that the service knows, with the role Reader or higher; `coffer kms new-token` makes one".to_owned()
+        }
+        ServiceAnswer::NotSecure => {
+            "if its certificate is of an authority of your own, give --ca-cert FILE; it has to be for this host".to_owned()
         }
         ServiceAnswer::Denied => {
             "the identity needs the role Reader or higher on the instance or the key".to_owned()
@@ -408,7 +471,7 @@ fn classify_service(answer: ServiceAnswer, host: &str) -> (Exit, Option<String>)
         _ => "check the endpoint of the service and the id of the root key, or open the vault with another slot".to_owned(),
     };
     let exit = match answer {
-        ServiceAnswer::Busy | ServiceAnswer::Unreachable => Exit::Unreachable,
+        ServiceAnswer::Busy | ServiceAnswer::Unreachable | ServiceAnswer::NotSecure => Exit::Unreachable,
         ServiceAnswer::Denied
         | ServiceAnswer::NoCredentials
         | ServiceAnswer::HostNotTrusted
@@ -425,6 +488,9 @@ fn classify_verify(error: &VerifyError) -> (Exit, Option<String>) {
         VerifyError::Subset { .. } => (Exit::Usage, None),
         VerifyError::Key { .. } | VerifyError::OldKey { .. } => (Exit::WrongKey, None),
         VerifyError::Store { source } => classify_store(source),
+        VerifyError::Scratch { .. } => {
+            (Exit::Failed, Some("free some space there, or set TMPDIR to another directory".to_owned()))
+        }
         _ => (Exit::Failed, None),
     }
 }
@@ -464,6 +530,11 @@ fn classify_remote(error: &StoreError) -> (Exit, Option<String>) {
             "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give --aws-profile, --cos-credentials, --ibm-api-key-file or --ibm-trusted-profile",
         ),
         StoreError::CredentialsRefused { reason, .. } => (Exit::NoAccess, credential_hint(*reason)),
+        StoreError::NoToken { endpoint, fault, .. } => return classify_token(endpoint, *fault),
+        StoreError::Unproven { .. } => (
+            Exit::NoAccess,
+            "give the token of the compute resource with --ibm-cr-token-file, or another identity: --ibm-api-key-file, --cos-credentials, --aws-profile",
+        ),
         StoreError::ClockSkew { .. } => (
             Exit::NoAccess,
             "set the clock of this machine, best by a time service, and run the command again",
@@ -501,6 +572,33 @@ fn classify_remote(error: &StoreError) -> (Exit, Option<String>) {
     (exit, Some(hint.to_owned()))
 }
 
+/// What goes wrong with the service that gives tokens for object storage.
+fn classify_token(endpoint: &str, fault: TokenFault) -> (Exit, Option<String>) {
+    let (exit, hint) = match fault {
+        TokenFault::Unreachable => (
+            Exit::Unreachable,
+            format!(
+                "IAM was asked at {endpoint}: check --iam-endpoint, --network, HTTPS_PROXY and the network of this machine; keys of HMAC \
+                 (--aws-profile) need no IAM"
+            ),
+        ),
+        TokenFault::Tls => (
+            Exit::Unreachable,
+            format!(
+                "IAM was asked at {endpoint}: check --iam-endpoint; if its certificate is of an authority of your own, give --ca-cert FILE"
+            ),
+        ),
+        TokenFault::NotIdentity => (Exit::WrongStore, format!("{endpoint} is not IAM: check --iam-endpoint")),
+        _ => (
+            Exit::Unreachable,
+            format!(
+                "IAM at {endpoint} was asked several times; what is stored is intact, so run the command again later"
+            ),
+        ),
+    };
+    (exit, Some(hint))
+}
+
 /// What to do where something is archived.
 pub(crate) const ARCHIVED_HINT: &str = "`coffer restore SNAPSHOT --target DIR --request-archived` asks for what is needed, key slots and log included, and for nothing else";
 
@@ -524,7 +622,44 @@ const fn credential_hint(reason: CredentialFault) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use coffer_format::id::SlotId;
+    use coffer_keys::LostSlot;
+
     use super::*;
+
+    fn no_slot(slot_count: usize, untried: &[Untried], lost: Vec<LostSlot>) -> (Exit, String) {
+        let (root, kinds, answers) = ("set of keys", Box::default(), Box::default());
+        let (untried, lost) = (untried.into(), lost.into());
+        let error = KeyError::NoSlot { root, slot_count, tried_count: 0, kinds, answers, untried, lost };
+        let (exit, hint) = classify(&EngineError::Key(error).into());
+        (exit, hint.unwrap_or_default())
+    }
+
+    #[test]
+    fn where_no_slot_was_tried_the_hint_says_what_to_give() {
+        for (kind, step) in [
+            ("local key service", "--key-service-token-file"),
+            ("PKCS#11 token", "--pkcs11-key LABEL"),
+            ("HPCS", "--ibm-api-key-file"),
+        ] {
+            let untried = Untried { slot: SlotId([1; 32]), kind, root_key: "key root".to_owned() };
+            let (exit, hint) = no_slot(2, &[untried.clone(), untried], Vec::new());
+            assert!(exit == Exit::WrongKey && hint.matches(step).count() == 1, "{hint}");
+        }
+    }
+
+    #[test]
+    fn a_vault_without_a_slot_that_can_be_used_is_damaged() {
+        let lost = |is_missing| LostSlot { slot: SlotId([1; 32]), is_missing };
+        for (slot_count, lost, expected) in [
+            (0, vec![lost(true), lost(true)], Exit::Missing),
+            (0, vec![lost(true), lost(false)], Exit::Corrupt),
+            (1, vec![lost(false)], Exit::WrongKey),
+        ] {
+            let (exit, hint) = no_slot(slot_count, &[], lost);
+            assert!(exit == expected && hint.contains("recovery kit"), "{hint}");
+        }
+    }
 
     #[test]
     fn a_refusal_in_the_middle_of_a_run_ends_as_one_at_its_beginning() {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args};
 
 use crate::key_service::KeyServiceArgs;
+use crate::passphrase::PassphraseArgs;
 use crate::pkcs11::Pkcs11Args;
 use crate::storage::StorageArgs;
 
@@ -57,6 +58,8 @@ pub(crate) struct Global {
     /// Name every entry that is backed up or restored; -vv also says which settings are in force.
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub(crate) verbose: u8,
+    #[command(flatten)]
+    pub(crate) passphrases: PassphraseArgs,
     #[command(flatten)]
     pub(crate) pkcs11: Pkcs11Args,
     #[command(flatten)]

@@ -12,7 +12,7 @@ use coffer_store::ApiKey;
 
 use crate::command_error::Failure;
 use crate::config::Config;
-use crate::storage::{Storage, read_api_key, read_ca_cert};
+use crate::storage::{Storage, read_ca_cert, read_secret_word};
 
 /// Longest time a key service may take, in seconds, unless another is given.
 const LIMIT_S: u64 = 30;
@@ -154,5 +154,7 @@ impl KeyServiceSettings {
 }
 
 fn token(path: &Path) -> Result<ApiKey> {
-    read_api_key(path)
+    let hint =
+        "the file holds the token of the key service and nothing else; `coffer kms new-token` makes one";
+    read_secret_word("token", path, hint)
 }

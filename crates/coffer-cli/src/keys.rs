@@ -7,8 +7,8 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use coffer_crypto::{Argon2Params, SecretBytes};
-use coffer_keys::{KeyFile, Passphrase, RootKey};
+use coffer_crypto::SecretBytes;
+use coffer_keys::{KeyFile, RootKey, WriterCredential};
 use zeroize::Zeroizing;
 
 use crate::command_error::Failure;
@@ -16,13 +16,12 @@ use crate::config::Config;
 use crate::exit_code::Exit;
 use crate::global::Global;
 use crate::output::Output;
+use crate::passphrase::{PASSPHRASE_LEN_MAX, Passphrases};
 use crate::private_file::{read_bounded, without_line_end};
 use crate::shares;
 
 /// A key file has at most this length.
 const KEY_FILE_LEN_MAX: u64 = 4096;
-/// A passphrase has at most this length.
-const PASSPHRASE_LEN_MAX: u64 = 1 << 20;
 
 /// Where a key comes from.
 #[derive(Debug, Clone)]
@@ -102,17 +101,19 @@ impl KeySource {
     }
 
     /// Reads the key.
-    pub(crate) fn read(&self, output: Output) -> Result<Arc<dyn RootKey>> {
+    pub(crate) fn read(&self, output: Output, passphrases: Passphrases) -> Result<Arc<dyn RootKey>> {
         match self {
             Self::KeyFile(path) => Ok(Arc::new(key_file(path)?)),
-            Self::Shares(paths) => Ok(Arc::new(shares::read(paths, output)?)),
-            Self::PassphraseFile(path) => Ok(Arc::new(passphrase_file(path)?)),
-            Self::PassphraseCommand(command) => Ok(Arc::new(passphrase(passphrase_of_command(command)?)?)),
+            Self::Shares(paths) => shares::read(paths, output),
+            Self::PassphraseFile(path) => Ok(Arc::new(passphrases.of_file(path)?)),
+            Self::PassphraseCommand(command) => {
+                Ok(Arc::new(passphrases.of_bytes(passphrase_of_command(command)?)?))
+            }
             Self::PassphraseVariable => {
                 let value = std::env::var("COFFER_PASSPHRASE");
                 let value =
                     value.map_err(|_| Failure::new(Exit::WrongKey, "COFFER_PASSPHRASE is not UTF-8"))?;
-                Ok(Arc::new(passphrase(value.into_bytes())?))
+                Ok(Arc::new(passphrases.of_bytes(value.into_bytes())?))
             }
         }
     }
@@ -124,40 +125,13 @@ pub(crate) fn key_file(path: &Path) -> Result<KeyFile> {
     let bytes = read_bounded("key file", path, KEY_FILE_LEN_MAX + 1, missing)?;
     let secret = SecretBytes::new(bytes);
     Ok(KeyFile::parse(secret.expose()).map_err(|error| {
-        Failure::new(Exit::WrongKey, format!("{} is no key file: {error}", path.display()))
-            .hint("if a passphrase is in it, give --passphrase-file")
+        let hint = if WriterCredential::parse(secret.expose()).is_ok() {
+            "it is a writer credential: give --writer"
+        } else {
+            "if a passphrase is in it, give --passphrase-file"
+        };
+        Failure::new(Exit::WrongKey, format!("{} is no key file: {error}", path.display())).hint(hint)
     })?)
-}
-
-/// Reads the passphrase in a file.
-pub(crate) fn passphrase_file(path: &Path) -> Result<Passphrase> {
-    let missing = "check the path; the file holds the passphrase and nothing else";
-    let bytes = read_bounded("passphrase file", path, PASSPHRASE_LEN_MAX, missing)?;
-    passphrase(without_line_end(bytes)).with_context(|| format!("read passphrase file {}", path.display()))
-}
-
-/// Asks the terminal for the passphrase that opens the vault.
-pub(crate) fn ask_passphrase(prompt: &str) -> Result<Passphrase> {
-    let text = rpassword::prompt_password(prompt).context("read the passphrase from the terminal")?;
-    passphrase(text.into_bytes())
-}
-
-/// Asks the terminal for a new passphrase, twice.
-pub(crate) fn ask_new_passphrase(prompt: &str) -> Result<Passphrase> {
-    let read = |prompt: &str| -> Result<SecretBytes> {
-        let text = rpassword::prompt_password(prompt).context("read the passphrase from the terminal")?;
-        Ok(SecretBytes::new(text.into_bytes()))
-    };
-    let first = read(&format!("{prompt}: "))?;
-    let second = read(&format!("{prompt}, again: "))?;
-    if first.expose() != second.expose() {
-        return Err(Failure::usage("the two passphrases differ").into());
-    }
-    passphrase(first.expose().to_vec())
-}
-
-fn passphrase(bytes: Vec<u8>) -> Result<Passphrase> {
-    Ok(Passphrase::new(SecretBytes::new(bytes), Argon2Params::FLOOR)?)
 }
 
 fn passphrase_of_command(command: &str) -> Result<Vec<u8>> {

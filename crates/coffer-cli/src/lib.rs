@@ -20,6 +20,7 @@ mod global;
 mod key_service;
 mod keys;
 mod output;
+mod passphrase;
 mod pattern_file;
 mod pending_files;
 pub mod permissions;
@@ -39,6 +40,7 @@ mod store_facts;
 mod stores;
 mod style;
 mod time;
+mod wiping;
 mod wiring;
 mod writer;
 

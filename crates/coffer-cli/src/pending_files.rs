@@ -121,6 +121,7 @@ fn is_open(error: &EngineError) -> bool {
         error,
         StoreError::Unavailable { .. }
             | StoreError::Unreachable { .. }
+            | StoreError::NoToken { .. }
             | StoreError::SyncFailed { .. }
             | StoreError::Io { .. }
     )

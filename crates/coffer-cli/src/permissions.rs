@@ -56,6 +56,7 @@ const PROBE: &str = "removing the probe's own objects; without it they stay and 
 const LOCK_FACTS: &str =
     "refusing a `--lock` that the bucket cannot give, before anything is written under it";
 const PROBE_VERSIONS: &str = "the same where the bucket keeps versions";
+const FIRST_VERSIONS: &str = "in place of that where a first version counts: of records in a bucket that keeps versions, of every object in mode \"oldest version wins\"";
 
 /// The table.
 pub const TABLE: &[Permission] = &[
@@ -170,6 +171,7 @@ pub const TABLE: &[Permission] = &[
         actions: &["bucket.get", "object.get", "object.head", "object.put"],
         optional: &[
             ("object.delete", RELEASED),
+            ("object.delete_version", FIRST_VERSIONS),
             ("object.post_initiate_upload", LARGE),
             ("object.put_part", LARGE),
             ("object.post_complete_upload", LARGE),
@@ -185,6 +187,7 @@ pub const TABLE: &[Permission] = &[
         actions: &["bucket.get", "object.get", "object.head", "object.put"],
         optional: &[
             ("object.delete", "replacing what is damaged; what is missing is healed without it"),
+            ("object.delete_version", FIRST_VERSIONS),
             ("object.post_initiate_upload", LARGE),
             ("object.put_part", LARGE),
             ("object.post_complete_upload", LARGE),
@@ -312,8 +315,7 @@ deletes a root key, or reads one; give none of the roles that may.
 const HEAD: &str = "# What each command must be allowed on a bucket
 
 This page is made from the table in `crates/coffer-cli/src/permissions.rs`, and a test holds it against the commands: each
-works in the simulated region with exactly the actions that say \"always\", and fails with one of them less. `keys rewrap` and `keys
-retarget`, which need a key service, are not run by it; to a bucket they write as `keys rotate` does.
+works in the simulated region with exactly the actions that say \"always\", and fails with one of them less.
 
 A command that works on several stores needs what its row says on each bucket that it writes to, and on the others what `verify` needs:
 a backup on all of them, `replicate` and `verify --heal` on those that lack something, `handover` on both homes, `promote` on the new one,

@@ -159,9 +159,7 @@ impl Pkcs11Args {
             Some(label) => Some(label.clone()),
             None => variable("COFFER_PKCS11_TOKEN")?,
         };
-        if let Some(label) = &token_label {
-            check_len("token", label, TOKEN_LABEL_LEN_MAX, "check --pkcs11-token, or COFFER_PKCS11_TOKEN")?;
-        }
+        check_token_label(token_label.as_deref(), "check --pkcs11-token, or COFFER_PKCS11_TOKEN")?;
         let pin_file = self.pkcs11_pin_file.clone().or_else(|| path("COFFER_PKCS11_PIN_FILE"));
         let pin = match pin_file {
             Some(path) => Some(read_pin(&path)?),
@@ -188,7 +186,13 @@ impl Pkcs11Args {
     }
 }
 
-fn check_key_label(label: Option<&str>) -> Result<(), Failure> {
+/// Refuses a label that no token can have.
+pub(crate) fn check_token_label(label: Option<&str>, hint: &str) -> Result<(), Failure> {
+    label.map_or(Ok(()), |label| check_len("token", label, TOKEN_LABEL_LEN_MAX, hint))
+}
+
+/// Refuses a label of a key that no slot could name.
+pub(crate) fn check_key_label(label: Option<&str>) -> Result<(), Failure> {
     label.map_or(Ok(()), |label| {
         check_len("key", label, KEY_NAME_LEN_MAX, "choose a shorter label for the key")
     })

@@ -11,8 +11,9 @@ use coffer_keys::{AnyOf, RootKey};
 use crate::command_error::Failure;
 use crate::exit_code::Exit;
 use crate::key_service::KeyServiceSettings;
-use crate::keys::{self, KeySource};
+use crate::keys::KeySource;
 use crate::output::Output;
+use crate::passphrase::Passphrases;
 use crate::pkcs11::Pkcs11Args;
 use crate::process;
 use crate::storage::Storage;
@@ -26,6 +27,7 @@ pub(crate) struct RootKeys {
     sources: Vec<(KeySource, OnceLock<Arc<dyn RootKey>>)>,
     /// The credential to back up with, in the place of keys.
     writer: Option<PathBuf>,
+    passphrases: Passphrases,
     pkcs11: Pkcs11Args,
     settings: KeyServiceSettings,
     token: OnceLock<Option<Arc<dyn RootKey>>>,
@@ -39,12 +41,13 @@ impl RootKeys {
         output: Output,
         sources: Vec<KeySource>,
         writer: Option<PathBuf>,
+        passphrases: Passphrases,
         pkcs11: Pkcs11Args,
         settings: KeyServiceSettings,
     ) -> Self {
         let sources = sources.into_iter().map(|source| (source, OnceLock::new())).collect();
         let (token, services, asked) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
-        Self { output, sources, writer, pkcs11, settings, token, services, asked }
+        Self { output, sources, writer, passphrases, pkcs11, settings, token, services, asked }
     }
 
     /// Says where keys come from.
@@ -60,6 +63,10 @@ impl RootKeys {
 
     pub(crate) fn writer(&self) -> Option<&Path> {
         self.writer.as_deref()
+    }
+
+    pub(crate) const fn passphrases(&self) -> Passphrases {
+        self.passphrases
     }
 
     pub(crate) const fn pkcs11(&self) -> &Pkcs11Args {
@@ -138,7 +145,7 @@ impl RootKeys {
         if !process::has_terminal() {
             return Err(none_given().into());
         }
-        once(&self.asked, || Ok(Arc::new(keys::ask_passphrase(PROMPT)?)))
+        once(&self.asked, || Ok(Arc::new(self.passphrases.ask(PROMPT)?)))
     }
 
     /// Everything that is given, with what the terminal gave already, and what came of reading it.
@@ -159,7 +166,7 @@ impl RootKeys {
     }
 
     fn read(&self, (source, key): &(KeySource, OnceLock<Arc<dyn RootKey>>)) -> Result<Arc<dyn RootKey>> {
-        once(key, || source.read(self.output))
+        once(key, || source.read(self.output, self.passphrases))
     }
 
     fn check_writer(&self) -> Result<()> {

@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use coffer_crypto::{OsRng, Rng, Secret, SecretBytes};
 use coffer_format::id::hex;
 use coffer_format::slot::{Slot, SlotKind};
 use coffer_keys::shares::SHARE_TEXT_LEN_MAX;
-use coffer_keys::{KeyError, RecoveryShares, RootKey, Share};
+use coffer_keys::{AnyOf, KeyError, RecoveryShares, RootKey, Share};
 use qrcode::render::unicode::Dense1x2;
 use qrcode::{EcLevel, QrCode};
 
@@ -96,19 +96,63 @@ fn look_at(files: &[(u8, String)], numbers: &[u8]) -> String {
     format!("look at {}", named.map(|(_, path)| path.as_str()).collect::<Vec<_>>().join(" and "))
 }
 
-/// Reads shares from files and puts them together.
-pub(crate) fn read(paths: &[PathBuf], output: Output) -> Result<FiledShares> {
-    let missing = "check the path; each share is a text file that `coffer keys add --new-shares` wrote, or a line typed from paper";
-    let (mut shares, mut files) = (Vec::new(), Vec::new());
+/// Shares of one set, each with the file it is in.
+type FiledSet = Vec<(Share, String)>;
+
+/// Reads shares from files and puts them together. Where a set is whole, what is of no use beside it is warned of and left out.
+pub(crate) fn read(paths: &[PathBuf], output: Output) -> Result<Arc<dyn RootKey>> {
+    let (mut sets, mut failures): (Vec<FiledSet>, Vec<_>) = (Vec::new(), Vec::new());
     for path in paths {
-        let text = private_file::read_bounded("share", path, SHARE_TEXT_LEN_MAX as u64 + 1, missing)?;
-        let share = Share::parse(SecretBytes::new(text).expose()).map_err(|error| {
-            Failure::new(Exit::WrongKey, format!("{} is no recovery share: {error}", path.display()))
-                .hint("compare it with the paper, digit by digit")
-        })?;
-        files.push((share.number(), path.display().to_string()));
-        shares.push(share);
+        let share = match read_one(path) {
+            Ok(share) => share,
+            Err(failure) => {
+                failures.push(failure);
+                continue;
+            }
+        };
+        let set = |share: &Share| (share.set_id(), share.threshold(), share.count());
+        let filed = (share, path.display().to_string());
+        match sets.iter_mut().find(|known| known.iter().any(|(share, _)| set(share) == set(&filed.0))) {
+            Some(known) => known.push(filed),
+            None => sets.push(vec![filed]),
+        }
     }
+    let (whole, rest): (Vec<_>, Vec<_>) = sets.into_iter().partition(is_whole);
+    if whole.is_empty() {
+        return match failures.into_iter().next() {
+            Some(failure) => Err(failure),
+            None => Ok(Arc::new(collect(rest.into_iter().flatten().collect(), output)?)),
+        };
+    }
+    failures.iter().for_each(|failure| output.warn(&format!("{failure:#}; it is left out")));
+    for (_, file) in rest.iter().flatten() {
+        output.warn(&format!("{file} is left out: it is of another set, of which too few shares are given"));
+    }
+    let roots =
+        whole.into_iter().map(|set| -> Result<Arc<dyn RootKey>> { Ok(Arc::new(collect(set, output)?)) });
+    let mut roots = roots.collect::<Result<Vec<_>>>()?;
+    Ok(if roots.len() == 1 { roots.swap_remove(0) } else { Arc::new(AnyOf::new(roots)) })
+}
+
+/// Whether there are as many shares of the set as are needed.
+fn is_whole(set: &FiledSet) -> bool {
+    let numbers: BTreeSet<u8> = set.iter().map(|(share, _)| share.number()).collect();
+    set.first().is_some_and(|(share, _)| numbers.len() >= usize::from(share.threshold()))
+}
+
+fn read_one(path: &Path) -> Result<Share> {
+    let missing = "check the path; each share is a text file that `coffer keys add --new-shares` wrote, or a line typed from paper";
+    let text = private_file::read_bounded("share", path, SHARE_TEXT_LEN_MAX as u64 + 1, missing)?;
+    Share::parse(SecretBytes::new(text).expose()).map_err(|error| {
+        Failure::new(Exit::WrongKey, format!("{} is no recovery share: {error}", path.display()))
+            .hint("compare it with the paper, digit by digit")
+            .into()
+    })
+}
+
+fn collect(filed: FiledSet, output: Output) -> Result<FiledShares> {
+    let files = filed.iter().map(|(share, file)| (share.number(), file.clone())).collect::<Vec<_>>();
+    let shares = filed.into_iter().map(|(share, _)| share).collect();
     let shares = RecoveryShares::collect(shares).map_err(|error| {
         let hint = match &error {
             KeyError::ShareSets { numbers } => look_at(&files, numbers),
@@ -169,7 +213,7 @@ fn text_of(share: &Share) -> Result<SecretBytes> {
         head,
         "# coffer recovery share {} of {}, set {}\n\
          # Any {} of the {} shares of this set open the vault; fewer say nothing of it. Keep it secret and apart\n\
-         # from the others. To use it: coffer --share FILE --share FILE ... ; typed from paper, hyphens do not matter.\n#\n",
+         # from the others. To use it: coffer --share FILE --share FILE ... ; typed from paper, hyphens between the digits do not matter.\n#\n",
         share.number(),
         share.count(),
         hex(&share.set_id()),

@@ -483,12 +483,17 @@ struct MadeKey<'a> {
 }
 
 pub(crate) fn read_api_key(path: &Path) -> Result<ApiKey> {
+    let hint =
+        "the file holds the key and nothing else, or the JSON that `ibmcloud iam api-key-create` wrote";
+    read_secret_word("API key", path, hint)
+}
+
+/// Reads a key, or what stands in the place of one: `what` and `hint` are for people.
+pub(crate) fn read_secret_word(what: &str, path: &Path, hint: &str) -> Result<ApiKey> {
     use std::io::Read;
     let refuse = |reason: &str| {
-        let message = format!("the API key in {} cannot be used: {reason}", path.display());
-        Failure::new(Exit::NoAccess, message).hint(
-            "the file holds the key and nothing else, or the JSON that `ibmcloud iam api-key-create` wrote",
-        )
+        let message = format!("the {what} in {} cannot be used: {reason}", path.display());
+        Failure::new(Exit::NoAccess, message).hint(hint)
     };
     // A buffer that grew would leave pieces of the key behind.
     let mut text = Zeroizing::new(String::with_capacity(KEY_FILE_LEN_MAX));

@@ -24,6 +24,9 @@ use crate::storage::Storage;
 const EMPTY: &str = "the directory is empty";
 const NO_VAULT_HINT: &str = "check --vault, or make a vault there with `coffer init`";
 
+/// Tells which vault is known to be at the place of a store.
+type Expected<'e> = &'e dyn Fn(&str) -> Option<VaultId>;
+
 /// One store of a vault.
 pub(crate) struct Part {
     store: Arc<dyn ObjectStore>,
@@ -33,6 +36,8 @@ pub(crate) struct Part {
     /// The store itself and its directory, if it is one.
     local: Option<Arc<LocalStore>>,
     directory: Option<PathBuf>,
+    /// The directories that were made for it, the innermost first; none where something lay there before.
+    made: Option<Vec<PathBuf>>,
 }
 
 impl Part {
@@ -41,7 +46,7 @@ impl Part {
         location: &Location,
         may_be_empty: bool,
         storage: &Storage,
-        expected: Option<VaultId>,
+        expected: Expected<'_>,
     ) -> Result<Self> {
         match location {
             Location::Local(path) => {
@@ -75,10 +80,13 @@ impl Part {
                 {
                     return Err(refuse("is not empty and holds no vault").into());
                 }
-                Self::local(LocalStore::create(path)?, path.clone())
+                let whole = std::path::absolute(path)?;
+                let missing = whole.ancestors().take_while(|directory| !directory.exists());
+                let made = (!is_there).then(|| missing.map(Path::to_path_buf).collect());
+                Ok(Self { made, ..Self::local(LocalStore::create(path)?, path.clone())? })
             }
             Location::S3(location) => {
-                let part = Self::bucket(location, storage, None)?;
+                let part = Self::bucket(location, storage, &|_| None)?;
                 if let Some(name) = holds_something_else(&*part.store)? {
                     let message = format!("{} holds something else and no vault: {name}", location.url());
                     return Err(Failure::new(Exit::WrongStore, message)
@@ -97,15 +105,17 @@ impl Part {
         let counter = Some(counted.counter());
         let seed = u64::from_le_bytes(rng::array(&OsRng)?);
         let store = Arc::new(RetryStore::new(counted, RetryPolicy::default(), seed));
-        Ok(Self { store, counter, bucket: None, local: Some(local), directory: Some(directory) })
+        Ok(Self { store, counter, bucket: None, local: Some(local), directory: Some(directory), made: None })
     }
 
-    fn bucket(location: &S3Location, storage: &Storage, expected: Option<VaultId>) -> Result<Self> {
+    fn bucket(location: &S3Location, storage: &Storage, expected: Expected<'_>) -> Result<Self> {
         let counter = RequestCounter::default();
         let store = storage.open(location, counter.clone())?;
-        let bucket = Bucket::new(store, counter, storage.as_of_ms, expected)?;
+        let known = expected(&store.place());
+        let bucket = Bucket::new(store, counter, storage.as_of_ms, known)?;
         let counter = Some(bucket.counter().clone());
-        Ok(Self { store: bucket.store(), counter, bucket: Some(bucket), local: None, directory: None })
+        let store = bucket.store();
+        Ok(Self { store, counter, bucket: Some(bucket), local: None, directory: None, made: None })
     }
 
     /// Stands for a store that cannot be opened.
@@ -115,7 +125,7 @@ impl Part {
             _ => None,
         };
         let store = Arc::new(UnreachableStore::new(location.url(), format!("{error:#}")));
-        Self { store, counter: None, bucket: None, local: None, directory }
+        Self { store, counter: None, bucket: None, local: None, directory, made: None }
     }
 }
 
@@ -192,6 +202,26 @@ impl Store {
     /// The same of the first store that can be opened, for who shows progress meanwhile.
     pub(crate) fn counter(&self) -> RequestCounter {
         self.counters().next().cloned().unwrap_or_default()
+    }
+
+    /// Takes away what was made for a vault that does not come about. A directory that holds a slot or more is left to the `init` that completes it.
+    pub(crate) fn unmake(&self) {
+        for (at, part) in self.parts.iter().enumerate() {
+            let (Some(directory), Some(made)) = (&part.directory, &part.made) else { continue };
+            let is_begun = |name: &str| directory.join(name).exists();
+            if is_begun("vault") || is_begun("log") || is_begun("slots") {
+                continue;
+            }
+            // Those behind the first get their id before there is a vault.
+            if at > 0 {
+                drop(std::fs::remove_file(directory.join("store")));
+            }
+            let probe = directory.join("probe");
+            let runs = std::fs::read_dir(&probe).into_iter().flatten().flatten().map(|run| run.path());
+            let empty = runs.chain([probe.clone(), directory.join("tmp")]).chain(made.iter().cloned());
+            // Only what is empty goes.
+            empty.for_each(|directory| drop(std::fs::remove_dir(directory)));
+        }
     }
 
     /// Tells the vault's directories when a walk meets them.

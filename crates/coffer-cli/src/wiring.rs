@@ -23,6 +23,7 @@ use crate::global::Global;
 use crate::key_service::KeyServiceSettings;
 use crate::keys;
 use crate::output::Output;
+use crate::passphrase::Passphrases;
 use crate::process;
 use crate::process::INTERRUPT;
 use crate::requests::Requests;
@@ -79,6 +80,7 @@ impl World {
                 output,
                 keys::sources(global, config)?,
                 writer::path(global, config)?,
+                Passphrases::new(&global.passphrases)?,
                 global.pkcs11.with_limit(global.key_service.limit()),
                 KeyServiceSettings::new(&global.key_service, config),
             ),
@@ -171,7 +173,9 @@ impl World {
             .locations
             .iter()
             .enumerate()
-            .map(|(at, location)| Part::open(location, at > 0, &self.storage, self.expected_at(location)))
+            .map(|(at, location)| {
+                Part::open(location, at > 0, &self.storage, &|place| self.expected_at(place))
+            })
             .collect();
         if opened.len() == 1 || opened.iter().all(Result::is_err) {
             // Alone, or with others that are no better: what is wrong with the first one is what is wrong.
@@ -190,7 +194,7 @@ impl World {
     /// Opens the stores of an existing vault, and makes directories for those behind the first that are not there.
     pub(crate) fn open_store_and_new_ones(&self) -> Result<Store> {
         let first = self.first_location()?;
-        let first = Part::open(first, false, &self.storage, self.expected_at(first))?;
+        let first = Part::open(first, false, &self.storage, &|place| self.expected_at(place))?;
         let others = self.locations[1..].iter().map(|location| Part::create(location, &self.storage));
         let parts = std::iter::once(Ok(first)).chain(others).collect::<Result<_>>()?;
         let store = self.assemble(parts, ReplicaOptions::for_copying())?;
@@ -198,11 +202,10 @@ impl World {
         Ok(store)
     }
 
-    /// The vault that is known to be at a location: as it is given, or as this machine remembers it.
-    fn expected_at(&self, location: &Location) -> Option<VaultId> {
-        let Location::S3(location) = location else { return self.vault_id };
+    /// The vault that is known to be at the place of a store: as it is given, or as this machine remembers it.
+    fn expected_at(&self, place: &str) -> Option<VaultId> {
         // What cannot be remembered is said when the log is read.
-        let remembered = || self.cache()?.remembered(&location.url()).ok().flatten();
+        let remembered = || self.cache()?.remembered(place).ok().flatten();
         self.vault_id.or_else(|| remembered().map(|(vault, _)| vault))
     }
 
@@ -377,6 +380,9 @@ impl World {
             self.output.warn(warning);
         }
         vault.log.warnings.iter().for_each(|warning| self.output.warn(warning));
+        if !vault.state().damaged.is_empty() {
+            self.output.warn("the log of this vault is damaged; run `coffer verify`");
+        }
         let forgotten = store.replicas.remember(&self.access(store), &vault.log);
         forgotten.iter().for_each(|warning| self.output.warn(warning));
     }

@@ -3,6 +3,8 @@
 //! Parameters come from a key slot, which anyone who can write to the store may have written; they are checked
 //! before any memory is taken. All of that memory is wiped afterwards.
 
+use std::time::Duration;
+
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use zeroize::Zeroize;
 
@@ -28,6 +30,27 @@ pub struct Argon2Params {
 impl Argon2Params {
     /// The least a new slot is made with: the second recommendation of RFC 9106, section 4.
     pub const FLOOR: Self = Self { memory_kib: 65_536, passes: 3, lanes: 4 };
+    /// The most that [`Self::calibrated`] gives. A backup needs more memory than this anyway, and a machine on which the floor takes ten
+    /// seconds opens such a slot within a minute.
+    pub const CALIBRATED_MAX: Self = Self { memory_kib: 131_072, passes: 8, lanes: 4 };
+    /// The most memory that a slot may ask for, in KiB.
+    pub const MEMORY_KIB_MAX: u32 = MEMORY_KIB.1;
+
+    /// What takes about as long as `target`, by the times that `measure` finds; it gives nothing for what cannot be done here. First the memory
+    /// grows, then the number of passes, from [`Self::FLOOR`] up to [`Self::CALIBRATED_MAX`].
+    #[must_use]
+    pub fn calibrated(target: Duration, measure: &mut dyn FnMut(Self) -> Option<Duration>) -> Self {
+        let Some(floor_took) = measure(Self::FLOOR) else { return Self::FLOOR };
+        let more_memory = Self { memory_kib: Self::CALIBRATED_MAX.memory_kib, ..Self::FLOOR };
+        // Twice the memory takes twice the time, or more where it is short.
+        let may_fit = floor_took.saturating_mul(2) <= target;
+        let more_took = may_fit.then(|| measure(more_memory)).flatten().filter(|took| *took <= target);
+        let (base, took) = more_took.map_or((Self::FLOOR, floor_took), |took| (more_memory, took));
+        let passes = target.as_nanos() * u128::from(base.passes) / took.as_nanos().max(1);
+        let most = Self::CALIBRATED_MAX.passes;
+        let passes = u32::try_from(passes).unwrap_or(most).clamp(Self::FLOOR.passes, most);
+        Self { passes, ..base }
+    }
 
     /// Checks the parameters against section 16 of the format.
     ///
@@ -103,6 +126,41 @@ mod tests {
         assert!(!check(65_536, 2, 4) && !check(65_536, 17, 4));
         assert!(!check(65_536, 3, 0) && !check(65_536, 3, 17));
         assert!(!check(u32::MAX, u32::MAX, u32::MAX) && !check(0, 0, 0));
+    }
+
+    /// What calibration gives where a KiB and a pass take `ns`, and of memory there is `memory_kib`.
+    fn calibrated_where(ns: u64, memory_kib: u32) -> Argon2Params {
+        Argon2Params::calibrated(Duration::from_millis(750), &mut |params| {
+            let work = u64::from(params.memory_kib) * u64::from(params.passes);
+            (params.memory_kib <= memory_kib).then(|| Duration::from_nanos(work * ns))
+        })
+    }
+
+    #[test]
+    fn calibration_raises_memory_and_then_passes_within_its_bounds() {
+        let floor = Argon2Params::FLOOR;
+        // The floor takes a fifth of the target: the double memory fits, and passes fill the rest.
+        assert_eq!(
+            calibrated_where(763, u32::MAX),
+            Argon2Params { memory_kib: 131_072, passes: 7, lanes: 4 }
+        );
+        // More than half of it: passes alone.
+        assert_eq!(calibrated_where(2500, u32::MAX), Argon2Params { passes: 4, ..floor });
+        // No machine is too slow for the floor, and none too fast for the most.
+        assert_eq!(calibrated_where(1_000_000, u32::MAX), floor);
+        assert_eq!(calibrated_where(0, u32::MAX), Argon2Params::CALIBRATED_MAX);
+        assert_eq!(calibrated_where(1, 0), floor);
+        assert_eq!(calibrated_where(1, 65_536), Argon2Params { passes: 8, ..floor });
+        assert!(Argon2Params::CALIBRATED_MAX.check().is_ok());
+    }
+
+    #[test]
+    fn memory_that_is_slow_is_not_taken() {
+        let swaps = |params: Argon2Params| {
+            Some(Duration::from_millis(if params.memory_kib > 65_536 { 5_000 } else { 150 }))
+        };
+        let found = Argon2Params::calibrated(Duration::from_millis(750), &mut { swaps });
+        assert_eq!(found, Argon2Params { passes: 8, ..Argon2Params::FLOOR });
     }
 
     #[test]

@@ -196,7 +196,9 @@ impl<G: Gcm> Bound<G> {
         out: &mut Vec<u8>,
     ) -> Result<(), CryptoError> {
         let opened = sealed.split_last_chunk().is_some_and(|(text, tag)| {
-            // Without clearing first: bytes that are there already need not be zeroed to be overwritten.
+            // Without clearing first: bytes that are there already need not be zeroed to be overwritten. No more memory than is needed:
+            // buffers live long.
+            out.reserve_exact(text.len().saturating_sub(out.len()));
             out.resize(text.len(), 0);
             let aad = self.aad.for_seal(purpose, ordinal);
             self.gcm.open_to(&nonce(purpose, ordinal), aad.as_slice(), text, tag, out).is_ok()

@@ -86,9 +86,10 @@ pub fn dry_run(
     stream: Option<&mut Stream>,
     observer: &mut dyn BackupObserver,
 ) -> Result<DryRunReport, EngineError> {
-    let Ended { manifest, run, .. } = run_until_done(vault, options, stream, observer, true)?;
+    let Ended { manifest, uploaded, run, .. } = run_until_done(vault, options, stream, observer, true)?;
     Ok(DryRunReport {
         manifest,
+        packed_bytes: uploaded.packed_bytes,
         changed_count: run.changed_count,
         excluded_count: run.excluded_count,
         errors: run.errors,

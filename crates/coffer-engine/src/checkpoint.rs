@@ -4,6 +4,7 @@
 //! A checkpoint proves nothing and is never needed: whoever cannot use one replays from record 0. Only a client that unwraps the vault
 //! key begins at one, because only it can tell for sure who may sign.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -44,8 +45,14 @@ pub const CHECKPOINT_INTERVAL: u64 = 64;
 const SPARED_COUNT_MIN: u64 = 32;
 /// How far back from the end of the log a checkpoint is looked for.
 const SEARCH_COUNT_MAX: usize = 1024;
-/// Slots that are tried before the log says which are current.
-const SLOT_TRY_COUNT_MAX: usize = 16;
+/// Slots that are read before the log says which are current, if there is a checkpoint to begin at. Those that were revoked stay in the store, so a
+/// vault of many years has more of them than are current.
+const SLOT_READ_COUNT_MAX: usize = 256;
+/// Of these, slots of passphrases that are tried, the newest ones: somebody may have put them there to be tried, and each takes a second or more.
+const PASSPHRASE_TRY_COUNT_MAX: usize = 16;
+/// Most memory of a passphrase's slot that is tried before the log names it. Four passes over so much, or more over less, is the most work; what
+/// calibration gives is a quarter of that.
+const CHEAP_MEMORY_KIB: u32 = 1 << 20;
 /// Others may commit while a checkpoint is made; it is made again this often.
 const ATTEMPT_COUNT_MAX: usize = 3;
 /// Length of the chunks that state and manifests are cut into, unless that makes too many of them.
@@ -85,19 +92,24 @@ struct Found {
     newest_epoch: u32,
 }
 
-/// The slots of the vault that are in the store, current or not; none if there are so many that somebody may have put them there to be tried.
+/// The slots of the vault that are in the store, current or not; none if there are more than `count_max`: somebody may have put them there to be read
+/// and tried.
 ///
 /// # Errors
 /// When the store does not list them.
-pub(crate) fn few_slots(store: &dyn ObjectStore, vault: VaultId) -> Result<Vec<(SlotId, Slot)>, EngineError> {
+pub(crate) fn few_slots(
+    store: &dyn ObjectStore,
+    vault: VaultId,
+    count_max: usize,
+) -> Result<Vec<(SlotId, Slot)>, EngineError> {
     let mut ids = Vec::new();
     store.list(SLOTS_PREFIX, None, &mut |item: ListItem| {
         if let Some(ObjectName::Slot(id)) = ObjectName::parse(&item.name) {
             ids.push(id);
         }
-        if ids.len() > SLOT_TRY_COUNT_MAX { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if ids.len() > count_max { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
-    if ids.len() > SLOT_TRY_COUNT_MAX {
+    if ids.len() > count_max {
         return Ok(Vec::new());
     }
     let mut slots = read_slots(store, ids);
@@ -105,11 +117,26 @@ pub(crate) fn few_slots(store: &dyn ObjectStore, vault: VaultId) -> Result<Vec<(
     Ok(slots)
 }
 
-fn slots_in(store: &dyn ObjectStore, vault: VaultId) -> Found {
-    let mut slots = few_slots(store, vault).unwrap_or_default();
+/// Reads no more slots than `spared_count`, the records that are spared at best.
+fn slots_in(store: &dyn ObjectStore, vault: VaultId, spared_count: u64) -> Found {
+    let count_max = usize::try_from(spared_count).unwrap_or(usize::MAX).min(SLOT_READ_COUNT_MAX);
+    let mut slots = few_slots(store, vault, count_max).unwrap_or_default();
     let newest_epoch = slots.iter().map(|(_, slot)| slot.epoch).max().unwrap_or_default();
     slots.retain(|(_, slot)| is_cheap(&slot.kind));
+    keep_newest_passphrases(&mut slots);
     Found { cheap: slots, newest_epoch }
+}
+
+/// Leaves of the slots of passphrases only as many as may be tried. The passphrase that is in use has one of the newest, unless somebody planted
+/// newer ones; then the log is replayed.
+fn keep_newest_passphrases(slots: &mut Vec<(SlotId, Slot)>) {
+    slots.sort_by_key(|(_, slot)| Reverse((slot.epoch, slot.created_s)));
+    let mut passphrase_count = 0;
+    slots.retain(|(_, slot)| {
+        let is_passphrase = matches!(slot.kind, SlotKind::Passphrase { .. });
+        passphrase_count += usize::from(is_passphrase);
+        !is_passphrase || passphrase_count <= PASSPHRASE_TRY_COUNT_MAX
+    });
 }
 
 /// Whether trying a slot asks a service or a token that the slot names. Anybody who can write to the store may have put it there, to learn
@@ -153,7 +180,9 @@ pub(crate) fn read_slot(store: &dyn ObjectStore, id: SlotId) -> Result<Option<Sl
 pub(crate) const fn is_cheap(kind: &SlotKind) -> bool {
     match kind {
         SlotKind::KeyFile { .. } => true,
-        SlotKind::Passphrase { memory_kib, passes, .. } => *memory_kib <= 1 << 20 && *passes <= 4,
+        SlotKind::Passphrase { memory_kib, passes, .. } => {
+            *memory_kib <= CHEAP_MEMORY_KIB && memory_kib.saturating_mul(*passes) <= CHEAP_MEMORY_KIB * 4
+        }
         _ => false,
     }
 }
@@ -191,15 +220,16 @@ pub(crate) fn short_cut(
     };
     let mut bytes = Vec::new();
     let mut slots = None;
-    if parallel::is_far(store) && candidates().next().is_some() {
+    let spared_count = candidates().next()?;
+    if parallel::is_far(store) {
         // What is looked at here is kept for the search below.
         let search = || candidates().any(|number| checkpoint_in(number, ahead, &mut bytes).is_some());
-        let (read, _) = parallel::both(store, || slots_in(store, vault), search);
+        let (read, _) = parallel::both(store, || slots_in(store, vault, spared_count), search);
         slots = Some(read);
     }
     for number in candidates() {
         let Some(record) = checkpoint_in(number, ahead, &mut bytes) else { continue };
-        let found = slots.get_or_insert_with(|| slots_in(store, vault));
+        let found = slots.get_or_insert_with(|| slots_in(store, vault, spared_count));
         if early.is_none() {
             *early = Some(EarlyKey::open(std::mem::take(&mut found.cheap), vault, root)?);
         }
@@ -437,3 +467,6 @@ impl Packing<'_> {
         Ok(self.segment.add_pack(pack.id, pack.bytes.len() as u64, &pack.directory)?)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use coffer_format::id::SlotId;
 use coffer_format::object::{INDEX_PREFIX, LOG_PREFIX, ObjectName, SLOTS_PREFIX};
 use coffer_store::{Access as Reach, CloudStore, ListItem, ObjectStore, RestoreTier, StoreError};
 
@@ -78,12 +79,30 @@ impl ColdState {
         self.archived.is_empty() && self.coming_count == 0
     }
 
-    /// Asks how each pack of these is kept: the first store for all, each further one for those that no store before it has at hand.
+    /// Asks how each pack and index segment of these is kept: the first store for all, each further one for those that no store before it has at hand.
     ///
     /// # Errors
     /// For an object that no store gives, what the first one said.
     pub fn look(stores: &[Arc<dyn ObjectStore>], needs: &Needs) -> Result<Self, EngineError> {
-        Self::look_at(stores, needs.packs.iter().map(|(id, need)| (ObjectName::Pack(*id), need.len)))
+        let packs = needs.packs.iter().map(|(id, need)| (ObjectName::Pack(*id), need.len));
+        let segments = needs.segments.iter().map(|(id, len)| (ObjectName::Segment(*id), *len));
+        Self::look_at(stores, segments.chain(packs))
+    }
+
+    /// As [`Self::look`], for key slots: a vault that opened with one of them may have others that are archived. One that is lost is
+    /// passed over, as nothing brings it back.
+    #[must_use]
+    pub fn look_at_slots(stores: &[Arc<dyn ObjectStore>], slots: &[SlotId]) -> Self {
+        let mut all = Self::default();
+        for id in slots {
+            let Ok(one) = Self::look_at(stores, std::iter::once((ObjectName::Slot(*id), 0))) else {
+                continue;
+            };
+            all.ready_count += one.ready_count;
+            all.coming_count += one.coming_count;
+            all.archived.extend(one.archived);
+        }
+        all
     }
 
     /// As [`Self::look`], for what a vault is opened and looked up with: header, log, key slots and index segments, as the stores list

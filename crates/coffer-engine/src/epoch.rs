@@ -76,7 +76,7 @@ impl Vault<'_> {
                             break;
                         }
                         Err(source) if source.may_pass() => {
-                            return Err(EngineError::SlotUnknown { slot: *id, source });
+                            return Err(EngineError::SlotUnknown { slot: *id, source: Box::new(source) });
                         }
                         Err(error) => answer = Some(error.to_string()),
                     }

@@ -33,7 +33,21 @@ pub enum EngineError {
         store: String,
         /// What a root key of one of its slots answered when it was to be finished, if that is more than that it does not fit.
         #[source]
-        source: Option<KeyError>,
+        source: Option<Box<KeyError>>,
+    },
+    /// The log of a vault is gone, and other objects show that there was one.
+    #[error("the log of the vault at {store} is lost")]
+    LogLost {
+        /// The location.
+        store: String,
+    },
+    /// A writer credential is for another vault than the one at the location.
+    #[error("the writer credential is for the vault {credential}, and this is {vault}")]
+    CredentialOfOther {
+        /// The vault of the credential.
+        credential: VaultId,
+        /// The vault found, or expected.
+        vault: VaultId,
     },
     /// The vault at a location is not the one expected there.
     #[error("the vault is {actual}, expected was {expected}")]
@@ -100,7 +114,7 @@ pub enum EngineError {
         /// The slot.
         slot: SlotId,
         /// What its root key answered.
-        source: KeyError,
+        source: Box<KeyError>,
     },
     /// The owner has revoked the writer credential.
     #[error("the writer {name} was revoked")]

@@ -1,17 +1,27 @@
 //! What a backup or a restore would ask of a store: requests and bytes, before it is done.
 
+use coffer_format::limits::TAG_LEN;
+use coffer_format::pack::{Directory, PACK_FOOTER_LEN, PACK_HEAD_LEN, padded_len};
 use coffer_store::RequestCounts;
 
 use crate::needs::Needs;
 
+mod sample;
+
+pub(crate) use sample::Sampler;
+
 /// Parts of an object that is uploaded in parts, in bytes; objects of at least two are.
 const PART_LEN: u64 = 16 << 20;
 
-/// Bytes of the index for each new chunk, compressed and sealed.
-const INDEX_BYTES_PER_CHUNK: u64 = 48;
+/// Bytes of the record of a snapshot, roughly.
+const RECORD_BYTES: u64 = 2048;
 
-/// Bytes of a record and of what surrounds packs and segments, roughly.
-const RECORD_BYTES: u64 = 4096;
+/// Bytes of an index segment, and of each new chunk in it, roughly.
+const SEGMENT_BYTES: u64 = 256;
+const SEGMENT_BYTES_PER_CHUNK: u64 = 33;
+
+/// Bytes of a pack that holds nothing, its directory aside.
+const PACK_OVERHEAD: u64 = PACK_HEAD_LEN + TAG_LEN + PACK_FOOTER_LEN;
 
 /// What would be asked, and kept.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -26,42 +36,34 @@ pub struct Estimate {
     pub archived_count: u64,
 }
 
-/// A backup of so many new bytes before compression, in so many new chunks, by what it asked of the store so far without
-/// storing anything. `ratio` is how many times smaller compression made what the vault holds. It is written to `store_count` stores, and
-/// the estimate is of all of them together.
+/// A backup whose frames would have so many bytes in packs, of so many new chunks, by what it asked of the store so far without
+/// storing anything. It is written to `store_count` stores, and the estimate is of all of them together.
 #[must_use]
 pub fn estimate_backup(
     asked: &RequestCounts,
-    (new_bytes, new_chunk_count): (u64, u64),
-    ratio: f64,
+    (packed_bytes, new_chunk_count): (u64, u64),
     pack_len: u64,
     store_count: u64,
 ) -> Estimate {
     // What one store is told to make.
     let mut made = RequestCounts::default();
-    let stored = new_bytes as f64 / ratio.max(1.0);
-    // Beyond 2^53 nothing is exact, nor need it be.
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "an estimate, never negative"
-    )]
-    let mut pack_bytes = stored as u64;
-    if new_bytes > 0 {
-        pack_bytes += RECORD_BYTES;
-    }
-    let mut left = pack_bytes;
+    let (mut left, mut pack_bytes) = (packed_bytes, 0);
+    let overhead = PACK_OVERHEAD + Directory::plain_len(0, 0) as u64;
     while left > 0 {
-        let len = left.min(pack_len.max(1));
+        // A pack is closed before the frame that would make it too long.
+        let full = pack_len.saturating_sub(pack_len / 16 + overhead).max(1);
+        let filled = left.min(full);
+        let len = padded_len(filled + overhead);
         if len >= 2 * PART_LEN {
             made.multipart_count += 2 + len.div_ceil(PART_LEN);
         } else {
             made.create_count += 1;
         }
-        left -= len;
+        pack_bytes += len;
+        left -= filled;
     }
     let index_bytes =
-        if new_chunk_count == 0 { 0 } else { RECORD_BYTES + new_chunk_count * INDEX_BYTES_PER_CHUNK };
+        if new_chunk_count == 0 { 0 } else { SEGMENT_BYTES + new_chunk_count * SEGMENT_BYTES_PER_CHUNK };
     made.create_count += u64::from(index_bytes > 0) + 1;
     let stored_bytes = (pack_bytes + index_bytes + RECORD_BYTES) * store_count;
     let mut requests = *asked;
@@ -92,29 +94,31 @@ mod tests {
 
     #[test]
     fn a_backup_of_nothing_new_is_one_record() {
-        let estimate = estimate_backup(&RequestCounts::default(), (0, 0), 2.0, 32 << 20, 1);
+        let estimate = estimate_backup(&RequestCounts::default(), (0, 0), 32 << 20, 1);
         assert_eq!((estimate.requests.create_count, estimate.requests.multipart_count), (1, 0));
         assert_eq!(estimate.stored_bytes, RECORD_BYTES);
     }
 
     #[test]
-    fn packs_follow_from_bytes_and_compression() {
-        let check = |new_bytes, ratio, pack_len, creates, multiparts| {
-            let estimate = estimate_backup(&RequestCounts::default(), (new_bytes, 10), ratio, pack_len, 1);
+    fn packs_follow_from_bytes() {
+        let check = |packed_bytes, pack_len, creates, multiparts| {
+            let estimate = estimate_backup(&RequestCounts::default(), (packed_bytes, 10), pack_len, 1);
             assert_eq!(
                 (estimate.requests.create_count, estimate.requests.multipart_count),
                 (creates, multiparts)
             );
+            assert!(estimate.stored_bytes > packed_bytes);
         };
-        let of_three = estimate_backup(&RequestCounts::default(), (64 << 20, 10), 1.0, 32 << 20, 3);
-        let of_one = estimate_backup(&RequestCounts::default(), (64 << 20, 10), 1.0, 32 << 20, 1);
+        let of_three = estimate_backup(&RequestCounts::default(), (63 << 20, 10), 32 << 20, 3);
+        let of_one = estimate_backup(&RequestCounts::default(), (63 << 20, 10), 32 << 20, 1);
         assert_eq!(of_three.stored_bytes, 3 * of_one.stored_bytes);
-        assert_eq!((of_three.requests.create_count, of_three.requests.multipart_count), (9, 24));
+        assert_eq!((of_three.requests.create_count, of_three.requests.multipart_count), (15, 0));
         // One pack, one segment, one record.
-        check(1 << 20, 1.0, 16 << 20, 3, 0);
-        // The last is smaller than the parts.
-        check(64 << 20, 1.0, 32 << 20, 3, 8);
-        check(64 << 20, 2.0, 32 << 20, 3, 4);
-        check(64 << 20, 0.5, 32 << 20, 3, 8);
+        check(1 << 20, 16 << 20, 3, 0);
+        // Packs of the usual length go up in one request each, longer ones in parts.
+        check(63 << 20, 32 << 20, 5, 0);
+        check(63 << 20, 48 << 20, 3, 5);
+        // Packs that hold no two parts.
+        check(20 << 20, 8 << 20, 5, 0);
     }
 }

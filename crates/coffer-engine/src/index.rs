@@ -15,7 +15,7 @@ use coffer_format::limits::{INDEX_LEN_MAX, PAGE_LEN};
 use coffer_format::object::{ObjectName, PACKS_PREFIX};
 use coffer_format::pack::{Directory, FramePlace};
 use coffer_pipeline::segment::{PageAnswer, SegmentReader, SegmentTable, find_in_page};
-use coffer_store::{ListItem, ObjectStore};
+use coffer_store::{ListItem, ObjectStore, StoreError};
 
 use crate::cache::Cache;
 use crate::error::EngineError;
@@ -133,6 +133,23 @@ impl<'a> Index<'a> {
     #[must_use]
     pub(crate) fn unreadable(&self) -> &[(SegmentId, EngineError)] {
         &self.unreadable
+    }
+
+    /// Of those, the ones that are archived.
+    pub(crate) fn archived_segments(&self) -> impl Iterator<Item = SegmentId> {
+        let archived = self.unreadable.iter().filter(|(_, error)| error.is_archived());
+        archived.map(|(id, _)| *id)
+    }
+
+    /// That no segment that could be read lists a chunk. An archived one may.
+    pub(crate) fn unlisted(&self, id: &ChunkId) -> EngineError {
+        let archived = self.archived_segments().next().map(|segment| StoreError::Archived {
+            name: ObjectName::Segment(segment).to_string(),
+            store: self.parts.store().url(),
+            source: "it may list the chunk".into(),
+        });
+        let source = archived.map(|error| Box::new(EngineError::Store(error)));
+        EngineError::ChunkLost { id: id.to_string(), source }
     }
 
     /// Adds a segment of `len` bytes, which lists chunks with these fingerprints.

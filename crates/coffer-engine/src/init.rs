@@ -17,6 +17,10 @@ use coffer_store::{ListItem, PutOutcome};
 use crate::access::{Access, key_of};
 use crate::checkpoint::{asks_others, few_slots, is_cheap};
 use crate::error::EngineError;
+use crate::log::is_lost;
+
+/// Slots that are tried to complete an init: each may take seconds, or ask a service.
+const SLOT_TRY_COUNT_MAX: usize = 16;
 
 /// What a new vault is made of.
 #[derive(Debug, Clone, Copy)]
@@ -95,7 +99,6 @@ pub fn init_with(
             return Err(EngineError::invalid(reason));
         }
     }
-    name_first(access)?;
     let key = VaultKey::generate(access.rng)?;
     let header = Header {
         minor: FORMAT_MINOR,
@@ -107,9 +110,16 @@ pub fn init_with(
     };
     let header_bytes = header.encode();
     let vault = Header::vault_id(&header_bytes);
+    // All are made before anything is written: a root key that refuses leaves no trace.
+    let made = roots.iter().map(|(root, label)| {
+        make_slot_for(access, *root, (vault, 0), label, (SlotPurpose::VaultKey, key.expose()))
+    });
+    let made = made.collect::<Result<Vec<_>, _>>()?;
+    name_first(access)?;
     let mut slot_ids = Vec::new();
-    for (root, label) in roots {
-        slot_ids.push(put_slot(access, *root, vault, 0, label, &key)?);
+    for (id, bytes) in made {
+        access.store.put_if_absent(&key_of(ObjectName::Slot(id))?, &bytes)?;
+        slot_ids.push(id);
     }
     slot_ids.sort_unstable();
     if access.store.put_if_absent(&header_key, &header_bytes)? == PutOutcome::AlreadyExists {
@@ -151,10 +161,23 @@ pub(crate) fn put_slot(
 pub(crate) fn put_slot_for(
     access: &Access<'_>,
     root: &dyn RootKey,
+    of: (VaultId, u32),
+    label: &str,
+    holds: (SlotPurpose, &[u8; 32]),
+) -> Result<SlotId, EngineError> {
+    let (id, bytes) = make_slot_for(access, root, of, label, holds)?;
+    access.store.put_if_absent(&key_of(ObjectName::Slot(id))?, &bytes)?;
+    Ok(id)
+}
+
+/// Makes a slot that holds `secret`, and stores nothing: its name and its bytes.
+fn make_slot_for(
+    access: &Access<'_>,
+    root: &dyn RootKey,
     (vault, epoch): (VaultId, u32),
     label: &str,
     (purpose, secret): (SlotPurpose, &[u8; 32]),
-) -> Result<SlotId, EngineError> {
+) -> Result<(SlotId, Vec<u8>), EngineError> {
     let secret = Secret::new(*secret);
     let created_s = access.now_s();
     let made = make_slot(root, vault, epoch, purpose, label, created_s, &secret, access.rng);
@@ -168,8 +191,7 @@ pub(crate) fn put_slot_for(
             ));
         }
     }
-    access.store.put_if_absent(&key_of(ObjectName::Slot(id))?, &bytes)?;
-    Ok(id)
+    Ok((id, bytes))
 }
 
 /// Completes an init that stopped between header and record 0.
@@ -181,19 +203,23 @@ fn resume(
     let exists = || EngineError::VaultExists { store: access.store.url() };
     let mut header_bytes = Vec::new();
     access.store.read(&key_of(ObjectName::Header)?, HEADER_LEN_MAX, &mut header_bytes)?;
-    let mut log_is_empty = true;
-    access.store.list(LOG_PREFIX, None, &mut |_: ListItem| {
-        log_is_empty = false;
-        std::ops::ControlFlow::Break(())
-    })?;
-    if !log_is_empty || access.store.stat(&key_of(ObjectName::Record(0))?).is_ok() {
+    if access.store.stat(&key_of(ObjectName::Record(0))?).is_ok() {
         return Err(exists());
     }
     let header = Header::decode(&header_bytes).map_err(|_| exists())?;
-    name_first(access)?;
     let vault = Header::vault_id(&header_bytes);
-    let slots: Vec<_> =
-        few_slots(access.store, vault)?.into_iter().filter(|(_, slot)| is_of_first_key(slot)).collect();
+    // A vault that was whole once is not begun anew, whether this machine or what is left there tells.
+    if let Some(Ok(Some(remembered))) = access.cache.map(|cache| cache.head(&vault)) {
+        return Err(EngineError::Rollback { store: access.store.url(), remembered });
+    }
+    if is_lost(access.store)? {
+        return Err(EngineError::LogLost { store: access.store.url() });
+    }
+    name_first(access)?;
+    let slots: Vec<_> = few_slots(access.store, vault, SLOT_TRY_COUNT_MAX)?
+        .into_iter()
+        .filter(|(_, slot)| is_of_first_key(slot))
+        .collect();
     // Only slots that one of the root keys opens, and that hold the key of the header, are taken over: the store may have planted others.
     let (mut slot_ids, mut key, mut answer) = (Vec::new(), None, None);
     let mut has_slot = vec![false; roots.len()];
@@ -213,7 +239,7 @@ fn resume(
             }
         }
     }
-    let unfinished = || EngineError::Unfinished { store: access.store.url(), source: answer };
+    let unfinished = || EngineError::Unfinished { store: access.store.url(), source: answer.map(Box::new) };
     let key = key.ok_or_else(unfinished)?;
     // A root key whose slot was not written yet gets one now.
     for ((root, label), _) in roots.iter().zip(has_slot).filter(|(_, has_slot)| !has_slot) {
@@ -269,7 +295,7 @@ fn finish(
         // The vault is made; that this machine cannot remember it is said by the next command.
         drop(
             cache
-                .set_location(&access.store.url(), &vault)
+                .set_location(&access.store.place(), &vault)
                 .and_then(|()| cache.set_head(&vault, &head, 0, 0)),
         );
     }

@@ -1,16 +1,17 @@
 //! Reading the log to its head, and committing to it.
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use coffer_format::header::{Header, StoreMode};
 use coffer_format::id::{Head, VaultId};
 use coffer_format::limits::{HEADER_LEN_MAX, RECORD_LEN_MAX};
 use coffer_format::log::{LogState, Outcome, StoredRecord, VoidReason};
-use coffer_format::object::ObjectName;
+use coffer_format::object::{INDEX_PREFIX, LOG_PREFIX, ObjectName, PACKS_PREFIX};
 use coffer_format::record::{Details, Record, RecordKind, chain_value, chain_value_oversize};
 use coffer_pipeline::record::{LastSignature, signature_is_good};
-use coffer_store::{ObjectStore, PutOutcome, StoreError, VersionRule};
+use coffer_store::{ListItem, ObjectStore, PutOutcome, StoreError, VersionRule};
 
 use crate::access::{Access, key_of};
 use crate::cache::KeptState;
@@ -58,6 +59,24 @@ pub struct Log {
     pub(crate) begins_at: u64,
     /// The number whose chain value is compared with the one remembered, and that value once it was met.
     watched: (Option<u64>, Option<[u8; 32]>),
+}
+
+/// Whether a vault without record 0 had more than that: what an init writes before it lies elsewhere.
+///
+/// # Errors
+/// When the store does not list its objects.
+pub(crate) fn is_lost(store: &dyn ObjectStore) -> Result<bool, EngineError> {
+    for prefix in [LOG_PREFIX, PACKS_PREFIX, INDEX_PREFIX] {
+        let mut is_there = false;
+        store.list(prefix, None, &mut |_: ListItem| {
+            is_there = true;
+            ControlFlow::Break(())
+        })?;
+        if is_there {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// What a client may know of a log before it reads it.
@@ -139,7 +158,7 @@ impl Log {
                 None
             })
         };
-        let at_location = access.cache.and_then(|cache| recall(cache.remembered(&store.url())));
+        let at_location = access.cache.and_then(|cache| recall(cache.remembered(&store.place())));
         let expected = expected.or(at_location.map(|(vault, _)| vault));
         let kept = access.cache.zip(expected).filter(|_| begin.is_some() && is_far(store));
         let kept = kept.and_then(|(cache, vault)| cache.kept_state(&vault, writer));
@@ -204,7 +223,11 @@ impl Log {
         }
         check_versions(store, &log)?;
         if log.state.next == 0 {
-            return Err(EngineError::Unfinished { store: store.url(), source: None });
+            return Err(match remembered {
+                Some(remembered) => EngineError::Rollback { store: store.url(), remembered },
+                None if is_lost(store)? => EngineError::LogLost { store: store.url() },
+                None => EngineError::Unfinished { store: store.url(), source: None },
+            });
         }
         if let Some(minor) = log.state.needs_minor {
             return Err(EngineError::NeedsNewer { minor });
@@ -232,11 +255,13 @@ impl Log {
         record: Head,
         term: u64,
     ) -> Result<Self, EngineError> {
-        let log = Self::read_with(access, expected, None)?;
-        if log.state.term > term {
-            return Ok(log);
+        match Self::read_with(access, expected, None) {
+            Ok(log) if log.state.term > term => Ok(log),
+            Ok(_) | Err(EngineError::LogLost { .. } | EngineError::Unfinished { .. }) => {
+                Err(EngineError::Rollback { store: access.store.url(), remembered: record })
+            }
+            Err(error) => Err(error),
         }
-        Err(EngineError::Rollback { store: access.store.url(), remembered: record })
     }
 
     /// Whether another copy of a record is read from now on, because an enrolled signer said that something else stands before his.
@@ -424,7 +449,7 @@ impl Log {
     pub(crate) fn remember(&mut self, access: &Access<'_>) {
         let (Some(cache), Some(head)) = (access.cache, self.head()) else { return };
         let done = cache
-            .set_location(&access.store.url(), &self.vault)
+            .set_location(&access.store.place(), &self.vault)
             .and_then(|()| cache.set_head(&self.vault, &head, self.state.epoch(), self.state.term));
         if let Err(error) = done {
             self.memory_warning = Some(format!("the head cannot be remembered: {}", explain(&error)));

@@ -5,7 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use coffer_format::id::{ChunkId, PackId};
+use coffer_format::id::{ChunkId, PackId, SegmentId};
+use coffer_format::object::INDEX_PREFIX;
 use coffer_format::pack::PACK_HEAD_SIZE;
 use coffer_format::tree::{ChunkRef, TreeEntry};
 use coffer_store::StoreError;
@@ -55,8 +56,12 @@ impl PackNeed {
 pub struct Needs {
     /// Packs by name.
     pub packs: BTreeMap<PackId, PackNeed>,
-    /// Whether parts of the tree are archived, so that more packs are needed than are known.
+    /// Index segments that are archived and may tell where chunks are that no other one lists, with their length.
+    pub segments: BTreeMap<SegmentId, u64>,
+    /// Whether parts of the tree or of the index are archived, so that more packs are needed than are known.
     pub is_partial: bool,
+    /// Whether a chunk may be listed in an archived segment.
+    lacks_segments: bool,
     /// Parts that could not be read for another reason: what is wrong with them.
     pub unreadable: Vec<String>,
     /// Chunks that were looked up already, and need not be for the next file or snapshot: some of them, for a chunk counts once however often
@@ -83,6 +88,11 @@ impl Needs {
         for place in chunks.traced() {
             needs.note(&place);
         }
+        if needs.lacks_segments {
+            let live = &vault.log.state.segments;
+            let len = |id| live.get(&id).map(|segment| (id, segment.len));
+            needs.segments.extend(chunks.index.archived_segments().filter_map(len));
+        }
         walked
     }
 
@@ -105,16 +115,23 @@ impl Needs {
     }
 
     fn unread(&mut self, error: &EngineError) {
-        if is_archived(error) {
-            self.is_partial = true;
-        } else {
-            self.unreadable.push(crate::log::explain(error));
+        match archived_name(error) {
+            Some(name) => {
+                self.is_partial = true;
+                self.lacks_segments |= name.starts_with(INDEX_PREFIX);
+            }
+            None => self.unreadable.push(crate::log::explain(error)),
         }
     }
 }
 
 /// Whether an object that was needed is archived.
 pub(crate) fn is_archived(error: &(dyn std::error::Error + 'static)) -> bool {
+    archived_name(error).is_some()
+}
+
+/// The archived object that was needed.
+fn archived_name<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e str> {
     let mut cause = Some(error);
     while let Some(error) = cause {
         // A cause in a box shows as the box.
@@ -123,12 +140,12 @@ pub(crate) fn is_archived(error: &(dyn std::error::Error + 'static)) -> bool {
             Some(EngineError::Store(store)) => Some(store),
             _ => error.downcast_ref::<StoreError>(),
         };
-        if matches!(store, Some(StoreError::Archived { .. })) {
-            return true;
+        if let Some(StoreError::Archived { name, .. }) = store {
+            return Some(name);
         }
         cause = error.source();
     }
-    false
+    None
 }
 
 struct Collector<'n, 'v, 'a> {
@@ -182,8 +199,7 @@ impl Collector<'_, '_, '_> {
             return Ok(());
         }
         let places = self.chunks.index.places(&chunk.id);
-        let place =
-            places.first().ok_or(EngineError::ChunkLost { id: chunk.id.to_string(), source: None })?;
+        let place = places.first().ok_or_else(|| self.chunks.index.unlisted(&chunk.id))?;
         self.needs.note(place);
         Ok(())
     }

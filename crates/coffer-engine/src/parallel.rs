@@ -3,6 +3,7 @@
 //! How many, the store says ([`ObjectStore::parallelism_hint`]), whatever the number of processors: threads that wait cost
 //! nothing. To a store that is near, requests are made one after the other on the thread that wants them.
 
+use std::num::NonZero;
 use std::sync::{Mutex, PoisonError};
 
 use coffer_store::ObjectStore;
@@ -11,6 +12,9 @@ use coffer_store::ObjectStore;
 const IN_FLIGHT_MAX: usize = 64;
 /// So many times as many requests for small objects as for large ones.
 const SMALL_FACTOR: usize = 4;
+/// As [`SMALL_FACTOR`] and [`IN_FLIGHT_MAX`], for what there may be a thousand of.
+const MANY_FACTOR: usize = 16;
+const MANY_MAX: usize = 256;
 
 /// How many requests to have under way at once.
 pub(crate) fn in_flight(store: &dyn ObjectStore) -> usize {
@@ -24,6 +28,20 @@ pub(crate) fn in_flight_small(store: &dyn ObjectStore) -> usize {
         1 => 1,
         count => (SMALL_FACTOR * count).min(IN_FLIGHT_MAX),
     }
+}
+
+/// How many where all of a long log is read, or a bit of every index segment: a thousand in four rounds. Each may need a connection of its own, and a
+/// store may let fewer through, so this is not for what is done every day.
+pub(crate) fn in_flight_many(store: &dyn ObjectStore) -> usize {
+    match in_flight(store) {
+        1 => 1,
+        count => (MANY_FACTOR * count).min(MANY_MAX),
+    }
+}
+
+/// Processors that this process may use, for what is mostly work of theirs.
+pub(crate) fn processor_count() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get)
 }
 
 /// Whether a request costs time whatever it brings, so that what was brought is worth keeping.

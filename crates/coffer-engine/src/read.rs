@@ -452,7 +452,10 @@ impl<'v> ChunkReader<'v> {
                 Err(error) => failure = Some(Box::new(error)),
             }
         }
-        Err(EngineError::ChunkLost { id: chunk.id.to_string(), source: failure })
+        Err(match failure {
+            None => self.index.unlisted(&chunk.id),
+            source => EngineError::ChunkLost { id: chunk.id.to_string(), source },
+        })
     }
 
     fn read_place(

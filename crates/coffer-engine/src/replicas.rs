@@ -685,6 +685,10 @@ impl ObjectStore for Replicas {
         self.members[self.source].url.clone()
     }
 
+    fn place(&self) -> String {
+        self.source_store().place()
+    }
+
     fn parallelism_hint(&self) -> usize {
         self.members.iter().map(|member| member.store.parallelism_hint()).max().unwrap_or(1)
     }

@@ -5,11 +5,15 @@ use std::collections::BTreeMap;
 use coffer_format::id::{PackId, SegmentId};
 use coffer_format::index::{PackRow, SEGMENT_HEAD_LEN, SegmentHead};
 use coffer_format::object::ObjectName;
-use coffer_store::ObjectStore;
+use coffer_store::{ObjectStore, StoreError};
 
 use crate::access::key_of;
 use crate::error::EngineError;
+use crate::parallel;
 use crate::vault::Vault;
+
+/// What is read of a segment at first: most often all that is public.
+const FIRST_LEN: u64 = 2 << 10;
 
 /// Counts of a vault. Lengths in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -54,13 +58,17 @@ pub fn stats(vault: &Vault<'_>) -> Result<Stats, EngineError> {
         }
     }
     let mut packs: BTreeMap<PackId, u64> = BTreeMap::new();
-    for (id, live) in &state.segments {
-        let Ok((head, rows)) = listed_packs(vault.access.store, *id, live.len) else {
+    let store = vault.access.store;
+    let read = parallel::map(parallel::in_flight_many(store), &state.segments, |(id, live)| {
+        (live.len, listed_packs(store, *id, live.len))
+    });
+    for (len, listed) in read {
+        let Ok((head, rows)) = listed else {
             stats.unreadable_count += 1;
             continue;
         };
         stats.segment_count += 1;
-        stats.segment_bytes += live.len;
+        stats.segment_bytes += len;
         stats.chunk_count += head.chunk_count;
         packs.extend(rows.into_iter().map(|row| (row.id, row.len)));
     }
@@ -76,11 +84,23 @@ pub(crate) fn listed_packs(
     len: u64,
 ) -> Result<(SegmentHead, Vec<PackRow>), EngineError> {
     let key = key_of(ObjectName::Segment(segment))?;
-    let mut head = vec![0; usize::try_from(SEGMENT_HEAD_LEN).unwrap_or_default()];
-    store.read_range(&key, 0, &mut head)?;
-    let head = SegmentHead::decode(&head, len)?;
-    let mut table = vec![0; usize::try_from(head.pack_table_len()).unwrap_or_default()];
-    store.read_range(&key, SEGMENT_HEAD_LEN, &mut table)?;
+    let in_memory = |len| usize::try_from(len).unwrap_or(usize::MAX);
+    let mut first = vec![0; in_memory(FIRST_LEN.min(len))];
+    match store.read_range(&key, 0, &mut first) {
+        // What is left of one that was cut may be all that is asked for here.
+        Err(StoreError::Truncated { .. }) => {
+            first.truncate(in_memory(SEGMENT_HEAD_LEN));
+            store.read_range(&key, 0, &mut first)?;
+        }
+        read => read?,
+    }
+    let head_len = first.len().min(in_memory(SEGMENT_HEAD_LEN));
+    let (head, mut table) = (SegmentHead::decode(&first[..head_len], len)?, first.split_off(head_len));
+    let (known_len, table_len) = (table.len(), in_memory(head.pack_table_len()));
+    table.resize(table_len, 0);
+    if table_len > known_len {
+        store.read_range(&key, (head_len + known_len) as u64, &mut table[known_len..])?;
+    }
     let packs = head.decode_packs(&table)?;
     Ok((head, packs))
 }

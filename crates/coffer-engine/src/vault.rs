@@ -11,7 +11,7 @@ use coffer_format::manifest::Manifest;
 use coffer_format::object::{ObjectName, SLOTS_PREFIX};
 use coffer_format::record::{Details, Record, RecordKind};
 use coffer_format::slot::{Slot, SlotPurpose};
-use coffer_keys::{KeyError, RootKey, try_slots};
+use coffer_keys::{KeyError, LostSlot, RootKey, try_slots};
 use coffer_pipeline::keyring::{Keyring, UnwrappedKey};
 use coffer_pipeline::record::{BodySealer, open_body, seal_record};
 use coffer_store::ListItem;
@@ -142,7 +142,8 @@ impl<'a> Vault<'a> {
         {
             return Ok(Self::with(access, log, keyring, slot));
         }
-        let failure = match open_one(&log, &current_slots(&access, &log)?, root) {
+        let slots = current_slots(&access, &log)?;
+        let mut failure = match open_one(&log, &slots, root) {
             Ok((opened_by, keyring)) => return Ok(Self::with(access, log, keyring, opened_by)),
             Err(failure) => failure,
         };
@@ -164,8 +165,11 @@ impl<'a> Vault<'a> {
             }
             _ => false,
         };
-        let unread = is_plain.then(|| unread_slot(&access, &log)).flatten();
-        Err(unread.unwrap_or(failure))
+        let (lost_slots, unread) = unread_slots(&access, &log, &slots);
+        if let EngineError::Key(KeyError::NoSlot { lost, .. }) = &mut failure {
+            *lost = lost_slots.into();
+        }
+        Err(unread.filter(|_| is_plain).unwrap_or(failure))
     }
 
     pub(crate) fn with(access: Access<'a>, log: Log, keyring: Keyring, opened_by: SlotId) -> Self {
@@ -344,11 +348,11 @@ impl<'a> Vault<'a> {
     pub fn snapshots(&self) -> Vec<(SnapshotState, Result<Snapshot, EngineError>)> {
         let live = self.log.state.snapshots.iter().filter(|snapshot| !snapshot.forgotten);
         self.known_manifests();
-        parallel::map(parallel::in_flight_small(self.access.store), live, |state| {
-            match self.checkpointed(&state.id) {
-                Some(manifest) => (*state, Ok(Snapshot { state: *state, manifest, is_degraded: false })),
-                None => (*state, self.snapshot(state)),
-            }
+        // Opening a record takes longer than reading it from a disk.
+        let thread_count = parallel::in_flight_many(self.access.store).max(parallel::processor_count());
+        parallel::map(thread_count, live, |state| match self.checkpointed(&state.id) {
+            Some(manifest) => (*state, Ok(Snapshot { state: *state, manifest, is_degraded: false })),
+            None => (*state, self.snapshot(state)),
         })
     }
 
@@ -384,12 +388,28 @@ pub(crate) fn current_slots(access: &Access<'_>, log: &Log) -> Result<Vec<(SlotI
     Ok(read_slots(access.store, log.state.slots.clone()))
 }
 
-/// What keeps one of the current slots from being read that is neither lost nor damaged: a key that fits none of the others may fit that one.
-fn unread_slot(access: &Access<'_>, log: &Log) -> Option<EngineError> {
-    log.state.slots.iter().find_map(|id| match read_slot(access.store, *id) {
-        Err(EngineError::Store(source)) => Some(EngineError::SlotUnread { source }),
-        _ => None,
-    })
+/// Of the current slots those that are not among `read`: which are lost or damaged, and what keeps another one from being read, which a key that
+/// fits none of the others may fit.
+fn unread_slots(
+    access: &Access<'_>,
+    log: &Log,
+    read: &[(SlotId, Slot)],
+) -> (Vec<LostSlot>, Option<EngineError>) {
+    let (mut lost, mut unread) = (Vec::new(), None);
+    for id in log.state.slots.iter().filter(|id| !read.iter().any(|(known, _)| known == *id)) {
+        match read_slot(access.store, *id) {
+            Ok(None) => {
+                let found = key_of(ObjectName::Slot(*id)).map(|key| access.store.stat(&key));
+                let is_missing = matches!(found, Ok(Err(error)) if error.is_not_found());
+                lost.push(LostSlot { slot: *id, is_missing });
+            }
+            Err(EngineError::Store(source)) if unread.is_none() => {
+                unread = Some(EngineError::SlotUnread { source });
+            }
+            _ => {}
+        }
+    }
+    (lost, unread)
 }
 
 /// Slots in the store that the log has never named, if its list is lost or it is damaged. Anybody who can write to the store may have put them

@@ -78,7 +78,7 @@ impl<'a> Vault<'a> {
     ) -> Result<Self, EngineError> {
         let actual = credential.vault();
         if let Some(expected) = expected.filter(|expected| *expected != actual) {
-            return Err(EngineError::OtherVault { actual, expected });
+            return Err(EngineError::CredentialOfOther { credential: actual, vault: expected });
         }
         let (signing, domain) = credential.keys();
         let key = credential.verifying_key();
@@ -92,6 +92,13 @@ impl<'a> Vault<'a> {
                 }
                 // Only the vault key tells who may have made a checkpoint.
                 Beginning::Listed(_) => None,
+            })
+            .map_err(|error| match error {
+                // Where nothing says that this vault is the right one, the credential may be the wrong one as well.
+                EngineError::OtherVault { actual: vault, expected: credential } if expected.is_none() => {
+                    EngineError::CredentialOfOther { credential, vault }
+                }
+                error => error,
             })?;
         let is_kept = kept_number.is_some() && kept_number == log.head().map(|head| head.number);
         check_enrolled(&log.state, &key, credential.name())?;

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use coffer_store::TokenError;
-
 /// A failed request. It holds no secret: neither a key nor a token, nor the body that was sent.
 ///
 /// It can be cloned, as all who waited for one token get the same answer.
@@ -45,12 +43,14 @@ pub enum IbmError {
     Unreachable {
         /// Which service.
         service: String,
-        /// Host that was asked.
+        /// Host that was asked, with its port if one was named.
         host: String,
         /// What went wrong.
         reason: String,
         /// Whether it may pass: a name that is not known stays so.
         may_pass: bool,
+        /// Whether there was a connection before it broke or went silent.
+        was_connected: bool,
     },
     /// No secure connection could be made.
     #[error("no secure connection to {service} at {host} could be made: {reason}")]
@@ -139,18 +139,6 @@ impl IbmError {
         match self {
             Self::Refused { status, .. } | Self::Busy { status, .. } => Some(*status),
             _ => None,
-        }
-    }
-}
-
-impl From<IbmError> for TokenError {
-    fn from(error: IbmError) -> Self {
-        match error {
-            IbmError::Refused { .. } => Self::Refused { source: error.into() },
-            _ if error.is_retryable() => {
-                Self::Unavailable { retry_after: error.retry_after(), source: error.into() }
-            }
-            _ => Self::Failed { source: error.into() },
         }
     }
 }

@@ -147,7 +147,7 @@ impl HttpClient {
         let left = self.call_timeout.min(left.unwrap_or(self.call_timeout));
         if left.is_zero() {
             // The library would take it for no limit.
-            return Err(failed(&service, &host, ureq::Error::Timeout(ureq::Timeout::Global)));
+            return Err(failed(&service, request.url, ureq::Error::Timeout(ureq::Timeout::Global)));
         }
         let answer = if request.body.is_empty() && request.method != "POST" {
             let request = builder.body(()).map_err(|error| malformed(error.to_string()))?;
@@ -157,9 +157,10 @@ impl HttpClient {
             let request = builder.body(body).map_err(|error| malformed(error.to_string()))?;
             agent.run(agent.configure_request(request).timeout_global(Some(left)).build())
         };
-        let mut answer = answer.map_err(|error| failed(&service, &host, error))?;
+        let mut answer = answer.map_err(|error| failed(&service, request.url, error))?;
         let limited = answer.body_mut().with_config().limit(BODY_LEN_MAX);
-        let body = Zeroizing::new(limited.read_to_vec().map_err(|error| failed(&service, &host, error))?);
+        let body =
+            Zeroizing::new(limited.read_to_vec().map_err(|error| failed(&service, request.url, error))?);
         let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
         if (200..300).contains(&status) {
             return Ok(Response { status, headers, body });
@@ -187,6 +188,12 @@ pub(crate) fn check_url(url: &str) -> Result<String, IbmError> {
     }
 }
 
+/// Host and port of a URL, as it names them; empty if it names none.
+pub(crate) fn authority(url: &str) -> String {
+    let uri = url.parse::<http::Uri>().ok();
+    uri.and_then(|uri| uri.authority().map(ToString::to_string)).unwrap_or_default()
+}
+
 fn is_loopback(host: &str) -> bool {
     let bare = host.trim_matches(['[', ']']);
     bare == "localhost" || bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
@@ -206,8 +213,8 @@ fn certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>, IbmError> {
 }
 
 /// What came before or instead of an answer.
-fn failed(service: &str, host: &str, error: ureq::Error) -> IbmError {
-    let (service, host) = (service.to_owned(), host.to_owned());
+fn failed(service: &str, url: &str, error: ureq::Error) -> IbmError {
+    let (service, host) = (service.to_owned(), authority(url));
     let reason = match &error {
         ureq::Error::Timeout(_) => "no answer came in time".to_owned(),
         error => clean(&error.to_string()),
@@ -231,7 +238,26 @@ fn failed(service: &str, host: &str, error: ureq::Error) -> IbmError {
                 | ureq::Error::BodyStalled
                 | ureq::Error::Protocol(_)
         );
-    IbmError::Unreachable { service, host, reason, may_pass }
+    let was_connected = may_pass && !is_unconnected(&error);
+    IbmError::Unreachable { service, host, reason, may_pass, was_connected }
+}
+
+/// Whether no connection came about at all.
+fn is_unconnected(error: &ureq::Error) -> bool {
+    use io::ErrorKind;
+    match error {
+        ureq::Error::ConnectionFailed
+        | ureq::Error::ConnectProxyFailed(_)
+        | ureq::Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => true,
+        ureq::Error::Io(error) => matches!(
+            error.kind(),
+            ErrorKind::ConnectionRefused
+                | ErrorKind::HostUnreachable
+                | ErrorKind::NetworkUnreachable
+                | ErrorKind::AddrNotAvailable
+        ),
+        _ => false,
+    }
 }
 
 fn is_tls(error: &io::Error) -> bool {

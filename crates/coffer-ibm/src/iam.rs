@@ -8,12 +8,12 @@ use std::path::PathBuf;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use coffer_store::{ApiKey, BearerToken};
+use coffer_store::{ApiKey, BearerToken, TokenError, TokenFault};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
 use crate::IbmError;
-use crate::http::{HttpClient, Request, check_url};
+use crate::http::{HttpClient, Request, authority, check_url};
 
 /// Where tokens come from.
 pub const IAM_ENDPOINT: &str = "https://iam.cloud.ibm.com";
@@ -30,6 +30,9 @@ const PAUSE: Duration = Duration::from_secs(30);
 
 /// Longest life of a token that is believed, in seconds.
 const LIFE_MAX_S: u64 = 86_400;
+
+/// Statuses under which IAM refuses credentials. Others are of something that is not IAM.
+const REFUSALS: [u16; 4] = [400, 401, 403, 409];
 
 /// Longest token of a compute resource, in bytes.
 const CR_TOKEN_LEN_MAX: u64 = 64 << 10;
@@ -75,6 +78,8 @@ impl Profile {
 
 /// An identity, and the token that stands for it.
 pub struct Iam {
+    /// What errors call it.
+    service: &'static str,
     http: HttpClient,
     url: String,
     credential: IamCredential,
@@ -91,6 +96,8 @@ struct State {
     fetch_count: u64,
     /// How the last fetch failed, if it did.
     failure: Option<IbmError>,
+    /// Whether a token came from there, so that it is the right place.
+    has_given: bool,
 }
 
 struct Held {
@@ -124,7 +131,12 @@ impl Iam {
             if base.ends_with("/oidc/token") { base.to_owned() } else { format!("{base}/identity/token") };
         check_url(&url)?;
         let (state, changed) = (Mutex::default(), Condvar::new());
-        Ok(Self { http, url, credential, now: Box::new(now), state, changed })
+        Ok(Self { service: SERVICE, http, url, credential, now: Box::new(now), state, changed })
+    }
+
+    /// The same, called otherwise in errors: not IAM of IBM Cloud gives the tokens out.
+    pub(crate) fn named(self, service: &'static str) -> Self {
+        Self { service, ..self }
     }
 
     /// The token in force, fetched if need be.
@@ -171,6 +183,7 @@ impl Iam {
         match fetched {
             Ok((token, life)) => {
                 state.failure = None;
+                state.has_given = true;
                 let now = (self.now)();
                 state.held = Some(Held {
                     token: token.clone(),
@@ -209,11 +222,33 @@ impl Iam {
     /// What is said where another's fetch takes too long.
     fn is_late(&self) -> IbmError {
         IbmError::Unreachable {
-            service: SERVICE.to_owned(),
-            host: check_url(&self.url).unwrap_or_default(),
+            service: self.service.to_owned(),
+            host: authority(&self.url),
             reason: "no token came in time".to_owned(),
             may_pass: true,
+            was_connected: true,
         }
+    }
+
+    /// What a failure means for who needs a token. A place that nobody ever reached is likely a wrong one: asking again does not help.
+    pub(crate) fn token_error(&self, error: IbmError) -> TokenError {
+        let endpoint = self.url.strip_suffix("/identity/token").unwrap_or(&self.url).to_owned();
+        let fault = match &error {
+            IbmError::Refused { status, .. } if REFUSALS.contains(status) => {
+                return TokenError::Refused { source: error.into() };
+            }
+            IbmError::Busy { retry_after, .. } => TokenFault::Unavailable { retry_after: *retry_after },
+            IbmError::Unreachable { may_pass: true, was_connected, .. }
+                if *was_connected || self.lock().has_given =>
+            {
+                TokenFault::Unavailable { retry_after: None }
+            }
+            IbmError::Unreachable { .. } => TokenFault::Unreachable,
+            IbmError::Tls { .. } => TokenFault::Tls,
+            IbmError::Refused { .. } | IbmError::Malformed { .. } => TokenFault::NotIdentity,
+            IbmError::InvalidSetting { .. } => return TokenError::Unproven { source: error.into() },
+        };
+        TokenError::Failed { endpoint, fault, source: error.into() }
     }
 
     fn fetch(&self, end: Option<Instant>) -> Result<(BearerToken, Duration), IbmError> {
@@ -236,7 +271,7 @@ impl Iam {
         field(&mut form, "response_type", "cloud_iam");
         let own = |value: &str| Zeroizing::new(value.to_owned());
         let answer = self.http.send(&Request {
-            service: SERVICE,
+            service: self.service,
             method: "POST",
             url: &self.url,
             headers: vec![
@@ -246,8 +281,10 @@ impl Iam {
             body: Zeroizing::new(form.as_bytes().to_vec()),
             end,
         })?;
-        let malformed =
-            |reason: &str| IbmError::Malformed { service: SERVICE.to_owned(), reason: reason.to_owned() };
+        let malformed = |reason: &str| IbmError::Malformed {
+            service: self.service.to_owned(),
+            reason: reason.to_owned(),
+        };
         // The parser's message could repeat a part of the token.
         let no_grant = || malformed("it is no grant of a token");
         let mut grant: Value = serde_json::from_slice(&answer.body).map_err(|_| no_grant())?;

@@ -67,6 +67,9 @@ impl Default for KeyServiceOptions {
     }
 }
 
+/// What gives out the tokens of a service of the owner's own; it is that service itself.
+const OWN_TOKENS: &str = "local key service's tokens";
+
 /// Key services, and who asks them.
 #[derive(Debug)]
 pub struct KeyServices {
@@ -126,7 +129,7 @@ impl KeyServices {
             return Ok(Arc::clone(iam));
         }
         let credential = IamCredential::ApiKey(token.clone());
-        let iam = Arc::new(Iam::new(self.http.clone(), endpoint, credential)?);
+        let iam = Arc::new(Iam::new(self.http.clone(), endpoint, credential)?.named(OWN_TOKENS));
         known.insert(endpoint.to_owned(), Arc::clone(&iam));
         Ok(iam)
     }
@@ -187,19 +190,20 @@ const fn name(key: &ServiceKey) -> &'static str {
 
 fn told(key: &ServiceKey, answer: ServiceAnswer, detail: String) -> KeyError {
     // What the slot says of it may hold anything.
-    let host = display_path(place::host(&key.endpoint).as_bytes());
+    let host = display_path(place::authority(&key.endpoint).as_bytes());
     KeyError::Service { service: name(key), host, answer, detail }
 }
 
 /// What a failed request says about a root key.
 fn of_failure(key: &ServiceKey, error: &IbmError) -> KeyError {
+    let asked = error.service();
+    let of_tokens = asked == Some(crate::iam::SERVICE) || asked == Some(OWN_TOKENS);
     let answer = match (error, error.status(), error.code()) {
         (IbmError::Busy { .. }, ..) => ServiceAnswer::Busy,
-        (IbmError::Unreachable { .. } | IbmError::Tls { .. }, ..) => ServiceAnswer::Unreachable,
+        (IbmError::Unreachable { .. }, ..) => ServiceAnswer::Unreachable,
+        (IbmError::Tls { .. }, ..) => ServiceAnswer::NotSecure,
         // A key that IAM does not know is refused with 400.
-        (IbmError::Refused { .. }, ..) if error.service() == Some(crate::iam::SERVICE) => {
-            ServiceAnswer::Denied
-        }
+        (IbmError::Refused { .. }, ..) if of_tokens => ServiceAnswer::Denied,
         (_, Some(401 | 403), _) => ServiceAnswer::Denied,
         (_, Some(404), _) => ServiceAnswer::KeyMissing,
         (_, Some(410), _) => ServiceAnswer::KeyDeleted,
@@ -208,7 +212,8 @@ fn of_failure(key: &ServiceKey, error: &IbmError) -> KeyError {
         _ => ServiceAnswer::Other,
     };
     // Whoever gives out tokens is not the service that was asked.
-    let detail = if error.service() == Some(name(key)) { error.detail() } else { error.to_string() };
+    let is_own = asked == Some(name(key)) || asked == Some(OWN_TOKENS);
+    let detail = if is_own { error.detail() } else { error.to_string() };
     told(key, answer, detail)
 }
 

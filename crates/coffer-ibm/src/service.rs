@@ -86,7 +86,7 @@ impl Service {
 
 impl BearerSource for Iam {
     fn token(&self) -> Result<BearerToken, TokenError> {
-        Ok(self.current()?)
+        self.current().map_err(|error| self.token_error(error))
     }
 
     fn refused(&self, token: &BearerToken) {

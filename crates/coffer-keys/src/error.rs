@@ -3,6 +3,8 @@
 use coffer_crypto::CryptoError;
 use coffer_format::FormatError;
 use coffer_format::id::SlotId;
+use coffer_format::path::display_path;
+use coffer_format::slot::SlotKind;
 
 use crate::pkcs11::TokenError;
 
@@ -17,18 +19,22 @@ pub enum KeyError {
         root: &'static str,
     },
     /// No slot of the vault opens with the root key.
-    #[error("{}", describe_no_slot(root, *slot_count, *tried_count, kinds, answers))]
+    #[error("{}", describe_no_slot(root, (*slot_count, *tried_count), kinds, answers, (untried, lost)))]
     NoSlot {
         /// Kind of the root key that was tried.
         root: &'static str,
-        /// Number of slots the vault has.
+        /// Number of slots of the vault that can be read.
         slot_count: usize,
         /// Number of slots that were of the root key's kind and, for a key file, named its key id.
         tried_count: usize,
         /// The kinds of the vault's slots, each once.
-        kinds: Vec<&'static str>,
+        kinds: Box<[&'static str]>,
         /// What the slots that were tried answered, in the order in which they were tried.
-        answers: Vec<Answer>,
+        answers: Box<[Answer]>,
+        /// If none was tried: where the root keys of slots are that name one.
+        untried: Box<[Untried]>,
+        /// Slots that the vault has and that cannot be used; whoever reads the slots knows.
+        lost: Box<[LostSlot]>,
     },
     /// A key service did not unwrap or wrap.
     #[error("{service} at {host}: {}", describe_service(*answer, detail))]
@@ -84,6 +90,31 @@ pub enum KeyError {
     /// A passphrase that is not UTF-8.
     #[error("passphrase is not UTF-8")]
     PassphraseEncoding,
+    /// The work for a passphrase took longer than it may.
+    #[error("argon2id with {} MiB, {passes} passes and {lanes} lanes was not done within {limit_s} s", memory_kib / 1024)]
+    PassphraseSlow {
+        /// Memory of the work in KiB.
+        memory_kib: u32,
+        /// Its passes over the memory.
+        passes: u32,
+        /// Its lanes.
+        lanes: u32,
+        /// How long was waited, in seconds.
+        limit_s: u64,
+    },
+    /// Work for passphrases that was given up is not at its end and has the memory.
+    #[error("argon2id with {} MiB cannot begin while work that was given up still has its memory", memory_kib / 1024)]
+    PassphraseBusy {
+        /// Memory of the work in KiB.
+        memory_kib: u32,
+    },
+    /// There can be no further thread.
+    #[error("no thread for the work")]
+    Thread {
+        /// What the system says.
+        #[source]
+        source: std::io::Error,
+    },
     /// A text that should hold a share.
     #[error("line {line} of the share {fault}")]
     Share {
@@ -161,13 +192,22 @@ impl KeyError {
     pub const fn may_pass(&self) -> bool {
         match self {
             Self::Service { answer, .. } => {
-                matches!(answer, ServiceAnswer::Busy | ServiceAnswer::Unreachable | ServiceAnswer::Other)
+                matches!(
+                    answer,
+                    ServiceAnswer::Busy
+                        | ServiceAnswer::Unreachable
+                        | ServiceAnswer::NotSecure
+                        | ServiceAnswer::Other
+                )
             }
             // A token or a key that is not there may be put back, but as likely it is gone: whoever gives up what is lost decides.
             Self::Token(error) => {
                 !matches!(error, TokenError::NoToken { .. } | TokenError::KeyMissing { .. })
             }
-            Self::Crypto(_) => true,
+            Self::Crypto(_)
+            | Self::PassphraseSlow { .. }
+            | Self::PassphraseBusy { .. }
+            | Self::Thread { .. } => true,
             _ => false,
         }
     }
@@ -182,6 +222,41 @@ pub struct Answer {
     pub kind: &'static str,
     /// Why it did not open.
     pub error: KeyError,
+}
+
+/// A slot that was not tried, as what was given is for another root key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Untried {
+    /// The slot.
+    pub slot: SlotId,
+    /// Its kind.
+    pub kind: &'static str,
+    /// Which root key it names, fit to be shown.
+    pub root_key: String,
+}
+
+impl Untried {
+    /// What a slot says of its root key, if that is in a token or a service.
+    pub(crate) fn of(id: SlotId, kind: &SlotKind) -> Option<Self> {
+        let shown = |text: &str| display_path(text.as_bytes());
+        let root_key = match kind {
+            SlotKind::Token(key) => {
+                format!("key {} on the token {}", shown(&key.label), shown(&key.token_label))
+            }
+            SlotKind::Service(key) => format!("key {} at {}", shown(&key.key), shown(&key.endpoint)),
+            _ => return None,
+        };
+        Some(Self { slot: id, kind: kind.name(), root_key })
+    }
+}
+
+/// A slot that the log names and the store does not have, or has as something else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LostSlot {
+    /// The slot.
+    pub slot: SlotId,
+    /// Whether there is nothing of it.
+    pub is_missing: bool,
 }
 
 /// What came of asking a key service.
@@ -202,6 +277,8 @@ pub enum ServiceAnswer {
     Busy,
     /// The service was not reached.
     Unreachable,
+    /// No secure connection came about: its certificate is not trusted, or is of another host.
+    NotSecure,
     /// The slot names a host to which nothing is sent, as nobody has said that it may be.
     HostNotTrusted,
     /// Its address is one to which no token is sent, whoever it is: over plain http to another machine, or malformed.
@@ -221,6 +298,7 @@ fn describe_service(answer: ServiceAnswer, detail: &str) -> String {
         ServiceAnswer::NotThisKey => "the root key does not open this slot",
         ServiceAnswer::Busy => "it is not available",
         ServiceAnswer::Unreachable => "it cannot be reached",
+        ServiceAnswer::NotSecure => "no secure connection to it can be made",
         ServiceAnswer::HostNotTrusted => "this host is not trusted with a token",
         ServiceAnswer::AddressRefused => "no token is sent to its address",
         ServiceAnswer::NoCredentials => "there are no credentials for it",
@@ -231,38 +309,107 @@ fn describe_service(answer: ServiceAnswer, detail: &str) -> String {
 
 fn describe_no_slot(
     root: &str,
-    slot_count: usize,
-    tried_count: usize,
+    (slot_count, tried_count): (usize, usize),
     kinds: &[&str],
     answers: &[Answer],
+    (untried, lost): (&[Untried], &[LostSlot]),
 ) -> String {
-    let mut text = describe_count(root, slot_count, tried_count, kinds);
+    let all_count = slot_count + lost.len();
+    let mut text = describe_count(root, (slot_count, all_count), tried_count, kinds);
     for Answer { slot, kind, error } in answers {
         let told = match error {
             // Of the only slot it is said already.
-            KeyError::WrongKey { .. } if slot_count == 1 => continue,
+            KeyError::WrongKey { .. } if all_count == 1 => continue,
             KeyError::WrongKey { .. } => "the key does not fit".to_owned(),
             error => error.to_string(),
         };
         text.push_str(&format!("; slot {} ({kind}): {told}", slot.short()));
     }
+    for Untried { slot, kind, root_key } in untried {
+        text.push_str(&format!("; slot {} ({kind}) is for {root_key}", slot.short()));
+    }
+    for LostSlot { slot, is_missing } in lost {
+        let what = if *is_missing { "missing" } else { "damaged" };
+        text.push_str(&format!("; slot {} is {what}", slot.short()));
+    }
     text
 }
 
-fn describe_count(root: &str, slot_count: usize, tried_count: usize, kinds: &[&str]) -> String {
+fn describe_count(
+    root: &str,
+    (slot_count, all_count): (usize, usize),
+    tried_count: usize,
+    kinds: &[&str],
+) -> String {
     let kinds = kinds.join(", ");
-    match slot_count {
-        0 => "vault has no key slots".to_owned(),
-        1 => format!("the vault's only slot ({kinds}) does not open with this {root}"),
+    match (slot_count, all_count) {
+        (0, 0) => "vault has no key slots".to_owned(),
+        (0, _) => "no key slot of the vault can be used".to_owned(),
+        (_, 1) => format!("the vault's only slot ({kinds}) does not open with this {root}"),
+        _ if tried_count == 0 => {
+            format!("none of the vault's {all_count} slots ({kinds}) is one for this {root}")
+        }
         _ => format!(
-            "none of the vault's {slot_count} slots ({kinds}) opens with this {root} ({tried_count} tried)"
+            "none of the vault's {all_count} slots ({kinds}) opens with this {root} ({tried_count} tried)"
         ),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use coffer_format::slot::TokenKey;
+
     use super::*;
+
+    #[test]
+    fn a_slot_that_cannot_be_used_is_named_beside_what_the_others_answered() {
+        let told = |slot_count, tried_count, answers: Vec<Answer>, lost: &[LostSlot]| {
+            let (root, kinds, untried) = ("key file", Box::from(["passphrase"]), Box::default());
+            let (answers, lost) = (answers.into(), lost.into());
+            KeyError::NoSlot { root, slot_count, tried_count, kinds, answers, untried, lost }.to_string()
+        };
+        let (one, two) = (SlotId([0x11; 32]), SlotId([0x22; 32]));
+        let (damaged, missing) =
+            (LostSlot { slot: one, is_missing: false }, LostSlot { slot: two, is_missing: true });
+        assert_eq!(
+            told(1, 0, Vec::new(), &[damaged]),
+            "none of the vault's 2 slots (passphrase) is one for this key file; slot 11111111 is damaged"
+        );
+        assert_eq!(
+            told(0, 0, Vec::new(), &[damaged, missing]),
+            "no key slot of the vault can be used; slot 11111111 is damaged; slot 22222222 is missing"
+        );
+        let fits_not = || {
+            vec![Answer { slot: two, kind: "passphrase", error: KeyError::WrongKey { root: "passphrase" } }]
+        };
+        let text = told(1, 1, fits_not(), &[damaged]);
+        assert!(
+            text.contains("slot 22222222 (passphrase): the key does not fit; slot 11111111 is damaged"),
+            "{text}"
+        );
+        assert!(!told(1, 1, fits_not(), &[]).contains("does not fit"), "of the only slot it is said already");
+    }
+
+    #[test]
+    fn a_slot_that_was_not_tried_says_which_key_of_a_token_it_names() {
+        let key = TokenKey {
+            token_label: "hsm".to_owned(),
+            token_serial: "1".to_owned(),
+            label: "root\u{1b}".to_owned(),
+            id: Vec::new(),
+            mechanism: 0,
+            iv: None,
+            mac: None,
+            salt: None,
+        };
+        let found = Untried::of(SlotId([1; 32]), &SlotKind::Token(key)).unwrap();
+        assert_eq!(
+            (found.kind, found.root_key.as_str()),
+            ("PKCS#11 token", "key root\\x1b on the token hsm")
+        );
+        let local = SlotKind::KeyFile { key_id: [1; 8] };
+        assert_eq!(Untried::of(SlotId([1; 32]), &local), None);
+    }
 
     #[test]
     fn what_is_not_there_is_lost_and_what_does_not_answer_may_pass() {

@@ -9,12 +9,12 @@
 //! - [`shares`] puts a root key together from recovery shares, the text of section 7.2;
 //! - [`writer`] reads and writes what a writer has in the place of a root key, the text of section 7.3;
 //! - [`pkcs11`] lets a token wrap;
-//! - [`passphrase`] goes through Argon2id, whose cost stands in the slot and is checked before any work.
+//! - [`passphrase`] goes through Argon2id, whose cost stands in the slot and is checked before any work; the work is given up when its time is over.
 //!
 //! Invariants: a slot opens only as it was made, for unwrapping fails if any field has changed; it fails in one
 //! way, [`KeyError::WrongKey`]; `Debug` and errors show no secret.
 //!
-//! What it refuses to do: it reads no file, asks no terminal and no clock, and contacts no service; [`pkcs11`] alone calls what is outside, the module of a token. It cannot tell
+//! What it refuses to do: it reads no file, asks no terminal, looks at a clock only to give up in time and to measure how fast this machine is, and contacts no service; [`pkcs11`] alone calls what is outside, the module of a token. It cannot tell
 //! whether the key in a slot is the vault's: whoever opens a slot MUST compare what follows from the key with the
 //! header or the epoch record, and MUST take slots from the current list of the log.
 
@@ -28,15 +28,16 @@ pub mod passphrase;
 pub mod pkcs11;
 pub mod shares;
 pub mod slots;
+mod waiting;
 pub mod writer;
 
 use coffer_crypto::{Rng, Secret};
 use coffer_format::slot::{Slot, SlotKind};
 
 pub use any_of::AnyOf;
-pub use error::{Answer, KeyError, ServiceAnswer};
+pub use error::{Answer, KeyError, LostSlot, ServiceAnswer, Untried};
 pub use keyfile::KeyFile;
-pub use passphrase::Passphrase;
+pub use passphrase::{Passphrase, PassphraseCost};
 pub use pkcs11::{Pkcs11Key, TokenError, TokenSettings};
 pub use shares::{RecoveryShares, Share};
 pub use slots::{make_slot, open_slot, remake_slot, try_slots};
@@ -74,7 +75,7 @@ pub trait RootKey: Send + Sync {
     ///
     /// # Errors
     /// [`KeyError::WrongKey`], whatever the reason. [`KeyError::Crypto`] only for what the slot asks for openly:
-    /// an Argon2id cost outside the limits, or above the memory there is. [`KeyError::SharesMissing`] where shares are not those of the slot.
+    /// an Argon2id cost outside the limits, or above the memory there is, and [`KeyError::PassphraseSlow`] for one above the time. [`KeyError::SharesMissing`] where shares are not those of the slot.
     /// [`KeyError::Service`] where a service was to be asked, [`KeyError::Token`] where a token was.
     fn unwrap(&self, slot: &Slot) -> Result<Secret<32>, KeyError>;
 }

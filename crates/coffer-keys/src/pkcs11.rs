@@ -19,7 +19,6 @@ mod key_wrap;
 mod mechanism;
 mod module;
 mod session;
-mod waiting;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -33,8 +32,8 @@ use cryptoki::context::Pkcs11;
 use cryptoki::session::Session;
 use zeroize::Zeroizing;
 
-use crate::RootKey;
 use crate::error::KeyError;
+use crate::{RootKey, waiting};
 use generate::Drawn;
 use mechanism::{Fresh, Sealed, Trial};
 use module::Token;
@@ -151,12 +150,12 @@ impl Pkcs11Key {
         work: impl FnOnce(&Way, PinDesk<'_>) -> Result<T, KeyError> + Send + 'static,
     ) -> Result<T, KeyError> {
         let way = Arc::clone(&self.way);
-        let done = waiting::within(self.limit, self.ask_pin.as_ref(), move |desk| work(&way, desk));
+        let done = waiting::within("token", self.limit, self.ask_pin.as_ref(), move |desk| work(&way, desk));
         let settings = &self.way.settings;
         let label = settings.token_label.as_deref().or(hint.map(|hint| hint.token_label.as_str()));
         let token = label.map_or_else(
             || format!("the token of {}", settings.module.display()),
-            |label| format!("token {label}"),
+            |label| format!("token {}", error::shown(label)),
         );
         match done {
             Ok(Some(done)) => done,

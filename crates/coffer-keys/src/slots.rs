@@ -7,7 +7,7 @@ use coffer_format::id::{SlotId, VaultId};
 use coffer_format::slot::{ServiceKey, Slot, SlotKind, SlotPurpose};
 
 use crate::RootKey;
-use crate::error::{Answer, KeyError};
+use crate::error::{Answer, KeyError, Untried};
 
 /// Makes a slot in which `root` wraps `key`: its name, the bytes to store under it, and what they say.
 ///
@@ -72,8 +72,8 @@ pub fn open_slot(slot: &Slot, vault: VaultId, root: &dyn RootKey) -> Result<Secr
 ///
 /// Only slots that `root` may open are tried: those of the newest epoch first, a vault key before a reader secret; then key files, recovery
 /// shares, tokens, key services and passphrases in this order, and the cheapest of those that are alike. A slot whose cost is outside the limits does not keep the others from being
-/// tried. The work is bounded by the number of slots times the highest cost the format allows, so the caller passes
-/// the current slots of the log, or others of which it has bounded the cost.
+/// tried, nor does one that takes longer than its root key waits. The work is bounded by the number of slots times that, or the highest cost the
+/// format allows, so the caller passes the current slots of the log, or others of which it has bounded the cost.
 ///
 /// # Errors
 /// [`KeyError::NoSlot`].
@@ -96,12 +96,15 @@ pub fn try_slots<'a>(
     let mut kinds: Vec<_> = slots.iter().map(|(_, slot)| (slot.kind.number(), slot.kind.name())).collect();
     kinds.sort_unstable();
     kinds.dedup();
+    let untried = slots.iter().filter(|_| candidates.is_empty());
     Err(KeyError::NoSlot {
         root: root.kind_name(),
+        untried: untried.filter_map(|(id, slot)| Untried::of(*id, &slot.kind)).collect(),
+        lost: Box::default(),
         slot_count: slots.len(),
         tried_count: candidates.len(),
         kinds: kinds.into_iter().map(|(_, name)| name).collect(),
-        answers,
+        answers: answers.into(),
     })
 }
 

@@ -42,6 +42,20 @@ pub struct Payload<'p> {
     pub(crate) plain_len: usize,
 }
 
+impl Payload<'_> {
+    /// Bytes it is stored as, before it is sealed.
+    #[must_use]
+    pub const fn stored_len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Bytes it stands for.
+    #[must_use]
+    pub const fn plain_len(&self) -> usize {
+        self.plain_len
+    }
+}
+
 /// Compresses frames, one after the other.
 pub struct Compressor {
     compression: Compression,

@@ -16,6 +16,9 @@ use crate::compress::{Compressor, Payload};
 use crate::error::PipelineError;
 use crate::pack_reader::{FrameReader, chunk_id};
 
+/// A pack of the usual 32 MiB, and something for what surrounds the frames.
+const USUAL_LEN_MAX: usize = 33 << 20;
+
 /// To whom packs are sealed: what a writer holds.
 #[derive(Debug)]
 pub struct PackSealer {
@@ -88,9 +91,15 @@ impl PackWriter {
     /// Whether a frame of `plain_len` bytes and `chunk_count` chunks still fits, padding included.
     #[must_use]
     pub fn has_room(&self, plain_len: usize, chunk_count: usize) -> bool {
-        let more = plain_len + Directory::plain_len(1, chunk_count) + FRAME_HEAD_LEN;
-        padded_len(self.stored_len() + more as u64 + TAG_LEN) <= PACK_LEN_MAX
+        self.len_with(plain_len, chunk_count) <= PACK_LEN_MAX
             && (self.frames.len() as u64) < PACK_FRAME_COUNT_MAX
+    }
+
+    /// Bytes the pack would have, padding included, with one frame more: of `payload_len` bytes before it is sealed, and `chunk_count` chunks.
+    #[must_use]
+    pub fn len_with(&self, payload_len: usize, chunk_count: usize) -> u64 {
+        let more = payload_len + Directory::plain_len(1, chunk_count) + FRAME_HEAD_LEN;
+        padded_len(self.stored_len() + more as u64 + TAG_LEN)
     }
 
     /// Compresses and seals `plain`, which `chunks` fill in their order, as the next frame.
@@ -130,6 +139,7 @@ impl PackWriter {
         }
         let start = self.bytes.len();
         let ordinal = u32::try_from(self.frames.len()).map_err(full)?;
+        self.make_room(FRAME_HEAD_LEN + payload.bytes.len() + coffer_crypto::TAG_LEN);
         self.bytes.extend_from_slice(&FrameHead { codec: payload.codec, kind, plain_len }.encode());
         self.bytes.extend_from_slice(payload.bytes);
         if let Err(error) = self.key.seal_in_place(Purpose::Frame, ordinal, &mut self.bytes, start) {
@@ -204,6 +214,19 @@ impl PackWriter {
         self.hasher.update(&self.bytes[self.hashed_len..]);
         let id = PackId(self.hasher.finalize());
         Ok(FinishedPack { id, bytes: self.bytes, directory })
+    }
+
+    /// Memory for so many bytes more. It grows twofold up to what a pack of the usual length takes, and not beyond that for nothing: packs are
+    /// the most of what a backup has in memory.
+    fn make_room(&mut self, more: usize) {
+        let (len, capacity) = (self.bytes.len(), self.bytes.capacity());
+        let needed = len + more;
+        if needed <= capacity {
+            return;
+        }
+        let wanted =
+            if needed > USUAL_LEN_MAX { needed + needed / 4 } else { (2 * capacity).min(USUAL_LEN_MAX) };
+        self.bytes.reserve_exact(wanted.max(needed) - len);
     }
 
     /// Hashes what was appended since the last time, while it is in the processor's caches.

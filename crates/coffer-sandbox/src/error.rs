@@ -91,6 +91,14 @@ pub enum SandboxError {
         /// What is wrong.
         what: String,
     },
+    /// Others than its owner may write to a file that says who may do what.
+    #[error("use {}: its mode is {mode:03o}, so others than its owner may write to it", path.display())]
+    Writable {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
     /// There is no such instance of the key service.
     #[error("find the instance {guid} of the key service")]
     NoInstance {

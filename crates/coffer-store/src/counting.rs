@@ -282,6 +282,10 @@ impl<S: ObjectStore> ObjectStore for CountingStore<S> {
         self.inner.url()
     }
 
+    fn place(&self) -> String {
+        self.inner.place()
+    }
+
     fn parallelism_hint(&self) -> usize {
         self.inner.parallelism_hint()
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use crate::RequestFailure;
+use crate::{RequestFailure, TokenFault};
 
 /// The cause that a backend gives for a failure.
 pub type Cause = Box<dyn Error + Send + Sync>;
@@ -188,6 +188,26 @@ pub enum StoreError {
         /// What the store said.
         source: Cause,
     },
+    /// Requests need a token, and the service that gives it does not answer as it should. Nothing was asked of the store.
+    #[error("no token for {store} can be had")]
+    NoToken {
+        /// Where.
+        store: String,
+        /// The identity service that was asked, as a URL.
+        endpoint: String,
+        /// In which way it does not.
+        fault: TokenFault,
+        /// What went wrong.
+        source: Cause,
+    },
+    /// Requests need a token, and there is nothing with which one could be asked for.
+    #[error("no token for {store} can be asked for")]
+    Unproven {
+        /// Where.
+        store: String,
+        /// What is wrong.
+        source: Cause,
+    },
     /// The clock of this machine and that of the store are too far apart.
     #[error("{store} refuses the request as its clock and that of this machine differ too much")]
     ClockSkew {
@@ -280,7 +300,12 @@ impl StoreError {
     /// Whether making the same call again may succeed.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Unavailable { .. } | Self::Unreachable { has_answered: true, .. })
+        matches!(
+            self,
+            Self::Unavailable { .. }
+                | Self::Unreachable { has_answered: true, .. }
+                | Self::NoToken { fault: TokenFault::Unavailable { .. }, .. }
+        )
     }
 
     /// Whether it says that the store could not be asked or does not do as asked, and nothing of the object: that one may
@@ -303,6 +328,7 @@ impl StoreError {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Unavailable { source, .. } => source.downcast_ref::<RequestFailure>()?.retry_after,
+            Self::NoToken { fault: TokenFault::Unavailable { retry_after }, .. } => *retry_after,
             _ => None,
         }
     }

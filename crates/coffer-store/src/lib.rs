@@ -51,7 +51,7 @@ pub use retained::RetainingStore;
 pub use retry::{RetryPolicy, RetryStore};
 pub use s3::{
     ApiKey, AwsKeys, AwsSettings, BearerSource, BearerToken, CosCredentials, Credentials, RequestFailure,
-    S3Options, S3Store, TokenError,
+    S3Options, S3Store, TokenError, TokenFault,
 };
 pub use uploads::{
     ChecksumUse, Checksums, ChunkedUse, Trial, UploadChecksum, UploadFacts, UploadForm, UploadMemory,
@@ -165,6 +165,12 @@ pub trait ObjectStore: Send + Sync + Debug {
     /// Where the store is, for messages. Holds no secret.
     fn url(&self) -> String;
 
+    /// The store as no other one is called: its address, and of a bucket that is not where its address says, the service that has it. What is
+    /// remembered of a store is kept under this.
+    fn place(&self) -> String {
+        self.url()
+    }
+
     /// The bytes that a range of this object gave were found wrong. Says whether another copy of it will be read from now
     /// on, so that trying once more is worth it; only a store that keeps several can say so.
     fn distrust(&self, _key: &ObjectKey) -> bool {
@@ -240,6 +246,10 @@ macro_rules! forward_to_inner {
 
             fn url(&self) -> String {
                 (**self).url()
+            }
+
+            fn place(&self) -> String {
+                (**self).place()
             }
 
             fn distrust(&self, key: &ObjectKey) -> bool {

@@ -453,6 +453,8 @@ impl Run<'_> {
                     | StoreError::WrongRegion { .. }
                     | StoreError::NoCredentials { .. }
                     | StoreError::CredentialsRefused { .. }
+                    | StoreError::NoToken { .. }
+                    | StoreError::Unproven { .. }
                     | StoreError::ClockSkew { .. }
             )
         };

@@ -98,6 +98,10 @@ impl<S: ObjectStore> ObjectStore for RetainingStore<S> {
         self.inner.url()
     }
 
+    fn place(&self) -> String {
+        self.inner.place()
+    }
+
     fn distrust(&self, key: &ObjectKey) -> bool {
         self.inner.distrust(key)
     }

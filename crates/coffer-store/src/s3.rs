@@ -34,14 +34,14 @@ use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use tokio::runtime::Runtime;
 
-pub use bearer::{BearerSource, BearerToken, TokenError};
+pub use bearer::{BearerSource, BearerToken, TokenError, TokenFault};
 pub use credentials::{ApiKey, AwsKeys, AwsSettings, CosCredentials, Credentials};
 pub use failure::RequestFailure;
 
 use crate::url::check_endpoint;
 use crate::{
     Checksums, CloudStore, ListItem, Network, ObjectKey, ObjectStat, ObjectStore, PutOutcome, RateLimit,
-    RequestCounter, S3Location, StoreError, UploadMemory,
+    RequestCounter, S3Location, S3Place, StoreError, UploadMemory,
 };
 use download::Source;
 use failure::Whom;
@@ -170,7 +170,7 @@ impl S3Store {
     ) -> Result<Self, StoreError> {
         let region = (options.region.as_deref(), options.is_region_fixed);
         let sides = Sides::new(&location, endpoint.as_deref(), region, &options.credentials, &transport)?;
-        let place = format!("{} at {}", location.url(), endpoint.as_deref().unwrap_or("AWS"));
+        let asked_at = format!("{} at {}", location.url(), endpoint.as_deref().unwrap_or("AWS"));
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(WORKER_COUNT)
             .thread_name("coffer-s3")
@@ -188,7 +188,7 @@ impl S3Store {
             part_len: options.part_len.max(PART_LEN_MIN),
             has_policy: OnceLock::new(),
             shown: Shown::default(),
-            uploads: Uploads::new(options.checksums, options.upload_memory.clone(), place),
+            uploads: Uploads::new(options.checksums, options.upload_memory.clone(), asked_at),
             endpoint,
             credentials: options.credentials.clone(),
             location,
@@ -316,6 +316,16 @@ impl ObjectStore for S3Store {
 
     fn url(&self) -> String {
         self.whom().store.clone()
+    }
+
+    /// Buckets of two services may have one name: where the location names none, the one that was given instead tells them apart.
+    fn place(&self) -> String {
+        match &self.endpoint {
+            Some(endpoint) if self.location.place == S3Place::S3 => {
+                format!("{} at {}", self.url(), endpoint.trim_end_matches('/'))
+            }
+            _ => self.url(),
+        }
     }
 
     fn parallelism_hint(&self) -> usize {

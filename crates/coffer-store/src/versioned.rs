@@ -512,6 +512,10 @@ impl<S: ObjectStore> ObjectStore for VersionedStore<S> {
         self.inner.url()
     }
 
+    fn place(&self) -> String {
+        self.inner.place()
+    }
+
     /// Turns from the newest version of a name to the oldest, if that is another one.
     fn distrust(&self, key: &ObjectKey) -> bool {
         if self.inner.distrust(key) {

@@ -58,6 +58,15 @@ pub enum VerifyError {
         #[source]
         source: PipelineError,
     },
+    /// The index does not fit in memory, and a temporary file for it could not be made, written or read.
+    #[error("a temporary file for the rows of the index failed in {directory}")]
+    Scratch {
+        /// Where temporary files are made.
+        directory: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// The text names no subset.
     #[error("`{text}` is no subset: write n/m, a percentage such as 5%, or a size such as 10G")]
     Subset {

@@ -18,13 +18,14 @@
 //!   only a store that cannot be reached or denies a read, a vault too new, or a key that does not fit is an error.
 //! - The structure (log, slots, index segments, presence and length of every pack) is always checked whole;
 //!   [`Subset`] thins out only the rehashing and opening of packs.
-//! - The same vault and options give the same report, whatever the number of threads.
+//! - The same vault and options give the same report, whatever the number of threads, but for how often parts of trees are read.
 //!
 //! A store that is far away is asked with as many threads as it says are worth having, at most 32 without a key and 4 with one.
 //!
-//! Memory: without a key, a few hundred bytes for each pack and 1 MiB for each thread. With a key, in addition 48 bytes
-//! for each row of the live index (80 while it is read) and 12 for each frame, one pack of at most 128 MiB for each thread, and up to some
-//! 200 bytes for each distinct leaf and node of the trees (at most 4 million of them are remembered).
+//! Memory: without a key, some 300 bytes for each pack and 1 MiB for each thread. With a key, in addition a pack of at most 128 MiB for each
+//! thread, 32 MiB of frames with parts of trees, and some 100 bytes for each row of the live index, up to [`Options::rows_in_memory`]; the
+//! rows of a larger index are compared with packs group by group, and kept in a temporary file, in which references are looked up. And up to
+//! some 200 bytes for each distinct leaf and node of the trees (at most 4 million of them are remembered). What a report lists is bounded.
 //!
 //! It refuses to print, to read a clock, to take randomness from anywhere but [`Options::seed`], and to repair.
 
@@ -53,7 +54,7 @@ use coffer_store::ObjectStore;
 pub use error::VerifyError;
 pub use options::{Options, Subset};
 pub use progress::{Progress, Silent, Stage};
-pub use report::{Class, Counts, Finding, LISTED_MAX, Report, Residue};
+pub use report::{Class, Counts, Finding, LISTED_MAX, PACKS_NAMED_MAX, Report, Residue};
 
 use listing::Listing;
 use packs::PackTable;
@@ -180,6 +181,7 @@ fn run(
                 table: &table,
                 chosen: &chosen,
                 threads: options.threads.max(source.threads(1).min(DEEP_THREAD_COUNT)),
+                rows_in_memory: (!segments::are_kept(&replayed, options)).then_some(options.rows_in_memory),
                 progress,
             };
             deep::check(&task, rows, &mut findings, &mut counts)?;

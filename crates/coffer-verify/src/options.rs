@@ -21,11 +21,24 @@ pub struct Options {
     pub seed: [u8; 32],
     /// Number of threads; 0 counts as 1.
     pub threads: usize,
+    /// Rows of the index that a deep verification has in memory at once. Those of a larger index are in a temporary file without a name, of
+    /// some 120 bytes for each row at most, in the system's directory for such files.
+    pub rows_in_memory: u64,
 }
+
+/// Some 25 MB with what goes along with them.
+const ROWS_IN_MEMORY: u64 = 1 << 18;
 
 impl Default for Options {
     fn default() -> Self {
-        Self { vault_id: None, head: None, subset: Subset::All, seed: [0; 32], threads: 1 }
+        Self {
+            vault_id: None,
+            head: None,
+            subset: Subset::All,
+            seed: [0; 32],
+            threads: 1,
+            rows_in_memory: ROWS_IN_MEMORY,
+        }
     }
 }
 

@@ -1,9 +1,11 @@
 //! The packs that live index segments list: present, of the right length, with the hash they are named by.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use coffer_crypto::hash::Hasher;
-use coffer_format::id::PackId;
+use coffer_format::id::{ChunkId, PackId};
+use coffer_format::index::{ChunkRow, ID_PREFIX_LEN};
 use coffer_format::object::ObjectName;
 use coffer_format::pack::FramePlace;
 
@@ -13,7 +15,7 @@ use crate::options::Options;
 use crate::parallel;
 use crate::progress::{Progress, Stage};
 use crate::replay::Replayed;
-use crate::report::{Affected, Class, Counts, Faults, Findings};
+use crate::report::{Affected, Class, Counts, Faults, Findings, PACKS_NAMED_MAX};
 use crate::segments::Segment;
 use crate::source::{Fetched, ReadFault, Source};
 
@@ -42,7 +44,9 @@ pub(crate) struct Pack {
 pub(crate) struct Listed {
     pub(crate) segment: u32,
     pub(crate) pack: u32,
-    /// With a key: places of its frames.
+    /// With a key: how many rows of the segment point into it.
+    pub(crate) row_count: u32,
+    /// With a key: places of its frames, if the rows of the index are in memory.
     pub(crate) frames: Vec<FramePlace>,
 }
 
@@ -60,8 +64,8 @@ pub(crate) enum RowState {
     GoodMeta,
 }
 
-/// A row of the live index. 48 bytes.
-#[derive(Debug, Clone, Copy)]
+/// A row of the live index. 60 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Row {
     /// The first 20 bytes are the index's; all are known once the row is good.
     pub(crate) id: [u8; 32],
@@ -70,9 +74,26 @@ pub(crate) struct Row {
     pub(crate) len: u32,
     pub(crate) frame: u16,
     pub(crate) state: RowState,
+    /// Where the segment says that the frame is.
+    pub(crate) place: FramePlace,
 }
 
-const _: () = assert!(size_of::<Row>() == 48);
+const _: () = assert!(size_of::<Row>() == 60);
+
+impl Row {
+    /// A row of a segment whose pack is `listing`.
+    pub(crate) fn new(row: &ChunkRow, listing: u32, place: FramePlace) -> Self {
+        let mut id = [0; 32];
+        id[..ID_PREFIX_LEN].copy_from_slice(&row.prefix);
+        let (offset, len, frame) = (row.offset, row.len, row.frame);
+        Self { id, listing, offset, len, frame, state: RowState::Unchecked, place }
+    }
+
+    /// The part of the id that the index gives.
+    pub(crate) fn prefix(&self) -> [u8; ID_PREFIX_LEN] {
+        ChunkRow::prefix_of(&ChunkId(self.id))
+    }
+}
 
 /// All live segments and what they list.
 #[derive(Debug)]
@@ -87,10 +108,11 @@ pub(crate) struct PackTable {
 }
 
 impl PackTable {
-    /// Collects the packs of all segments, and their rows.
+    /// Collects the packs of all segments, and those of their rows that were kept.
     pub(crate) fn new(mut segments: Vec<Segment>) -> (Self, Vec<Row>) {
         let has_unreadable_segments = segments.iter().any(|segment| segment.packs.is_none());
-        let mut packs: Vec<Pack> = Vec::new();
+        let listed_count = segments.iter().flat_map(|segment| &segment.packs).map(Vec::len).sum();
+        let mut packs: Vec<Pack> = Vec::with_capacity(listed_count);
         for segment in &segments {
             packs.extend(segment.packs.iter().flatten().map(|row| Pack {
                 id: row.id,
@@ -108,8 +130,9 @@ impl PackTable {
             }
             again.id == first.id
         });
-        let mut table = Self { segments: Vec::new(), packs, listings: Vec::new(), has_unreadable_segments };
-        let mut rows = Vec::with_capacity(segments.iter().map(|segment| segment.rows.len()).sum());
+        let listings = Vec::with_capacity(listed_count);
+        let mut table = Self { segments: Vec::new(), packs, listings, has_unreadable_segments };
+        let mut rows = Vec::with_capacity(segments.iter().map(Segment::kept_count).sum());
         for (number, segment) in (0..).zip(&mut segments) {
             table.add_listings(number, segment, &mut rows);
         }
@@ -119,24 +142,16 @@ impl PackTable {
 
     fn add_listings(&mut self, segment_number: u32, segment: &mut Segment, rows: &mut Vec<Row>) {
         let first = count32(self.listings.len());
+        segment.first_listing = first;
+        rows.extend(segment.take_rows());
         let mut frames = std::mem::take(&mut segment.frames).into_iter();
-        for (listing, row) in (first..).zip(segment.packs.iter().flatten()) {
+        let mut row_counts = std::mem::take(&mut segment.row_counts).into_iter();
+        for (listing, row) in (first..).zip(segment.packs.take().unwrap_or_default()) {
             let Some(pack) = self.position(&row.id) else { continue };
-            let frames = frames.next().unwrap_or_default();
+            let (frames, row_count) =
+                (frames.next().unwrap_or_default(), row_counts.next().unwrap_or_default());
             self.packs[pack].listings.push(listing);
-            self.listings.push(Listed { segment: segment_number, pack: count32(pack), frames });
-        }
-        for row in std::mem::take(&mut segment.rows) {
-            let mut id = [0; 32];
-            id[..row.prefix.len()].copy_from_slice(&row.prefix);
-            rows.push(Row {
-                id,
-                listing: first + u32::from(row.pack),
-                offset: row.offset,
-                len: row.len,
-                frame: row.frame,
-                state: RowState::Unchecked,
-            });
+            self.listings.push(Listed { segment: segment_number, pack: count32(pack), row_count, frames });
         }
     }
 
@@ -247,6 +262,8 @@ pub(crate) fn check(
     let weight = |(pack, chosen): &(&Pack, &bool)| if **chosen { pack.len } else { 0 };
     let checked = parallel::map_heaviest_first(threads, jobs, weight, || Ok(Vec::new()), check)?;
     let mut segment_faults: Vec<Faults> = vec![Faults::default(); table.segments.len()];
+    let mut further = FurtherPacks::default();
+    let mut named_count = 0;
     for (pack, (fault, hashed)) in table.packs.iter().zip(checked) {
         counts.hashed_packs += u64::from(hashed > 0);
         counts.hashed_bytes += hashed;
@@ -258,9 +275,15 @@ pub(crate) fn check(
         let segments: BTreeSet<_> = table.segments_of(pack).collect();
         let needing =
             segments.into_iter().flat_map(|at| replayed.may_need(&table.segments[at as usize].live));
+        if named_count == PACKS_NAMED_MAX {
+            further.add(fault.class).extend_snapshots(needing);
+            continue;
+        }
+        named_count += 1;
         let affected = Affected::of_snapshots(needing);
         findings.add(fault.class, ObjectName::Pack(pack.id), fault.faults.what()).merge(affected);
     }
+    further.report(findings);
     for (segment, more) in table.segments.iter().zip(segment_faults) {
         let mut faults = segment.faults.clone();
         faults.merge(more);
@@ -270,6 +293,33 @@ pub(crate) fn check(
         }
     }
     Ok(())
+}
+
+/// Packs with faults beyond the [`PACKS_NAMED_MAX`] that are named: how many, and who suffers.
+#[derive(Debug, Default)]
+pub(crate) struct FurtherPacks {
+    classes: BTreeMap<Class, (u64, Affected)>,
+}
+
+impl FurtherPacks {
+    /// One more.
+    pub(crate) fn add(&mut self, class: Class) -> &mut Affected {
+        let (count, affected) = self.classes.entry(class).or_default();
+        *count += 1;
+        affected
+    }
+
+    /// Who suffers from those of a class.
+    pub(crate) fn affected(&mut self, class: Class) -> &mut Affected {
+        &mut self.classes.entry(class).or_default().1
+    }
+
+    pub(crate) fn report(self, findings: &mut Findings) {
+        for (class, (count, affected)) in self.classes {
+            let what = format!("{count} more packs are {}", class.name());
+            findings.add(class, "(further packs)", what).merge(affected);
+        }
+    }
 }
 
 /// A pack that only damaged segments list may be one that never was: what is wrong with it is a fault of theirs.
@@ -314,9 +364,19 @@ fn hash_fault(
 /// `len` bytes of the buffer that begin with a line of the processor's caches. In the middle of one, where an allocator puts them,
 /// copying and hashing take an eighth longer.
 fn aligned(buffer: &mut Vec<u8>, len: usize) -> &mut [u8] {
-    buffer.resize(len + CACHE_LINE_LEN, 0);
+    let range = aligned_range(buffer, len);
+    &mut buffer[range]
+}
+
+/// Where these bytes are. The buffer grows where it is too short.
+pub(crate) fn aligned_range(buffer: &mut Vec<u8>, len: usize) -> Range<usize> {
+    if buffer.len() < len + CACHE_LINE_LEN {
+        // What is in it is not needed, and would be copied.
+        buffer.clear();
+        buffer.resize(len + CACHE_LINE_LEN, 0);
+    }
     let start = buffer.as_ptr().align_offset(CACHE_LINE_LEN).min(CACHE_LINE_LEN);
-    &mut buffer[start..start + len]
+    start..start + len
 }
 
 /// What is said of a pack whose hash is not its name.

@@ -4,6 +4,10 @@ use std::cmp::Reverse;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
+mod parts;
+
+pub(crate) use parts::{Parted, map_parts};
+
 use crate::error::VerifyError;
 
 /// Does `work` for each job on `threads` threads and returns the results in the order of the jobs.

@@ -497,8 +497,8 @@ impl Replay<'_> {
                 return false;
             }
             let what = match self.log.next.checked_sub(1) {
-                Some(last) => format!("the log ends at record {last}, before the given head"),
-                None => "the log is empty, though a head was given".to_owned(),
+                Some(last) => format!("the log ends at record {last}, and it had a record {}", head.number),
+                None => format!("the log is empty, and it had a record {}", head.number),
             };
             findings.add(Class::Rollback, name, what);
             return false;
@@ -511,9 +511,9 @@ impl Replay<'_> {
             return false;
         }
         if self.void.get(&head.number).is_some_and(|reason| !reason.is_authentic()) {
-            findings.add(Class::Corrupt, name, "it is not the record of the given head and no record at all");
+            findings.add(Class::Corrupt, name, "it is not the record that stood here and no record at all");
         }
-        findings.add(Class::Rollback, name, "its chain value is not that of the given head");
+        findings.add(Class::Rollback, name, "another record stood here");
         false
     }
 }

@@ -7,6 +7,9 @@ use coffer_format::id::{Head, SnapshotId, VaultId};
 /// Most paths, and most chunks, that one finding lists, and most surplus names that findings are made of.
 pub const LISTED_MAX: usize = 1_000;
 
+/// Most packs that are named because something is wrong with them; of further ones it is said how many they are.
+pub const PACKS_NAMED_MAX: usize = 10_000;
+
 /// What a verification says about a vault. Plain data; the caller decides how to show it.
 #[derive(Debug, Clone)]
 pub struct Report {
@@ -175,6 +178,26 @@ impl Affected {
         }
     }
 
+    /// How many paths and chunks are listed.
+    pub(crate) fn listed_count(&self) -> usize {
+        self.paths.len() + self.chunks.len()
+    }
+
+    /// One more chunk that is lost, and is not listed.
+    pub(crate) fn count_chunk(&mut self) {
+        self.chunk_count += 1;
+    }
+
+    /// More entries that need it, and are not listed.
+    pub(crate) fn count_path(&mut self, snapshot: SnapshotId, count: u64) {
+        self.snapshots.insert(snapshot);
+        self.path_count = self.path_count.saturating_add(count);
+    }
+
+    pub(crate) fn extend_snapshots(&mut self, snapshots: impl IntoIterator<Item = SnapshotId>) {
+        self.snapshots.extend(snapshots);
+    }
+
     pub(crate) fn of_snapshots(snapshots: impl IntoIterator<Item = SnapshotId>) -> Self {
         Self { snapshots: snapshots.into_iter().collect(), ..Self::default() }
     }
@@ -208,6 +231,10 @@ impl Findings {
         what: impl Into<String>,
     ) -> &mut Affected {
         self.findings.entry((class, object.to_string(), what.into())).or_default()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.findings.is_empty()
     }
 
     pub(crate) fn finish(self) -> Vec<Finding> {

@@ -6,7 +6,9 @@
 
 use coffer_crypto::hash::Hasher;
 use coffer_format::id::SegmentId;
-use coffer_format::index::{ChunkRow, PackRow, SEGMENT_HEAD_LEN, SegmentHead, Table, read_frame_row};
+use coffer_format::index::{
+    CHUNK_ROW_LEN, ChunkRow, ID_PREFIX_LEN, PackRow, SEGMENT_HEAD_LEN, SegmentHead, Table, read_frame_row,
+};
 use coffer_format::limits::{PACK_FRAME_COUNT_MAX, PAGE_LEN, TAG_LEN};
 use coffer_format::log::LiveSegment;
 use coffer_format::object::ObjectName;
@@ -16,6 +18,7 @@ use coffer_pipeline::segment::{SegmentReader, SegmentTable};
 
 use crate::error::VerifyError;
 use crate::options::Options;
+use crate::packs::Row;
 use crate::parallel;
 use crate::progress::{Progress, Stage};
 use crate::replay::Replayed;
@@ -37,12 +40,48 @@ pub(crate) struct Segment {
     pub(crate) authentic: bool,
     /// The pack table, if it can be read.
     pub(crate) packs: Option<Vec<PackRow>>,
-    /// With a key: places of frames, a list for each pack.
+    /// Position of its first listing among those of all segments.
+    pub(crate) first_listing: u32,
+    /// With a key: places of frames, a list for each pack, if they are kept.
     pub(crate) frames: Vec<Vec<FramePlace>>,
-    /// With a key: chunk rows, each within its frame.
-    pub(crate) rows: Vec<ChunkRow>,
-    /// With a key: whether `rows` are all rows.
+    /// With a key: chunk rows, each within its frame, if they are kept.
+    rows: Vec<ChunkRow>,
+    /// With a key: how many rows point into each pack.
+    pub(crate) row_counts: Vec<u32>,
+    /// With a key: whether these are all rows.
     pub(crate) complete: bool,
+}
+
+/// Which rows are kept of a segment that is read.
+#[derive(Clone, Copy)]
+enum Keep<'a> {
+    /// None: they are counted.
+    Nothing,
+    All,
+    /// Those that point into these packs of its table.
+    Packs(&'a (dyn Fn(u16) -> bool + Sync)),
+}
+
+impl Keep<'_> {
+    fn keeps(self, pack: u16) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::All => true,
+            Self::Packs(packs) => packs(pack),
+        }
+    }
+}
+
+/// Most segments whose frame tables are in memory at once, where they are large.
+const LARGE_AT_ONCE: usize = 2;
+/// A segment of such a length is large.
+const LARGE_LEN: u64 = 8 << 20;
+
+/// Whether the rows of all live segments fit in memory.
+pub(crate) fn are_kept(replayed: &Replayed, options: &Options) -> bool {
+    // No row is shorter in the segment.
+    let len: u64 = replayed.log.segments.values().map(|segment| segment.len).sum();
+    len / CHUNK_ROW_LEN <= options.rows_in_memory
 }
 
 /// Reads every live index segment, in the order of their names.
@@ -55,17 +94,45 @@ pub(crate) fn check(
 ) -> Result<Vec<Segment>, VerifyError> {
     let live = &replayed.log.segments;
     progress.begin(Stage::Index, live.values().map(|segment| segment.len).sum());
+    let kept = are_kept(replayed, options);
+    let keep = if kept { Keep::All } else { Keep::Nothing };
     let read = |(): &mut (), (id, live): (&SegmentId, &LiveSegment)| {
-        let mut reading = Reading::new(source, *id, *live);
+        let mut reading = Reading::new(source, *id, *live, keep);
         reading.read(replayed, keyring)?;
         if !reading.segment.authentic && source.distrust(ObjectName::Segment(*id)) {
-            reading = Reading::new(source, *id, *live);
+            reading = Reading::new(source, *id, *live, keep);
             reading.read(replayed, keyring)?;
         }
         progress.advance(Stage::Index, live.len);
-        Ok(reading.segment)
+        let mut segment = reading.segment;
+        if !kept {
+            segment.frames = Vec::new();
+        }
+        Ok(segment)
     };
-    parallel::map(source.threads(options.threads), live.iter(), || Ok(()), read)
+    let threads = source.threads(options.threads);
+    if kept || keyring.is_none() {
+        return parallel::map(threads, live.iter(), || Ok(()), read);
+    }
+    let (large, small): (Vec<_>, Vec<_>) = live.iter().partition(|(_, live)| live.len >= LARGE_LEN);
+    let mut segments = parallel::map(threads, small.into_iter(), || Ok(()), read)?;
+    segments.extend(parallel::map(threads.min(LARGE_AT_ONCE), large.into_iter(), || Ok(()), read)?);
+    segments.sort_unstable_by_key(|segment| segment.id);
+    Ok(segments)
+}
+
+/// Reads a segment once more, for the frames of some packs of its table and the rows that point into them.
+pub(crate) fn read_again(
+    source: &Source<'_>,
+    replayed: &Replayed,
+    keyring: &Keyring,
+    segment: &Segment,
+    packs: &(dyn Fn(u16) -> bool + Sync),
+) -> Result<Segment, VerifyError> {
+    let mut reading = Reading::new(source, segment.id, segment.live, Keep::Packs(packs));
+    reading.segment.first_listing = segment.first_listing;
+    reading.read(replayed, Some(keyring))?;
+    Ok(reading.segment)
 }
 
 /// A segment being read from front to back.
@@ -75,10 +142,13 @@ struct Reading<'a> {
     hasher: Hasher,
     offset: u64,
     buffer: Vec<u8>,
+    keep: Keep<'a>,
+    /// What the last row begins with.
+    last: Option<[u8; ID_PREFIX_LEN]>,
 }
 
 impl<'a> Reading<'a> {
-    fn new(source: &'a Source<'a>, id: SegmentId, live: LiveSegment) -> Self {
+    fn new(source: &'a Source<'a>, id: SegmentId, live: LiveSegment, keep: Keep<'a>) -> Self {
         let segment = Segment {
             id,
             live,
@@ -86,11 +156,13 @@ impl<'a> Reading<'a> {
             faults: Faults::default(),
             authentic: false,
             packs: None,
+            first_listing: 0,
             frames: Vec::new(),
             rows: Vec::new(),
+            row_counts: Vec::new(),
             complete: false,
         };
-        Self { source, segment, hasher: Hasher::new(), offset: 0, buffer: Vec::new() }
+        Self { source, segment, hasher: Hasher::new(), offset: 0, buffer: Vec::new(), keep, last: None }
     }
 
     fn name(&self) -> ObjectName {
@@ -178,13 +250,17 @@ impl<'a> Reading<'a> {
         }
         if frames_complete {
             match frames_of(head, self.segment.packs.as_deref().unwrap_or_default(), &frame_table) {
-                Ok(frames) => self.segment.frames = frames,
+                Ok(frames) => {
+                    self.segment.row_counts = vec![0; frames.len()];
+                    self.segment.frames = frames;
+                }
                 Err(what) => {
                     frames_complete = false;
                     self.segment.faults.add(what);
                 }
             }
         }
+        drop(frame_table);
         self.segment.complete = frames_complete;
         let reader = reader.filter(|_| frames_complete);
         let table = head.chunk_table();
@@ -194,14 +270,16 @@ impl<'a> Reading<'a> {
                 return Ok(false);
             }
             let Some(reader) = reader else { continue };
-            for (page, sealed) in (group.first_page..).zip(self.buffer.chunks(SEALED_PAGE)) {
+            let buffer = std::mem::take(&mut self.buffer);
+            for (page, sealed) in (group.first_page..).zip(buffer.chunks(SEALED_PAGE)) {
                 if reader.page(SegmentTable::Chunks, page, sealed, &mut opened).is_ok() {
-                    self.segment.add_rows(head, &opened);
+                    self.add_rows(head, &opened);
                 } else {
                     self.segment.complete = false;
                     self.segment.faults.add(format!("page {page} of its chunk table does not open"));
                 }
             }
+            self.buffer = buffer;
         }
         Ok(true)
     }
@@ -222,6 +300,35 @@ impl<'a> Reading<'a> {
         }
     }
 
+    fn add_rows(&mut self, head: &SegmentHead, page: &[u8]) {
+        let segment = &mut self.segment;
+        let (rows, rest) = page.as_chunks::<32>();
+        if !rest.is_empty() {
+            segment.faults.add("a page of its chunk table is not whole rows");
+            segment.complete = false;
+        }
+        for row in rows.iter().map(ChunkRow::decode) {
+            let pack = usize::from(row.pack);
+            let place = segment.frames.get(pack).and_then(|frames| frames.get(usize::from(row.frame)));
+            if self.last.is_some_and(|last| last >= row.prefix) {
+                segment.faults.add("the rows of its chunk table are not ascending");
+            }
+            match place.map(|place| row.check(head, place)) {
+                Some(Ok(())) => {
+                    self.last = Some(row.prefix);
+                    segment.row_counts[pack] += 1;
+                    if self.keep.keeps(row.pack) {
+                        segment.rows.push(row);
+                    }
+                }
+                _ => {
+                    segment.complete = false;
+                    segment.faults.add("a chunk of its chunk table is not within a frame");
+                }
+            }
+        }
+    }
+
     fn fail(&mut self, fault: &ReadFault) {
         // What was found wrong before stays the graver.
         if self.segment.faults.is_empty() {
@@ -232,26 +339,37 @@ impl<'a> Reading<'a> {
 }
 
 impl Segment {
-    fn add_rows(&mut self, head: &SegmentHead, page: &[u8]) {
-        let (rows, rest) = page.as_chunks::<32>();
-        if !rest.is_empty() {
-            self.faults.add("a page of its chunk table is not whole rows");
-            self.complete = false;
+    /// A segment in which nothing was found wrong, and nothing else.
+    #[cfg(test)]
+    pub(crate) fn of_test(live: LiveSegment) -> Self {
+        Self {
+            id: SegmentId([0; 32]),
+            live,
+            class: Class::Corrupt,
+            faults: Faults::default(),
+            authentic: true,
+            packs: None,
+            first_listing: 0,
+            frames: Vec::new(),
+            rows: Vec::new(),
+            row_counts: Vec::new(),
+            complete: true,
         }
-        for row in rows.iter().map(ChunkRow::decode) {
-            let place =
-                self.frames.get(usize::from(row.pack)).and_then(|frames| frames.get(usize::from(row.frame)));
-            if self.rows.last().is_some_and(|last| last.prefix >= row.prefix) {
-                self.faults.add("the rows of its chunk table are not ascending");
-            }
-            match place.map(|place| row.check(head, place)) {
-                Some(Ok(())) => self.rows.push(row),
-                _ => {
-                    self.complete = false;
-                    self.faults.add("a chunk of its chunk table is not within a frame");
-                }
-            }
-        }
+    }
+
+    /// How many rows were kept.
+    pub(crate) fn kept_count(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// The rows that were kept, in the order of the index.
+    pub(crate) fn take_rows(&mut self) -> impl Iterator<Item = Row> {
+        let (first, frames) = (self.first_listing, &self.frames);
+        let rows = std::mem::take(&mut self.rows).into_iter();
+        rows.filter_map(move |row| {
+            let place = frames.get(usize::from(row.pack))?.get(usize::from(row.frame))?;
+            Some(Row::new(&row, first + u32::from(row.pack), *place))
+        })
     }
 }
 

@@ -150,3 +150,52 @@ fn a_lost_header_is_replaced_by_its_copy_in_the_log() {
     desk.run("restore latest --target ../out").expect(0);
     desk.run("init --single-slot").expect(1).says("nothing was changed");
 }
+
+#[test]
+fn a_log_that_is_lost_as_a_whole_is_not_taken_for_an_init_that_was_stopped() {
+    let desk = Desk::with_snapshot();
+    desk.objects("log").iter().for_each(|record| fs::remove_file(record).unwrap());
+    let before = desk.objects("");
+    for command in ["snapshots", "init --single-slot"] {
+        desk.run(command).expect(23).says("rolled back").says_not("never finished");
+        let forgetful = desk.run(&format!("--no-cache {command}")).expect(21);
+        forgetful
+            .says("the log of the vault")
+            .says("is lost")
+            .says("delete nothing there")
+            .says_not("never finished");
+    }
+    assert_eq!(desk.objects(""), before, "nothing is begun over what is left");
+    desk.run("--no-cache verify").expect(21);
+    // A record of a higher number shows it as well.
+    let desk = Desk::with_vault();
+    let record = desk.objects("log").remove(0);
+    fs::rename(&record, record.with_file_name("000000000003")).unwrap();
+    desk.run("--no-cache init --single-slot").expect(21);
+    desk.run("snapshots").expect(23);
+    // Of an init that stopped there is neither, and it is completed.
+    let desk = Desk::with_vault();
+    fs::remove_file(desk.objects("log").remove(0)).unwrap();
+    desk.run("--no-cache snapshots").expect(10).says("begun and never finished");
+    desk.run("--no-cache init --single-slot").expect(0).says("completed the vault");
+}
+
+#[test]
+fn who_only_reads_is_told_that_the_log_is_damaged() {
+    let desk = Desk::with_snapshot();
+    desk.run("backup --force src").expect(0);
+    let record = desk.path("vault/log/000000000001");
+    let warning = "the log of this vault is damaged; run `coffer verify`";
+    for is_lost in [false, true] {
+        fs::remove_file(&record).unwrap();
+        if !is_lost {
+            fs::write(&record, "junk").unwrap();
+        }
+        for command in ["snapshots", "stats", "find a", "ls latest", "keys list"] {
+            desk.run(&format!("--no-cache {command}")).expect(0).says(warning);
+        }
+        desk.json("--no-cache snapshots").expect(0).says(warning).says("\"message_type\":\"warning\"");
+        let backup = desk.run("--no-cache backup src");
+        assert_eq!(backup.err.matches(warning).count(), 1, "{}", backup.err);
+    }
+}

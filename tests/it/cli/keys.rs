@@ -256,3 +256,53 @@ fn each_of_two_passphrases_is_tested_on_its_own_slot() {
     assert_eq!(ran.out.matches("gives the vault's key").count(), 2, "{}", ran.out);
     desk.bare(&format!("{bare} keys test")).expect(20).says("DOES NOT OPEN");
 }
+
+#[test]
+fn a_slot_that_is_lost_or_damaged_is_named_where_nothing_opens() {
+    let (desk, other) = (Desk::with_vault(), Desk::with_vault());
+    phrase(&desk, "phrase", PASSPHRASE);
+    let added = desk.json("keys add --new-passphrase-file ../phrase").expect(0).message();
+    let id = text_of(&added["slot"]);
+    let path = desk.path("vault/slots").join(&id);
+    let mut flipped = fs::read(&path).unwrap();
+    let truncated = flipped[..40].to_vec();
+    let foreign = fs::read(&other.objects("slots")[0]).unwrap();
+    flipped[60] ^= 1;
+    let open = || desk.bare("-V ../vault --passphrase-file ../phrase snapshots");
+    for bytes in [flipped, truncated, foreign] {
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, bytes).unwrap();
+        let ran = open().expect(12).says(&format!("slot {} is damaged", &id[..8])).says("2 slots (key file)");
+        ran.says("recovery kit").says("verify --heal");
+    }
+    fs::remove_file(&path).unwrap();
+    open().expect(12).says(&format!("slot {} is missing", &id[..8]));
+    let last = desk.objects("slots").remove(0);
+    fs::remove_file(&last).unwrap();
+    open().expect(21).says("no key slot of the vault can be used");
+    fs::write(&last, "junk").unwrap();
+    open().expect(20).says("is damaged").says("is missing");
+}
+
+#[test]
+fn a_share_of_no_use_is_left_out_beside_enough_good_ones() {
+    let desk = Desk::new();
+    desk.run("init --add-shares 2of3 --shares-dir ../board").expect(0);
+    desk.run("keys add --new-shares 2of2 --shares-dir ../pair").expect(0);
+    let (board, pair) = (share_files(&desk, "board"), share_files(&desk, "pair"));
+    fs::write(desk.path("typo"), "COFFER-SHARE-1-0000\n").unwrap();
+    let good = format!("--share {} --share {}", board[1], board[2]);
+    for (bad, reason) in [
+        ("../typo", "typo is no recovery share"),
+        ("../none", "none cannot be read"),
+        (pair[0].as_str(), "it is of another set"),
+    ] {
+        for shares in [format!("--share {bad} {good}"), format!("{good} --share {bad}")] {
+            desk.bare(&format!("-V ../vault {shares} snapshots")).expect(0).says(reason).says("left out");
+        }
+        desk.bare(&format!("-V ../vault --share {bad} --share {} snapshots", board[0])).expect(12);
+    }
+    // Whichever set opens the vault.
+    let both = format!("{good} --share {} --share {}", pair[0], pair[1]);
+    desk.bare(&format!("-V ../vault {both} snapshots")).expect(0).says_not("left out");
+}

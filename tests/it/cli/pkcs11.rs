@@ -16,6 +16,7 @@ fn coffer(tokens: &SoftHsm, place: &Path, more: &[(&str, &str)], arguments: &[&s
     let mut command = Command::new(env!("CARGO_BIN_EXE_coffer-under-test"));
     command.env_clear().env(CONFIGURATION_VARIABLE, tokens.configuration()).env("HOME", place);
     command.env("COFFER_PKCS11_MODULE", tokens.module()).env("COFFER_VAULT", place.join("vault"));
+    command.env("COFFER_PASSPHRASE_COST", "floor");
     command.envs(more.iter().copied()).args(arguments).stdin(std::process::Stdio::null());
     command.output().unwrap()
 }

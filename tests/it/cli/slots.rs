@@ -223,3 +223,78 @@ fn a_person_is_asked_for_the_passphrase_once() {
         assert!(shown.contains(said), "{shown:?}");
     }
 }
+
+/// How the one slot of the vault is shown.
+fn only_slot(desk: &Desk, passphrase: &str) -> String {
+    let ran = desk.bare(&format!("{BARE} --passphrase-file {passphrase} keys list")).expect(0);
+    ran.out.lines().next().unwrap().to_owned()
+}
+
+#[test]
+fn a_new_slot_of_a_passphrase_costs_what_is_asked_for_or_measured() {
+    let desk = Desk::new();
+    phrase(&desk, "phrase", PASSPHRASE);
+    let open = format!("{BARE} --passphrase-file ../phrase");
+    desk.bare(&format!("{open} --passphrase-cost 65,4,2 init --single-slot")).expect(0);
+    assert!(only_slot(&desk, "../phrase").contains("Argon2id 65 MiB, 4 passes, 2 lanes"));
+    // The environment of the desk asks for the least.
+    desk.bare(&format!("{open} keys passwd --new-passphrase-file ../phrase")).expect(0);
+    assert!(only_slot(&desk, "../phrase").contains("Argon2id 64 MiB, 3 passes, 4 lanes"));
+    desk.bare(&format!("{open} --passphrase-cost auto keys passwd --new-passphrase-file ../phrase"))
+        .expect(0);
+    let shown = only_slot(&desk, "../phrase");
+    let measured = (3..=8).any(|passes| {
+        [64, 128].iter().any(|mib| shown.contains(&format!("Argon2id {mib} MiB, {passes} passes, 4 lanes")))
+    });
+    assert!(measured, "{shown}");
+    for (cost, told) in [
+        ("63,3,4", "argon2id memory in KiB is 64512"),
+        ("64,2,4", "argon2id passes is 2"),
+        ("much", "expected auto, floor, or MIB,PASSES,LANES"),
+    ] {
+        desk.bare(&format!("{open} --passphrase-cost {cost} snapshots")).expect(2).says(told);
+        let line = format!("{open} snapshots");
+        let words: Vec<&str> = line.split(' ').collect();
+        let mut command = desk.bare_command(&words);
+        let ran = desk.finish(command.env("COFFER_PASSPHRASE_COST", cost));
+        ran.expect(2).says("COFFER_PASSPHRASE_COST: ").says(told);
+    }
+}
+
+#[test]
+fn a_passphrase_whose_work_takes_too_long_is_given_up_for_the_next_slot() {
+    let desk = Desk::with_vault();
+    phrase(&desk, "phrase", PASSPHRASE);
+    // Thirty times the least cost: no machine is done with it in a second. Making it is given up as well.
+    let add = "keys add --new-passphrase-file ../phrase --label big";
+    let costly = "--passphrase-cost 384,16,4";
+    let refused = desk.run(&format!("{costly} --passphrase-timeout 1 {add}")).expect(12);
+    refused.says("argon2id with 384 MiB, 16 passes and 4 lanes was not done within 1 s");
+    desk.run(&format!("{costly} --passphrase-timeout 600 {add}")).expect(0);
+    let open = format!("{BARE} --passphrase-file ../phrase --passphrase-timeout 1");
+    let alone = desk.bare(&format!("{open} snapshots")).expect(12);
+    let alone =
+        alone.says("(passphrase): argon2id with 384 MiB, 16 passes and 4 lanes was not done within 1 s");
+    alone.says("--passphrase-timeout gives the work more time");
+    // A slot of a reader comes after those with the vault key, and opens when the time is over.
+    desk.bare("keys new-file ../reader").expect(0);
+    desk.run("keys add --reader --new-key-file ../reader").expect(0);
+    desk.bare(&format!("{open} --key-file ../reader snapshots")).expect(0);
+}
+
+#[test]
+fn an_init_that_fails_leaves_nothing_that_it_made() {
+    let desk = Desk::new();
+    // Nobody has said that this host may be asked.
+    let refused = "init --add-root-key http://127.0.0.1:1/instance/key";
+    for places in ["--vault ../vault", "--vault ../deep/down", "--vault ../vault --store ../second"] {
+        desk.run(&format!("{places} {refused}")).expect(30).says("not trusted");
+        for place in ["vault", "deep", "second"] {
+            assert!(!desk.path(place).exists(), "{place} after {places}");
+        }
+    }
+    fs::create_dir(desk.path("vault")).unwrap();
+    desk.run(refused).expect(30);
+    assert_eq!(fs::read_dir(desk.path("vault")).unwrap().count(), 0, "what was there stays, empty");
+    desk.run("init --single-slot").expect(0);
+}

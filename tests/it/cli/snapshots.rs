@@ -55,7 +55,8 @@ fn help_texts_successes_and_failures_are_as_recorded() {
             .env("COFFER_CACHE_DIR", desk.path("cache").display().to_string())
             .env("HOME", desk.path("home").display().to_string())
             .env("TZ", "UTC")
-            .env("NO_COLOR", "1");
+            .env("NO_COLOR", "1")
+            .env("COFFER_PASSPHRASE_COST", "floor");
         cases.insert_var("[DESK]", desk.path("work").parent().unwrap().display().to_string()).unwrap();
         cases.insert_var("[VAULTID]", text(&ids["vault_id"])).unwrap();
         cases.insert_var("[HEAD]", text(&ids["head"])).unwrap();

@@ -132,6 +132,61 @@ fn key_slots_that_are_archived_are_no_wrong_key() {
     desk.assert_restores("--request-archived --no-cache", "out");
 }
 
+/// Index segments tell where chunks are: archived ones are no damage, and are asked for where nothing else tells it.
+#[test]
+fn index_segments_that_are_archived_are_asked_for() {
+    let desk = Desk::new(|_| {});
+    desk.run("init --single-slot").expect(0);
+    desk.run("backup src").expect(0);
+    let segments = desk.names("index/");
+    archive(&desk, BUCKET, &segments);
+    // The packs are at hand, and tell themselves what they hold.
+    let ran = desk.run("restore latest -t ../by-packs --no-cache").expect(0);
+    assert!(!ran.out.contains("damaged") && !ran.err.contains("damaged"), "{ran:?}");
+    let packs = archive_packs(&desk);
+    for line in ["restore latest -t ../out", "ls latest", "cat latest:/src/a", "dump latest:/src"] {
+        let ran = desk.run(&format!("{line} --no-cache")).expect(25).says("index/").says("is archived");
+        assert!(!ran.out.contains("damaged") && !ran.err.contains("damaged"), "{line}: {ran:?}");
+    }
+    let line = "--json restore latest -t ../out --request-archived --no-cache";
+    let mut asked = 0;
+    for round in 0.. {
+        let ran = desk.run(line);
+        if ran.code == 0 {
+            break;
+        }
+        assert!(ran.code == 25 && round < 6, "{ran:?}");
+        let value = ran.value();
+        asked += value["requested"].as_u64().unwrap();
+        if round == 0 {
+            assert_eq!((asked, &value["more_to_come"]), (segments.len() as u64, &true.into()), "{value}");
+        }
+        desk.sandbox.advance(Duration::from_secs(13 * 3600)).unwrap();
+    }
+    assert_eq!(asked, (segments.len() + packs) as u64, "each object was asked for once");
+    desk.assert_restores("--no-cache", "out2");
+}
+
+/// Who has another key needs another slot than the one that opens here.
+#[test]
+fn a_key_slot_that_is_archived_beside_one_that_opens_is_asked_for_and_not_waited_for() {
+    let desk = Desk::new(|_| {});
+    desk.run("init --single-slot").expect(0);
+    desk.run("backup src").expect(0);
+    let first = desk.names("slots/");
+    desk.run("keys new-file ../other").expect(0);
+    desk.run("keys add --new-key-file ../other").expect(0);
+    let second: Vec<_> = desk.names("slots/").into_iter().filter(|name| !first.contains(name)).collect();
+    archive(&desk, BUCKET, &second);
+    desk.run("--key-file ../other snapshots --no-cache").expect(25).says("--request-archived");
+    let line = "restore latest -t ../out --request-archived --no-cache";
+    desk.run(line).expect(0).says("1 archived key slot(s) were asked for as well");
+    let again = desk.run(line).expect(0);
+    assert!(!again.err.contains("key slot(s)"), "it is on its way: {again:?}");
+    desk.sandbox.advance(Duration::from_secs(13 * 3600)).unwrap();
+    desk.run("--key-file ../other snapshots --no-cache").expect(0);
+}
+
 /// What a record says that is archived is not known, so nothing is missing for it.
 #[test]
 fn log_records_that_are_archived_are_said_to_be_that_and_nothing_else() {

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use coffer_sandbox::{NewBucket, Sandbox, SandboxOptions};
+use coffer_sandbox::{KmsKind, NewBucket, Sandbox, SandboxOptions};
 use coffer_store::{AwsKeys, CloudStore, Credentials, Location, ObjectKey, ObjectStore, S3Options, S3Store};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -217,6 +217,22 @@ impl Desk {
         let token = http(self.sandbox.iam_endpoint(), "POST", "/identity/token", &kind, form.as_bytes());
         let token: Value = serde_json::from_slice(&token).unwrap();
         token["access_token"].as_str().unwrap().to_owned()
+    }
+
+    /// A root key in an instance of the key service: the instance, the key and the CRN of both.
+    pub(super) fn root_key(&self, material: Option<&[u8]>) -> (String, String, String) {
+        let guid = self.sandbox.create_kms_instance("vault", KmsKind::KeyProtect).unwrap();
+        let key = self.sandbox.create_kms_root_key(&guid, "root", material).unwrap();
+        let crn = self.sandbox.kms_crn(&guid, Some(&key)).unwrap();
+        (guid, key, crn)
+    }
+
+    /// Gives a root key a new version.
+    pub(super) fn rotate_root_key(&self, guid: &str, key: &str) {
+        let bearer = format!("Bearer {}", self.token());
+        let headers = [("authorization", bearer.as_str()), ("bluemix-instance", guid)];
+        let path = format!("/api/v2/keys/{key}/actions/rotate");
+        http(self.sandbox.kms_endpoint(), "POST", &path, &headers, b"");
     }
 
     /// A request as the owner of the account, for what the command has no call for. `path` is as on the wire.

@@ -1,10 +1,11 @@
 //! Each command against exactly the actions that the table gives it, and against one less.
 
 use std::fs;
+use std::time::Duration;
 
 use coffer_cli::permissions::{TABLE, document};
 use coffer_sandbox::Policy;
-use coffer_store::ObjectStore;
+use coffer_store::{CloudStore, ObjectStore};
 
 use super::desk::{BUCKET, Desk, Ran};
 
@@ -45,14 +46,40 @@ fn lines_of(commands: &[&str]) -> Vec<String> {
         "keys revoke-writer" => "keys revoke-writer web".to_owned(),
         "handover" => "handover --to s3://second/v".to_owned(),
         "promote" => "--vault s3://second/v promote --accept-loss".to_owned(),
+        "keys rewrap" => "SERVICE keys rewrap".to_owned(),
+        "keys retarget" => "SERVICE keys retarget MOVED --to SAME --key-endpoint KMS".to_owned(),
         other => other.to_owned(),
     };
-    let needs_service = |command: &&&str| matches!(**command, "keys rewrap" | "keys retarget");
-    commands
-        .iter()
-        .filter(|command| !needs_service(command))
-        .map(|command| format!("{} --no-cache", typed(command)))
-        .collect()
+    commands.iter().map(|command| format!("{} --no-cache", typed(command))).collect()
+}
+
+/// A slot of a root key that has something to do for the command: a newer version, or another key of the same material. Gives the line with
+/// what it needs of the service.
+fn prepare_service(desk: &Desk, line: &str) -> String {
+    fs::write(desk.path("owner-key"), desk.sandbox.api_key()).unwrap();
+    let kms = desk.sandbox.kms_endpoint();
+    let host = kms.split_once("://").unwrap().1;
+    let service = format!(
+        "--iam-endpoint {} --key-service-api-key-file ../owner-key --key-service-host {host}",
+        desk.sandbox.iam_endpoint()
+    );
+    let is_moved = line.contains("retarget");
+    let material = is_moved.then_some(&[7_u8; 32][..]);
+    let (guid, key, crn) = desk.root_key(material);
+    let added = desk
+        .run(&format!("--json {service} keys add --new-root-key {crn} --key-endpoint {kms}"))
+        .expect(0)
+        .value();
+    let mut line = line.replace("SERVICE", &service);
+    if is_moved {
+        let (_, _, same) = desk.root_key(material);
+        line = line.replace("MOVED", added["slot"].as_str().unwrap());
+        line = line.replace("SAME", &same).replace("KMS", kms);
+    } else {
+        desk.sandbox.advance(Duration::from_secs(7200)).unwrap();
+        desk.rotate_root_key(&guid, &key);
+    }
+    line
 }
 
 #[test]
@@ -67,6 +94,63 @@ fn each_command_works_with_exactly_the_actions_of_the_table_and_fails_with_one_l
 }
 
 const BOTH: &str = "--store s3://backups/v --store s3://second/v";
+
+/// Acts as somebody with these actions on both buckets.
+fn act_as_one_with(desk: &mut Desk, actions: &[&str]) {
+    let full: Vec<_> = actions.iter().map(|action| format!("cloud-object-storage.{action}")).collect();
+    let id = desk.sandbox.create_service_id("healer", &[]).unwrap();
+    let hmac = desk.sandbox.create_hmac(&id).unwrap();
+    let on = |bucket| Policy::actions(full.iter().map(String::as_str)).on_bucket(bucket);
+    desk.sandbox.set_policies(&id, &[on(BUCKET), on("second")]).unwrap();
+    desk.act_as(&hmac.access_key_id, &hmac.secret_access_key);
+}
+
+/// Where a bucket keeps versions, the first one of a record counts: to replace a damaged one, that version has to go.
+#[test]
+fn a_damaged_record_or_pack_is_healed_with_the_actions_of_the_row_and_no_others() {
+    let row = TABLE.iter().find(|row| row.commands.contains(&"verify --heal")).unwrap();
+    let with = |actions: &[&'static str]| -> Vec<&'static str> {
+        assert!(actions.iter().all(|action| row.optional.iter().any(|(listed, _)| listed == action)));
+        row.actions.iter().chain(actions).copied().collect()
+    };
+    let plain: &[&'static str] = &["object.delete"];
+    let versions: &[&'static str] = &["object.delete_version", "bucket.get_versions", "object.get_version"];
+    // What is damaged, whether versions are kept, and what it takes beside what is always needed: first the right to delete.
+    for (prefix, is_versioned, needed) in
+        [("packs/", false, plain), ("log/", false, plain), ("log/", true, versions)]
+    {
+        let context = format!("{prefix}, versions kept: {is_versioned}");
+        let mut desk = Desk::new(|bucket| bucket.versioning = is_versioned);
+        desk.add_bucket("second", |_| {});
+        desk.run(&format!("{BOTH} init --single-slot")).expect(0);
+        for _ in 0..2 {
+            desk.run(&format!("{BOTH} backup src --ack all --no-cache")).expect(0);
+        }
+        let mut names = desk.names(prefix);
+        names.sort_unstable_by_key(ToString::to_string);
+        // Of the log one in the middle.
+        let damaged = names.swap_remove(names.len() / 2);
+        // As if the medium had: the first and only version is another one.
+        let bucket = desk.bucket();
+        let mut there = Vec::new();
+        bucket
+            .versions(damaged.as_str(), &mut |version| {
+                there.push(version.version_id);
+                std::ops::ControlFlow::Continue(())
+            })
+            .unwrap();
+        there.iter().for_each(|id| bucket.delete_version(&damaged, id).unwrap());
+        bucket.put_unconditional(&damaged, b"rubbish", None).unwrap();
+        let heal = format!("{BOTH} verify --heal --no-cache");
+        // Without the right to delete it stays, and nothing else is done to it.
+        act_as_one_with(&mut desk, &with(&needed[1..]));
+        desk.run(&heal).expect(20).says("denied");
+        act_as_one_with(&mut desk, &with(needed));
+        let healed = desk.run(&heal);
+        assert!(matches!(healed.code, 0 | 24), "{context}: {healed:?} {:?}", desk.sandbox.actions());
+        desk.run("verify --deep --no-cache").expect(0);
+    }
+}
 
 /// Commands that work on two buckets.
 const OF_SEVERAL_STORES: [&str; 5] = ["replicate", "--heal", "handover", "promote", "reconcile"];
@@ -130,6 +214,9 @@ fn check(line: &str, actions: &[&str], wrong: &mut Vec<String>) {
     }
     if line.contains("revoke-writer") {
         desk.run("keys grant-writer web --out ../web.writer").expect(0);
+    }
+    if line.contains("SERVICE") {
+        line = prepare_service(&desk, &line);
     }
     let line = line.as_str();
     if line.contains("--writer ") {

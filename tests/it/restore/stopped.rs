@@ -111,6 +111,42 @@ fn a_restore_that_was_killed_goes_on() {
     goes_on_after(Signal::KILL);
 }
 
+/// What a killed restore leaves in directories that were there before has a name that says so; the next one does not trip over it, and
+/// takes it away if it may delete.
+#[test]
+fn what_a_killed_restore_has_left_is_in_nobodys_way() {
+    let bench = filled();
+    let expected = tree_of(&bench.work("src"));
+    bench.restore(&["--target", "out"], 0);
+    // Every file is another one, so that each is made anew beside it.
+    let spoil = || {
+        for (path, len) in files_below(&bench.work("out/src")) {
+            fs::write(path, noise(len, usize::try_from(len).unwrap())).unwrap();
+        }
+    };
+    let left_overs = || {
+        let files = files_below(&bench.work("out/src")).into_iter().map(|(path, _)| path);
+        files
+            .filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with(".coffer-"))
+            .collect::<Vec<_>>()
+    };
+    let before = files_below(&bench.work("out/src")).into_iter().map(|(_, len)| len).sum::<u64>();
+    for round in 1..20_u64 {
+        spoil();
+        stop(&bench, "out", before + round * 400_000, Signal::KILL);
+        if !left_overs().is_empty() {
+            break;
+        }
+    }
+    let left = left_overs();
+    assert!(!left.is_empty(), "it was never killed while it wrote a file");
+    bench.restore(&["--target", "out", "--verify"], 0);
+    // They may be of a restore that is under way: nothing takes them away unasked.
+    assert_eq!(left_overs(), left);
+    bench.restore(&["--target", "out", "--delete"], 0);
+    assert_same(&expected, &tree_of(&bench.work("out/src")), "after --delete");
+}
+
 #[test]
 fn a_file_left_in_part_under_its_name_is_found_out() {
     let bench = filled();

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use coffer_crypto::rng::SeededRng;
-use coffer_sandbox::{NewBucket, Sandbox, SandboxOptions};
+use coffer_sandbox::{ConditionMode, NewBucket, Sandbox, SandboxOptions};
 use coffer_store::{
     AwsKeys, Credentials, Location, ObjectKey, ObjectStore, RetryPolicy, RetryStore, S3Options, S3Store,
 };
@@ -38,11 +38,23 @@ pub(super) struct Cloud {
 
 impl Cloud {
     pub(super) fn start() -> Self {
+        Self::start_with(NewBucket::named(BUCKET), ConditionMode::Honoured)
+    }
+
+    /// A bucket that ignores the condition of a create, and keeps versions.
+    pub(super) fn start_of_versions() -> Self {
+        let mut bucket = NewBucket::named(BUCKET);
+        bucket.versioning = true;
+        Self::start_with(bucket, ConditionMode::Ignored)
+    }
+
+    fn start_with(bucket: NewBucket, condition: ConditionMode) -> Self {
         let place = scratch();
         let mut options = SandboxOptions::default();
         options.directory = Some(place.path().to_path_buf());
         let sandbox = Sandbox::start(&options).unwrap();
-        sandbox.create_bucket(&NewBucket::named(BUCKET)).unwrap();
+        sandbox.create_bucket(&bucket).unwrap();
+        sandbox.switch(|switches| switches.condition_mode = condition).unwrap();
         Self { sandbox, _place: place }
     }
 

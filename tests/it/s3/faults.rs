@@ -1,4 +1,4 @@
-//! Every kind of fault at every request of a backup and of an init.
+//! Every kind of fault at every request of a backup and of an init, and the sweep by which other tests do the same.
 //!
 //! Either the command fails without acknowledging anything, or what it acknowledged restores and verifies for a client that has never
 //! seen the vault. What was acknowledged before stays. A second attempt succeeds.
@@ -30,7 +30,7 @@ const HANG: Duration = Duration::from_secs(300);
 
 /// How many requests in a row meet the fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Span {
+pub(super) enum Span {
     Once,
     /// Fewer than a call is tried.
     Burst,
@@ -39,7 +39,9 @@ enum Span {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Case {
+pub(super) struct Case {
+    /// Which of several clouds it happens to.
+    pub(super) at: usize,
     index: u64,
     fault: NetworkFault,
     span: Span,
@@ -47,13 +49,18 @@ struct Case {
 
 impl Case {
     /// Whether the command has to get over it: the store was not gone for good, refused nobody and hid nothing.
-    fn must_succeed(&self) -> bool {
+    pub(super) fn must_succeed(&self) -> bool {
         let is_final = matches!(self.fault, NetworkFault::ExpiredToken { .. } | NetworkFault::StaleList);
         self.span != Span::Forever && !is_final
     }
 
     /// A client that waits no longer than it must for this fault.
-    fn client(case: Option<&Self>, cloud: &Cloud, proxy: &Proxy, prefix: &str) -> RetryStore<S3Store> {
+    pub(super) fn client(
+        case: Option<&Self>,
+        cloud: &Cloud,
+        proxy: &Proxy,
+        prefix: &str,
+    ) -> RetryStore<S3Store> {
         match case.map(|case| case.fault) {
             Some(NetworkFault::StallRequest(_) | NetworkFault::StallAnswer(_)) => {
                 cloud.impatient_store_behind(proxy, prefix)
@@ -63,7 +70,7 @@ impl Case {
     }
 
     fn arm(&self, proxy: &Proxy) {
-        let Self { index, fault, span } = *self;
+        let Self { index, fault, span, .. } = *self;
         proxy.set_plan(move |request| {
             let past = request.index.checked_sub(index)?;
             let is_met = match span {
@@ -76,8 +83,20 @@ impl Case {
     }
 }
 
+/// A fault, and how often it is met.
+pub(super) type Mishap = (NetworkFault, Span);
+
+/// One of each kind that loses, breaks or refuses something, for sweeps over more than one store or mode.
+pub(super) const MISHAPS: [Mishap; 5] = [
+    (NetworkFault::SlowDown { retry_after_s: None }, Span::Forever),
+    (NetworkFault::ResetRequest, Span::Once),
+    (NetworkFault::TruncateAnswer, Span::Forever),
+    (NetworkFault::LoseReply, Span::Once),
+    (NetworkFault::LoseReply, Span::Forever),
+];
+
 /// What happens at each request, one after the other.
-const FAULTS: [(NetworkFault, Span); 16] = [
+const FAULTS: [Mishap; 16] = [
     (NetworkFault::SlowDown { retry_after_s: None }, Span::Burst),
     (NetworkFault::SlowDown { retry_after_s: Some(30) }, Span::Burst),
     (NetworkFault::SlowDown { retry_after_s: None }, Span::Forever),
@@ -128,31 +147,41 @@ impl Site {
     }
 }
 
-/// Runs all cases on several threads, each with a proxy of its own. `run` gets a prefix that nothing else uses; it tells whether the
-/// command succeeded and checks what it left.
-fn sweep(cloud: &Cloud, name: &str, run: impl Fn(&Proxy, &str, Option<&Case>, &str) -> bool + Sync) {
-    let fair = cloud.proxy();
+/// Runs all cases on several threads, each with proxies of its own, one before each cloud. `run` gets a prefix that nothing else uses; it
+/// tells whether the command succeeded and checks what it left.
+pub(super) fn sweep(
+    clouds: &[Cloud],
+    mishaps: &[Mishap],
+    name: &str,
+    run: impl Fn(&[Proxy], &str, Option<&Case>, &str) -> bool + Sync,
+) {
+    let fair: Vec<_> = clouds.iter().map(Cloud::proxy).collect();
     assert!(run(&fair, &format!("{name}/fair"), None, name), "{name} without faults");
-    let request_count = fair.request_count();
-    assert!(request_count > 3, "{name}: {request_count} requests");
-    let cases: Vec<Case> = (0..request_count)
-        .flat_map(|index| FAULTS.map(|(fault, span)| Case { index, fault, span }))
-        .collect();
+    let mut cases = Vec::new();
+    for (at, proxy) in fair.iter().enumerate() {
+        let request_count = proxy.request_count();
+        assert!(request_count > 3, "{name}: {request_count} requests of cloud {at}");
+        for index in 0..request_count {
+            cases.extend(mishaps.iter().map(|(fault, span)| Case { at, index, fault: *fault, span: *span }));
+        }
+    }
+    let request_count = cases.len() / mishaps.len();
     let (next, met_count, done_count) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
     let begun = Instant::now();
     std::thread::scope(|scope| {
         for _ in 0..WORKER_COUNT {
             scope.spawn(|| {
-                let proxy = cloud.proxy();
+                let proxies: Vec<_> = clouds.iter().map(Cloud::proxy).collect();
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
                     let Some(case) = cases.get(number) else { break };
                     let context = format!("{name}, {case:?}");
                     let begun = Instant::now();
-                    case.arm(&proxy);
-                    let is_done = run(&proxy, &format!("{name}/{number}"), Some(case), &context);
+                    proxies.iter().for_each(Proxy::set_fair);
+                    case.arm(&proxies[case.at]);
+                    let is_done = run(&proxies, &format!("{name}/{number}"), Some(case), &context);
                     assert!(begun.elapsed() < HANG, "{context} took {:?}", begun.elapsed());
-                    let is_met = proxy.fault_count() > 0;
+                    let is_met = proxies[case.at].fault_count() > 0;
                     assert!(is_done || is_met, "{context}: it failed without a fault");
                     assert!(is_done || !case.must_succeed(), "{context}: it gave up");
                     met_count.fetch_add(usize::from(is_met), Ordering::Relaxed);
@@ -174,11 +203,12 @@ fn sweep(cloud: &Cloud, name: &str, run: impl Fn(&Proxy, &str, Option<&Case>, &s
 
 #[test]
 fn a_backup_meets_every_fault_at_every_request() {
-    let cloud = Cloud::start();
-    let site = Site::new(&cloud);
-    sweep(&cloud, "backup", |proxy, prefix, case, context| {
+    let clouds = [Cloud::start()];
+    let cloud = &clouds[0];
+    let site = Site::new(cloud);
+    sweep(&clouds, &FAULTS, "backup", |proxies, prefix, case, context| {
         cloud.fill(prefix, &site.objects);
-        let outcome = world().backup(&Case::client(case, &cloud, proxy, prefix), &site.source);
+        let outcome = world().backup(&Case::client(case, cloud, &proxies[0], prefix), &site.source);
         // From here on nothing goes wrong, and nobody has a memory of the vault.
         let store = cloud.store(prefix);
         let left = clone_of(&store);
@@ -207,10 +237,11 @@ fn a_backup_meets_every_fault_at_every_request() {
 
 #[test]
 fn an_init_meets_every_fault_at_every_request() {
-    let cloud = Cloud::start();
-    let site = Site::new(&cloud);
-    sweep(&cloud, "init", |proxy, prefix, case, context| {
-        let outcome = world().init(&Case::client(case, &cloud, proxy, prefix));
+    let clouds = [Cloud::start()];
+    let cloud = &clouds[0];
+    let site = Site::new(cloud);
+    sweep(&clouds, &FAULTS, "init", |proxies, prefix, case, context| {
+        let outcome = world().init(&Case::client(case, cloud, &proxies[0], prefix));
         let store = cloud.store(prefix);
         let is_whole = world().open(&store).is_ok();
         let is_done = outcome.is_ok();

@@ -102,10 +102,10 @@ fn a_credential_of_another_vault_or_unknown_to_the_log_is_refused() {
     let foreign = grant(&other, &elsewhere, "web-1", None);
     let world = World::new(66);
     let refused = Vault::open_as_writer(world.access(&store), &foreign, None).map(|_| ());
-    assert!(matches!(refused, Err(EngineError::OtherVault { .. })), "{refused:?}");
+    assert!(matches!(refused, Err(EngineError::CredentialOfOther { .. })), "{refused:?}");
     let credential = grant(&owner, &store, "web-1", None);
     let refused = Vault::open_as_writer(world.access(&store), &credential, Some(foreign.vault())).map(|_| ());
-    assert!(matches!(refused, Err(EngineError::OtherVault { .. })), "{refused:?}");
+    assert!(matches!(refused, Err(EngineError::CredentialOfOther { .. })), "{refused:?}");
     // Made, and never enrolled.
     let vault = owner.open(&store).unwrap();
     let unknown = vault.new_writer(&WriterOptions { name: "web-2".to_owned(), group: None }).unwrap();

@@ -11,7 +11,7 @@ use clap::Args;
 use coffer_collect::{EntryPath, Stream};
 use coffer_engine::{
     Ack, BackupObserver, BackupOptions, BackupReport, DryRunReport, EntryChange, Estimate, Receipt,
-    ReplicaOptions, SnapshotFilter, Vault, backup, backup_stream, dry_run, estimate_backup,
+    ReplicaOptions, SnapshotFilter, backup, backup_stream, dry_run, estimate_backup,
 };
 use coffer_format::id::{Head, SnapshotId};
 use coffer_format::manifest::Manifest;
@@ -21,7 +21,7 @@ use serde_json::json;
 use crate::command_error::Failure;
 use crate::exit_code::Exit;
 use crate::output::{Output, bytes, ratio, time_utc};
-use crate::prices::PriceArgs;
+use crate::prices::{PriceArgs, PriceRow};
 use crate::process::thread_count;
 use crate::progress::{Counters, Progress, Unit};
 use crate::select_args::Choice;
@@ -89,7 +89,7 @@ pub(crate) struct BackupArgs {
     /// Log records after which a checkpoint of the log is added, which makes opening the vault faster; 0: never.
     #[arg(long, value_name = "RECORDS", default_value_t = coffer_engine::CHECKPOINT_INTERVAL)]
     pub(crate) checkpoint_interval: u64,
-    /// Length in MiB at which packs are closed, 4 to 120.
+    /// Length in MiB that packs have at most, unless a chunk is longer, 4 to 120.
     #[arg(long, value_name = "MIB", default_value_t = 32, value_parser = clap::value_parser!(u64).range(4..=120))]
     pub(crate) pack_size: u64,
     /// On how many stores a snapshot has to be to be acknowledged: primary, two, or all [default: two, of several].
@@ -190,9 +190,6 @@ pub(super) fn run(world: &World, args: &BackupArgs) -> Result<Exit> {
         let message = "a writer credential cannot read the snapshot to compare with";
         return Err(Failure::new(Exit::WrongKey, message).hint(hint).into());
     }
-    if !vault.state().damaged.is_empty() {
-        world.output.warn("the log of this vault is damaged; run `coffer verify`");
-    }
     let parent = parent.map(|parent| parent.choose(&vault, world.output)).transpose()?;
     let progress = Progress::start(world.output, "backup", ("read", Unit::Bytes, None), store.counter());
     let read_counter = progress.done();
@@ -214,8 +211,8 @@ pub(super) fn run(world: &World, args: &BackupArgs) -> Result<Exit> {
     }
     if let Some(row) = price_row {
         drop(progress);
-        let estimate = estimate(&vault, &done, args, &store);
-        world.output.result(&row.json("backup", &estimate), &row.text(&estimate))?;
+        let estimate = estimate(&done, args, &store);
+        world.output.result(&row.json("backup", &estimate), &estimate_text(&row, &estimate, &done))?;
         return Ok(if done.error_count > 0 { Exit::Partial } else { Exit::Done });
     }
     // A snapshot that was there already needs no new receipt.
@@ -241,22 +238,27 @@ pub(super) fn run(world: &World, args: &BackupArgs) -> Result<Exit> {
     Ok(if done.error_count > 0 || !is_acknowledged { Exit::Partial } else { Exit::Done })
 }
 
-/// What the backup would ask of all stores that it writes to, were it no dry run. Compression is taken to do what it did for the parent.
-fn estimate(vault: &Vault<'_>, done: &Done, args: &BackupArgs, store: &Store) -> Estimate {
-    let asked = store.requests();
-    let statistics = &done.manifest.statistics;
-    let parent =
-        done.manifest.parent.and_then(|id| vault.state().snapshots.iter().find(|state| state.id == id));
-    let parent =
-        parent.and_then(|state| vault.snapshot(state).ok()).map(|snapshot| snapshot.manifest.statistics);
-    let compression = parent.map_or(1.0, |parent| ratio(parent.new_bytes, parent.stored_bytes));
+/// What the backup would ask of all stores that it writes to, were it no dry run.
+fn estimate(done: &Done, args: &BackupArgs, store: &Store) -> Estimate {
     estimate_backup(
-        &asked,
-        (statistics.new_bytes, statistics.new_chunk_count),
-        compression,
+        &store.requests(),
+        (done.packed_bytes, done.manifest.statistics.new_chunk_count),
         args.pack_size << 20,
         store.replicas.written_count(),
     )
+}
+
+/// The estimate in words, and where it comes from.
+fn estimate_text(row: &PriceRow, estimate: &Estimate, done: &Done) -> String {
+    let mut text = row.text(estimate);
+    if done.packed_bytes > 0 {
+        text.push_str(&format!(
+            "\n{} new, {} by a sample of it that was compressed",
+            bytes(done.manifest.statistics.new_bytes),
+            bytes(done.packed_bytes)
+        ));
+    }
+    text
 }
 
 impl BackupArgs {
@@ -341,6 +343,8 @@ struct Done {
     head: Option<Head>,
     is_dry: bool,
     manifest: Manifest,
+    /// Of a dry run: what packs would have, about.
+    packed_bytes: u64,
     progress_count: u64,
     changed_count: u64,
     excluded_count: u64,
@@ -357,6 +361,7 @@ impl From<BackupReport> for Done {
             head: Some(report.head),
             is_dry: false,
             manifest: report.manifest,
+            packed_bytes: 0,
             progress_count: report.progress_count,
             changed_count: report.changed_count,
             excluded_count: report.excluded_count,
@@ -375,6 +380,7 @@ impl From<DryRunReport> for Done {
             head: None,
             is_dry: true,
             manifest: report.manifest,
+            packed_bytes: report.packed_bytes,
             progress_count: 0,
             changed_count: report.changed_count,
             excluded_count: report.excluded_count,

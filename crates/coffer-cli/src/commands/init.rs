@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use coffer_engine::{InitOptions, Settings, Vault, init, init_with};
+use coffer_engine::{Created, InitOptions, LockPolicy, Settings, Vault, init, init_with};
 use coffer_format::header::{ChunkerSpec, StoreMode};
-use coffer_keys::RootKey;
+use coffer_keys::{RecoveryShares, RootKey};
 use coffer_store::Support;
 use serde_json::{Value, json};
 
@@ -85,45 +85,16 @@ pub(super) fn run(world: &World, args: &InitArgs) -> Result<Exit> {
             return Err(one_way(&roots).into());
         }
         roots.push((
-            Arc::new(keys::ask_new_passphrase("Recovery passphrase, the second way in")?),
+            Arc::new(world.keys.passphrases().ask_new("Recovery passphrase, the second way in")?),
             "recovery".to_owned(),
         ));
     }
     let store = world.create_store()?;
-    if let Some(policy) = policy {
-        if store.buckets().next().is_none() {
-            return Err(Failure::usage("a directory has no locks").hint("leave out --lock").into());
-        }
-        fitness::check_lock(world, &store, policy)?;
-    }
+    let made = make(world, args, &store, (chunker, policy), (&roots, new_shares.as_deref()));
+    let (created, facts) = made.inspect_err(|_| store.unmake())?;
     let access = world.access(&store);
-    let is_new = access.store.stat(&coffer_store::ObjectKey::new("vault")?).is_err();
-    let (store_mode, facts) =
-        if is_new { mode(world, args, &store)? } else { (StoreMode::ConditionalCreate, Vec::new()) };
-    if let Some(policy) = policy {
-        store.buckets().for_each(|bucket| bucket.retain(policy));
-    }
-    let options = InitOptions { chunker, store_mode };
-    let roots: Vec<(&dyn RootKey, String)> =
-        roots.iter().map(|(root, label)| (root.as_ref(), label.clone())).collect();
-    store.replicas.name_stores(access.rng)?;
-    // Before anything is sealed for them, and after all that may be wrong was looked at.
-    let written = new_shares.as_deref().zip(args.shares_dir.as_deref());
-    let written = written.map(|(set, dir)| shares::write(set, dir)).transpose()?;
-    let created = match written {
-        Some(files) => {
-            let created = init_with(&access, &roots, &options, &mut || files.begin_commit());
-            let (created, paths) = files.settle(created, world.output)?;
-            for path in paths {
-                world.output.note(&format!("made share {}", path.display()));
-            }
-            world.output.note(shares::ADVICE);
-            created
-        }
-        None => init(&access, &roots, &options)?,
-    };
     if policy.is_some() {
-        let mut vault = Vault::open(access, roots[0].0, Some(created.vault))?;
+        let mut vault = Vault::open(access, roots[0].0.as_ref(), Some(created.vault))?;
         Settings::change(&mut vault, &args.lock.changes())?;
     }
     store.replicas.finish();
@@ -148,6 +119,52 @@ pub(super) fn run(world: &World, args: &InitArgs) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
+/// A root key, with the label of its slot.
+type LabelledRoot = (Arc<dyn RootKey>, String);
+
+/// Makes the vault, or completes it; with it, what was found of buckets.
+fn make(
+    world: &World,
+    args: &InitArgs,
+    store: &Store,
+    (chunker, policy): (ChunkerSpec, Option<LockPolicy>),
+    (roots, new_shares): (&[LabelledRoot], Option<&RecoveryShares>),
+) -> Result<(Created, Vec<Value>)> {
+    if let Some(policy) = policy {
+        if store.buckets().next().is_none() {
+            return Err(Failure::usage("a directory has no locks").hint("leave out --lock").into());
+        }
+        fitness::check_lock(world, store, policy)?;
+    }
+    let access = world.access(store);
+    let is_new = access.store.stat(&coffer_store::ObjectKey::new("vault")?).is_err();
+    let (store_mode, facts) =
+        if is_new { mode(world, args, store)? } else { (StoreMode::ConditionalCreate, Vec::new()) };
+    if let Some(policy) = policy {
+        store.buckets().for_each(|bucket| bucket.retain(policy));
+    }
+    let options = InitOptions { chunker, store_mode };
+    let roots: Vec<(&dyn RootKey, String)> =
+        roots.iter().map(|(root, label)| (root.as_ref(), label.clone())).collect();
+    store.replicas.name_stores(access.rng)?;
+    // Before anything is sealed for them, and after all that may be wrong was looked at.
+    let written = new_shares.zip(args.shares_dir.as_deref());
+    let written = written.map(|(set, dir)| shares::write(set, dir)).transpose()?;
+    let created = match written {
+        Some(files) => {
+            let created = init_with(&access, &roots, &options, &mut || files.begin_commit());
+            let (created, paths) = files.settle(created, world.output)?;
+            for path in paths {
+                world.output.note(&format!("made share {}", path.display()));
+            }
+            world.output.note(shares::ADVICE);
+            created
+        }
+        None => init(&access, &roots, &options)?,
+    };
+    Ok((created, facts))
+}
+
 /// The keys that the new vault gets slots for, but for new shares, each with the label of its slot: those that are given to open it, and those
 /// that are to be added. If there are none, the terminal is asked for a passphrase.
 fn roots(world: &World, args: &InitArgs) -> Result<Vec<(Arc<dyn RootKey>, String)>> {
@@ -166,14 +183,17 @@ fn roots(world: &World, args: &InitArgs) -> Result<Vec<(Arc<dyn RootKey>, String
         roots.push((Arc::new(keys::key_file(path)?), label.to_owned()));
     }
     if let Some(path) = &args.add_passphrase_file {
-        roots.push((Arc::new(keys::passphrase_file(path)?), "recovery".to_owned()));
+        roots.push((Arc::new(world.keys.passphrases().of_file(path)?), "recovery".to_owned()));
     }
     if roots.is_empty() && args.add_shares.is_none() {
         // Credentials of a bucket may be those of a key service as well, but they name no root key.
         if !process::has_terminal() {
             return Err(none_given().into());
         }
-        roots.push((Arc::new(keys::ask_new_passphrase("Passphrase of the new vault")?), String::new()));
+        roots.push((
+            Arc::new(world.keys.passphrases().ask_new("Passphrase of the new vault")?),
+            String::new(),
+        ));
     }
     Ok(roots)
 }

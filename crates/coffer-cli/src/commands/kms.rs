@@ -21,6 +21,7 @@ use serde_json::json;
 use crate::command_error::Failure;
 use crate::exit_code::Exit;
 use crate::output::{self, Output};
+use crate::pkcs11::{check_key_label, check_token_label};
 use crate::{private_file, process};
 
 /// A file with a key part, a passphrase or a PIN has at most this length.
@@ -170,10 +171,20 @@ pub(super) fn run(command: &KmsCommand, output: Output) -> Result<Exit> {
 
 fn failure(error: SandboxError) -> anyhow::Error {
     let (exit, hint) = match &error {
-        SandboxError::WrongMasterKey { .. } | SandboxError::MasterKey { .. } => (
+        SandboxError::WrongMasterKey { .. } => (
             Exit::WrongKey,
             "nothing was changed; give the parts, passphrase or token that the service was first started with",
         ),
+        SandboxError::MasterKey { .. } => (
+            Exit::WrongKey,
+            "nothing was changed; a master key comes of two or three different parts (`coffer kms new-part FILE`), of a passphrase or of a token, and \
+             a service that was started before needs what it was first started with",
+        ),
+        SandboxError::File { path, source }
+            if source.kind() == ErrorKind::NotFound && path.ends_with("kms.redb") =>
+        {
+            (Exit::Failed, "no service was ever started with this directory: check --dir")
+        }
         SandboxError::Audit { .. } => (
             Exit::Corrupt,
             "somebody or something changed the log; keep a copy of the directory as it is, and compare it with older ones; \
@@ -182,6 +193,10 @@ fn failure(error: SandboxError) -> anyhow::Error {
         SandboxError::NotLoopback { .. } => {
             (Exit::Usage, "give --tls-cert and --tls-key, or listen on 127.0.0.1")
         }
+        SandboxError::Writable { .. } => (
+            Exit::Failed,
+            "who can write to it can give themselves any role: look at what is in it, and then `chmod go-w` it",
+        ),
         SandboxError::InUse { .. } => (Exit::Failed, "another process serves this directory; stop it first"),
         SandboxError::Listen { source, .. } if source.kind() == ErrorKind::AddrInUse => (
             Exit::Failed,
@@ -196,6 +211,7 @@ fn failure(error: SandboxError) -> anyhow::Error {
         }
         SandboxError::Listen { address, source } => format!("listen on {address}: {source}"),
         SandboxError::InUse { path } => format!("use {}: it is in use", path.display()),
+        SandboxError::File { path, .. } => format!("{} is not there", path.display()),
         _ => error.to_string(),
     };
     Failure::new(exit, message).hint(hint).into()
@@ -225,6 +241,8 @@ fn master_key(args: &ServeArgs) -> Result<Option<MasterKeySource>> {
     let (Some(module), Some(pin)) = (&args.master_pkcs11, &args.master_pkcs11_pin_file) else {
         return Ok(None);
     };
+    check_token_label(args.master_pkcs11_token.as_deref(), "check --master-pkcs11-token")?;
+    check_key_label(args.master_pkcs11_key.as_deref())?;
     let settings = TokenSettings {
         module: module.clone(),
         token_label: args.master_pkcs11_token.clone(),

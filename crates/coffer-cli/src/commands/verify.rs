@@ -179,12 +179,13 @@ fn verify_one(
         subset: args.read_subset.unwrap_or(Subset::All),
         seed: rng::array(&OsRng)?,
         threads: thread_count(args.threads),
+        ..Options::default()
     };
     if !args.offline
         && let Some(cache) = world.cache()
     {
         // What this machine saw before is as good as what somebody wrote down. A replica may be behind it.
-        let remembered = cache.remembered(&store.replicas.source_store().url())?;
+        let remembered = cache.remembered(&store.replicas.source_store().place())?;
         options.vault_id = options.vault_id.or(remembered.map(|(vault, _)| vault));
         let head = remembered.and_then(|(_, head)| head).filter(|_| at == store.replicas.source());
         options.head = options.head.or(head);
@@ -317,7 +318,14 @@ fn to_text(report: &Report, args: &VerifyArgs, requests: String) -> String {
     lines.push(requests);
     let origin =
         if report.origin_proved { "origin proved: the vault id is the one given" } else { ORIGIN_UNPROVED };
-    let fresh = if report.fresh_proved { "at least as new as the head given" } else { FRESHNESS_UNPROVED };
+    let is_rolled_back = report.findings.iter().any(|finding| finding.class == Class::Rollback);
+    let fresh = if report.fresh_proved {
+        "at least as new as the head given"
+    } else if is_rolled_back {
+        "not as new as it was: see above"
+    } else {
+        FRESHNESS_UNPROVED
+    };
     lines.push(format!("{origin}\n{fresh}"));
     let archived_count = report.findings.iter().filter(|finding| finding.class == Class::Archived).count();
     if archived_count > 0 {

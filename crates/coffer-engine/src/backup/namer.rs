@@ -10,16 +10,13 @@ use coffer_format::pack::ChunkKind;
 use coffer_pipeline::pack_reader::chunk_id;
 use crossbeam_channel::{Receiver, Sender};
 
+use super::stage::BUFFER_LEN;
 use crate::error::EngineError;
 
 /// Chunks on their way: more of them only wait.
-const UNDER_WAY_COUNT_MAX: usize = 4;
+const UNDER_WAY_COUNT_MAX: usize = 2;
 /// Their bytes, beside the newest one.
 const UNDER_WAY_LEN_MAX: usize = 4 << 20;
-/// Buffers that are kept to be used again.
-const SPARE_COUNT_MAX: usize = 2;
-/// None of them is longer.
-const SPARE_LEN_MAX: usize = 4 << 20;
 
 /// A chunk with its id.
 pub(super) struct Named {
@@ -32,8 +29,8 @@ pub(super) struct Namer {
     state: State,
     under_way_count: usize,
     under_way_len: usize,
-    /// Buffers to be used again.
-    spare: Vec<Vec<u8>>,
+    /// A buffer to be used again.
+    spare: Option<Vec<u8>>,
 }
 
 enum State {
@@ -50,13 +47,14 @@ enum State {
 impl Namer {
     /// Ids are those of the domain whose `keys` are given.
     pub(super) fn new(keys: DomainKeys) -> Self {
-        Self { state: State::Idle(Box::new(keys)), under_way_count: 0, under_way_len: 0, spare: Vec::new() }
+        Self { state: State::Idle(Box::new(keys)), under_way_count: 0, under_way_len: 0, spare: None }
     }
 
     /// Gives a chunk, whose id comes behind those of the chunks given before.
     pub(super) fn give(&mut self, bytes: &[u8]) -> Result<(), EngineError> {
-        let mut copy = self.spare.pop().unwrap_or_default();
+        let mut copy = self.spare.take().unwrap_or_default();
         copy.clear();
+        copy.reserve_exact(bytes.len().max(BUFFER_LEN));
         copy.extend_from_slice(bytes);
         self.begin();
         let State::Running { chunks, .. } = &self.state else { return Err(EngineError::WorkerGone) };
@@ -86,8 +84,8 @@ impl Namer {
 
     /// Gives a buffer back.
     pub(super) fn reuse(&mut self, buffer: Vec<u8>) {
-        if self.spare.len() < SPARE_COUNT_MAX && buffer.capacity() <= SPARE_LEN_MAX {
-            self.spare.push(buffer);
+        if buffer.capacity() <= BUFFER_LEN {
+            self.spare = Some(buffer);
         }
     }
 

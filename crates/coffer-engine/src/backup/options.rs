@@ -52,7 +52,7 @@ pub struct BackupOptions {
     pub extra_verify: bool,
     /// Threads that compress and seal.
     pub worker_count: usize,
-    /// A pack is closed when it has this many bytes.
+    /// No pack is longer, unless its only frame is.
     pub pack_len_target: u64,
     /// After how long a progress record names what was stored.
     pub progress_interval_ns: u64,
@@ -63,7 +63,7 @@ pub struct BackupOptions {
 }
 
 impl BackupOptions {
-    /// Default length at which a pack is closed: 32 MiB.
+    /// Default length that packs have at most, unless a chunk is longer: 32 MiB.
     pub const PACK_LEN_TARGET: u64 = 32 << 20;
     /// Default interval of progress records: one minute.
     pub const PROGRESS_INTERVAL_NS: u64 = 60_000_000_000;

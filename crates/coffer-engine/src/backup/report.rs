@@ -33,8 +33,10 @@ pub struct BackupReport {
 /// What a backup would do. The fields are those of [`BackupReport`].
 #[derive(Debug, Clone)]
 pub struct DryRunReport {
-    /// What the manifest would be. How many bytes packs would have is not known: nothing was compressed.
+    /// What the manifest would be. How many bytes packs would have it does not say: that is known of a sample alone.
     pub manifest: Manifest,
+    /// Bytes that packs would have, padding aside, by a sample of what is new: see [`estimate_backup`](crate::estimate_backup).
+    pub packed_bytes: u64,
     /// Files that kept changing while they were read.
     pub changed_count: u64,
     /// What would be left out on purpose.

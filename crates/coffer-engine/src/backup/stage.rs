@@ -14,10 +14,11 @@ use std::time::Duration;
 
 use coffer_crypto::Rng;
 use coffer_format::id::PackId;
+use coffer_format::limits::PACK_LEN_MIN;
 use coffer_format::object::ObjectName;
 use coffer_format::pack::{ChunkKind, Directory};
 use coffer_format::tree::ChunkRef;
-use coffer_pipeline::compress::{Compression, Compressor};
+use coffer_pipeline::compress::{Compression, Compressor, Payload};
 use coffer_pipeline::pack_writer::{FinishedPack, PackSealer, PackWriter};
 use coffer_store::ObjectStore;
 use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TryRecvError, TrySendError};
@@ -25,6 +26,7 @@ use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TryRecvError, TrySen
 use super::options::BackupOptions;
 use crate::access::{Access, put_new_shared};
 use crate::error::EngineError;
+use crate::estimate::Sampler;
 use crate::parallel;
 use crate::pool::{Lent, Pool};
 use crate::read::Opener;
@@ -39,8 +41,9 @@ const PACK_COUNT_MIN: usize = 2;
 const WORKER_COUNT_MAX: usize = 8;
 /// Levels above this one take the time that more workers are worth.
 const FAST_LEVEL_MAX: u8 = 3;
-/// Memory of longer frames is not used again: all would come to have that of the longest chunk.
-const FRAME_KEPT_LEN_MAX: usize = 5 << 20;
+/// Memory of frames and of long chunks, all alike, so that each can be used for every other. What is longer is not used again: all would come to
+/// have the memory of the longest chunk.
+pub(super) const BUFFER_LEN: usize = 5 << 20;
 /// How often a full queue is looked at for a worker that failed.
 const FAILURE_POLL: Duration = Duration::from_millis(20);
 
@@ -81,7 +84,7 @@ pub(super) struct StageOptions<'env> {
     pack_count_max: usize,
     /// Threads that send packs; with none, workers store what they have filled.
     sender_count: usize,
-    /// Frames are dropped: nothing is compressed, sealed or stored.
+    /// Frames are dropped: nothing is sealed or stored, and a sample compressed.
     is_dry: bool,
 }
 
@@ -148,6 +151,8 @@ pub(super) struct Stage<'scope, 'env> {
     openers: Arc<Pool<Opener>>,
     worker_count: usize,
     at_work_count: Arc<AtomicUsize>,
+    /// What is told of frames that are dropped.
+    sampler: Sampler,
 }
 
 impl<'scope, 'env> Stage<'scope, 'env> {
@@ -161,7 +166,20 @@ impl<'scope, 'env> Stage<'scope, 'env> {
         // No more packs are checked at once than are open.
         let openers = Pool::new(options.pack_count_max.min(options.worker_count_max));
         let at_work_count = Arc::default();
-        Self { scope, options, open, results, used, used_in, places, openers, worker_count: 0, at_work_count }
+        let sampler = Sampler::new(options.compression);
+        Self {
+            scope,
+            options,
+            open,
+            results,
+            used,
+            used_in,
+            places,
+            openers,
+            worker_count: 0,
+            at_work_count,
+            sampler,
+        }
     }
 
     /// An empty frame, with the memory of one that was used where there is one.
@@ -180,6 +198,7 @@ impl<'scope, 'env> Stage<'scope, 'env> {
         stored: &mut dyn FnMut(StoredPack) -> Result<(), EngineError>,
     ) -> Result<(), EngineError> {
         if self.options.is_dry {
+            self.sampler.meet(kind, &frame.plain, &frame.chunks)?;
             drop(self.used_in.try_send(frame));
             return Ok(());
         }
@@ -203,6 +222,11 @@ impl<'scope, 'env> Stage<'scope, 'env> {
             }
             self.collect(stored)?;
         }
+    }
+
+    /// Bytes that packs would have by the frames of a dry run, about.
+    pub(super) fn packed_bytes(&self) -> u64 {
+        self.sampler.packed_bytes()
     }
 
     /// Takes what workers have stored so far.
@@ -324,7 +348,7 @@ impl Worker<'_, '_> {
         for Job { kind, mut frame } in queue {
             let chunks = std::mem::take(&mut frame.chunks);
             let payload = compressor.compress(&frame.plain)?;
-            let mut place = self.place_for(frame.plain.len(), chunks.len())?;
+            let mut place = self.place_for(&payload, chunks.len())?;
             let mut pack = match place.pack.take() {
                 Some(pack) => pack,
                 None => {
@@ -333,7 +357,7 @@ impl Worker<'_, '_> {
                 }
             };
             pack.add_payload(kind, &payload, chunks)?;
-            if frame.plain.len() <= FRAME_KEPT_LEN_MAX {
+            if frame.plain.capacity() <= BUFFER_LEN {
                 drop(used.try_send(frame));
             }
             if self.options.extra_verify {
@@ -359,11 +383,17 @@ impl Worker<'_, '_> {
         Ok(())
     }
 
-    /// A place whose pack has room for a frame. Those that have none are stored.
-    fn place_for(&self, plain_len: usize, chunk_count: usize) -> Result<Lent<Place>, EngineError> {
+    /// A place whose pack has room for a frame, within the length that packs are to have. Those that have none are stored.
+    fn place_for(&self, payload: &Payload<'_>, chunk_count: usize) -> Result<Lent<Place>, EngineError> {
+        let fits = |pack: &PackWriter| {
+            // None is shorter than the least length, whatever was wanted.
+            let len_end = self.options.pack_len_target.max(PACK_LEN_MIN + 1);
+            let is_within = pack.len_with(payload.stored_len(), chunk_count) < len_end;
+            (is_within || pack.is_empty()) && pack.has_room(payload.plain_len(), chunk_count)
+        };
         loop {
             let place = self.places.take(|place| place.pack.is_some());
-            if place.pack.as_ref().is_none_or(|pack| pack.has_room(plain_len, chunk_count)) {
+            if place.pack.as_ref().is_none_or(fits) {
                 return Ok(place);
             }
             self.store(place)?;

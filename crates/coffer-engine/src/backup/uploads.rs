@@ -19,7 +19,7 @@ use coffer_pipeline::tree_writer::MetaSink;
 
 use super::namer::Named;
 use super::options::BackupOptions;
-use super::stage::{Frame, Stage, StoredPack};
+use super::stage::{BUFFER_LEN, Frame, Stage, StoredPack};
 use crate::access::{key_of, put_new, put_new_shared};
 use crate::error::EngineError;
 use crate::index::Index;
@@ -53,6 +53,8 @@ pub(super) struct Uploaded {
     pub(super) new_bytes: u64,
     pub(super) new_chunk_count: u64,
     pub(super) stored_bytes: u64,
+    /// What packs would have by the sample of a dry run, about.
+    pub(super) packed_bytes: u64,
     pub(super) progress_count: u64,
 }
 
@@ -363,7 +365,9 @@ impl<'v, 'a, 'scope, 'env> Uploads<'v, 'a, 'scope, 'env> {
         if self.data.plain.len() < DATA_FRAME_LEN {
             return Ok(());
         }
-        let empty = self.stage.empty_frame();
+        // Where one frame was filled another one will be, so its memory need not grow.
+        let mut empty = self.stage.empty_frame();
+        empty.plain.reserve_exact(BUFFER_LEN);
         let frame = std::mem::replace(&mut self.data, empty);
         self.submit(ChunkKind::Data, frame)
     }
@@ -435,6 +439,7 @@ impl<'v, 'a, 'scope, 'env> Uploads<'v, 'a, 'scope, 'env> {
         self.uploaded.packs = std::mem::take(&mut self.pending.packs);
         self.uploaded.segments.sort_unstable();
         self.uploaded.stored_bytes = self.pending.stored_bytes;
+        self.uploaded.packed_bytes = self.stage.packed_bytes();
         Ok(self.uploaded)
     }
 

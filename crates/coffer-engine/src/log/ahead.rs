@@ -13,8 +13,8 @@ use crate::access::key_of;
 use crate::error::EngineError;
 use crate::parallel;
 
-/// A longer record is read in its turn.
-const AHEAD_LEN_MAX: u64 = 1 << 20;
+/// A longer record is read in its turn. A wave of them has at most 64 MiB.
+const AHEAD_LEN_MAX: u64 = 256 << 10;
 /// Records kept for their turn have at most this many bytes together, and one wave more.
 const KEPT_LEN_MAX: usize = 32 << 20;
 
@@ -22,6 +22,8 @@ const KEPT_LEN_MAX: usize = 32 << 20;
 pub(crate) struct Ahead<'s> {
     store: &'s dyn ObjectStore,
     in_flight: usize,
+    /// As many of them are looked at together, back from the end of the log: no more, where most often the first few will do.
+    look_count: usize,
     /// All records below this number are believed to be there, and are read with the one that is asked for.
     expected_end: u64,
     /// Beyond that, so many are: more with every time that all of them were there.
@@ -35,8 +37,10 @@ pub(crate) struct Ahead<'s> {
 impl<'s> Ahead<'s> {
     /// A reader that believes in the records below `expected_end`.
     pub(crate) fn new(store: &'s dyn ObjectStore, expected_end: u64) -> Self {
-        let in_flight = parallel::in_flight_small(store);
-        Self { store, in_flight, expected_end, run: 1, records: BTreeMap::new(), kept_len: 0, absent: None }
+        let in_flight = parallel::in_flight_many(store);
+        let look_count = parallel::in_flight_small(store);
+        let records = BTreeMap::new();
+        Self { store, in_flight, look_count, expected_end, run: 1, records, kept_len: 0, absent: None }
     }
 
     pub(crate) const fn store(&self) -> &'s dyn ObjectStore {
@@ -78,7 +82,7 @@ impl<'s> Ahead<'s> {
     /// Copies a record into `buffer` without taking its turn; `false` if it cannot be read. Those before it come along.
     pub(crate) fn look(&mut self, number: u64, buffer: &mut Vec<u8>) -> bool {
         if !self.records.contains_key(&number) && self.in_flight > 1 {
-            let from = (number + 1).saturating_sub(self.in_flight as u64);
+            let from = (number + 1).saturating_sub(self.look_count as u64);
             // The end of the log is asked for as well.
             let end = if number + 1 == self.expected_end { number + 1 } else { number };
             self.fetch(from..=end);

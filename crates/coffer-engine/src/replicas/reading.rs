@@ -118,7 +118,7 @@ impl Replicas {
         }
         *lock(&member.last_failure) = explain(error);
         // One that does not answer is asked last from now on; one that lacks an object may have all others.
-        if matches!(error, StoreError::Unavailable { .. }) {
+        if matches!(error, StoreError::Unavailable { .. } | StoreError::NoToken { .. }) {
             member.is_demoted.store(true, Ordering::Relaxed);
         }
     }

@@ -148,7 +148,7 @@ impl Plan<'_, '_, '_> {
             let damage = !segments.iter().any(|(_, error)| is_archived(error));
             self.shared.note(|report| report.degraded |= damage);
         }
-        place.ok_or_else(|| EngineError::ChunkLost { id: chunk.id.to_string(), source: None })
+        place.ok_or_else(|| self.chunks.index.unlisted(&chunk.id))
     }
 
     /// Plans one piece of a chunk, and returns where in the chunk the next one begins.

@@ -258,8 +258,79 @@ fn nobody_there_is_told_as_such() {
     let address = taken.local_addr().expect("an address");
     let iam = Iam::new(client(), &format!("http://{address}"), key()).expect("an identity");
     let error = iam.current().expect_err("nobody listens");
-    assert!(matches!(error, IbmError::Unreachable { may_pass: true, .. }), "{error:?}");
+    assert!(matches!(error, IbmError::Unreachable { may_pass: true, was_connected: false, .. }), "{error:?}");
+    assert!(error.to_string().contains(&format!("IAM at {address} ")), "{error}");
     let iam = Iam::new(client(), "https://no-such-host.invalid", key()).expect("an identity");
     let error = iam.current().expect_err("no such host");
     assert!(matches!(error, IbmError::Unreachable { may_pass: false, .. }), "{error:?}");
+}
+
+/// What a failure means for who needs the token, and who is named for it.
+#[test]
+fn a_store_is_told_what_is_wrong_with_the_identity_service() {
+    #[track_caller]
+    fn check(iam: &Iam, endpoint: &str, expected: TokenFault) {
+        match coffer_store::BearerSource::token(iam).expect_err("no token") {
+            TokenError::Failed { endpoint: named, fault, .. } => {
+                assert_eq!((named.as_str(), fault), (endpoint, expected));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let answers = [
+        (503, "busy", Some(TokenFault::Unavailable { retry_after: Some(Duration::from_secs(4)) })),
+        (200, "<html>", Some(TokenFault::NotIdentity)),
+        (404, "nothing here", Some(TokenFault::NotIdentity)),
+        (307, "elsewhere", Some(TokenFault::NotIdentity)),
+        (400, r#"{"errorCode": "BXNIM0415E"}"#, None),
+    ];
+    for (status, text, expected) in answers {
+        let fake = FakeIam::start(move |_, _| (status, text.to_owned()));
+        let iam = Iam::new(client(), &fake.endpoint, key()).expect("an identity");
+        match expected {
+            Some(expected) => check(&iam, &fake.endpoint, expected),
+            None => {
+                let error = coffer_store::BearerSource::token(&iam).expect_err("refused");
+                assert!(matches!(error, TokenError::Refused { .. }), "{error:?}");
+            }
+        }
+    }
+    let plain = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let endpoint = format!("https://{}", plain.local_addr().expect("an address"));
+    std::thread::spawn(move || {
+        let (mut connection, _) = plain.accept().expect("a connection");
+        connection.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").expect("is sent");
+        // Until the client has read it and hung up.
+        drop(std::io::copy(&mut connection, &mut std::io::sink()));
+    });
+    check(&Iam::new(client(), &endpoint, key()).expect("an identity"), &endpoint, TokenFault::Tls);
+
+    // Nobody is where nobody ever was; from where a token came, another may come.
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
+    let (time, now) = clock();
+    let iam = Iam::with_clock(client(), &endpoint, key(), now).expect("an identity");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (mut connection, _) = listener.accept().expect("a connection");
+            let mut seen = Vec::new();
+            while !seen.ends_with(b"cloud_iam") {
+                let mut piece = [0; 512];
+                let len = connection.read(&mut piece).expect("a piece");
+                seen.extend_from_slice(&piece[..len]);
+            }
+            let (_, text) = grant(0, 3600);
+            let len = text.len();
+            write!(connection, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {len}\r\n\r\n{text}")
+                .expect("is sent");
+        });
+        iam.current().expect("a token");
+    });
+    let address = listener.local_addr().expect("an address");
+    drop(listener);
+    assert!(TcpStream::connect(address).is_err(), "nobody listens any more");
+    *time.lock().expect("no panic") += Duration::from_secs(4000);
+    check(&iam, &endpoint, TokenFault::Unavailable { retry_after: None });
+    let stranger = Iam::new(client(), &endpoint, key()).expect("an identity");
+    check(&stranger, &endpoint, TokenFault::Unreachable);
 }

@@ -115,9 +115,9 @@ fn nothing_is_sent_to_a_host_that_is_not_trusted() {
     );
     assert!(root.may_open(&slot));
     slot.wrapped = b"x".to_vec();
-    let is_refused = |result: Result<(), KeyError>| {
-        matches!(result, Err(KeyError::Service { answer: ServiceAnswer::HostNotTrusted, .. }))
-    };
+    let address = endpoint.trim_start_matches("http://").to_owned();
+    // With its port: another one at the same host may be trusted.
+    let is_refused = |result: Result<(), KeyError>| matches!(result, Err(KeyError::Service { answer: ServiceAnswer::HostNotTrusted, host, .. }) if host == address);
     let rng = OsRng;
     assert!(is_refused(root.unwrap(&slot).map(drop)));
     assert!(is_refused(root.rewrap(&slot).map(drop)));
@@ -321,4 +321,39 @@ fn a_server_that_never_comes_to_an_end_is_left() {
             assert!(took < Duration::from_secs(20), "{took:?}");
         }
     }
+}
+
+#[test]
+fn what_a_service_of_ones_own_says_of_its_token_is_not_said_of_iam() {
+    let refusal = r#"{"errorCode": "BXNIM0415E", "errorMessage": "Provided API key could not be found."}"#;
+    let refuses = move |mut connection: std::net::TcpStream| {
+        use std::io::{Read, Write};
+        let mut request = [0; 4096];
+        if connection.read(&mut request).is_ok_and(|len| len > 0) {
+            let head = format!(
+                "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                refusal.len()
+            );
+            drop(connection.write_all((head + refusal).as_bytes()));
+        }
+    };
+    let told = |endpoint: &str| {
+        let options = KeyServiceOptions {
+            token: Some(ApiKey::new("t0".into())),
+            trusted: vec![TrustedHost::parse(endpoint)],
+            limit: Duration::from_secs(20),
+            retry_limit: Duration::ZERO,
+            ..KeyServiceOptions::default()
+        };
+        let services = KeyServices::new(options).expect("services");
+        services.facts(&key(&format!("{endpoint}/i/k"))).map(drop).expect_err("it is refused")
+    };
+    let error = told(&server(refuses));
+    let is_denied = matches!(error, KeyError::Service { answer: ServiceAnswer::Denied, .. });
+    assert!(is_denied && error.to_string().contains("BXNIM0415E"), "{error}");
+    assert!(!error.to_string().contains("IAM at") && !error.to_string().contains("IAM refuses"), "{error}");
+    // No TLS is spoken there.
+    let error = told(&server(refuses).replace("http://", "https://"));
+    assert!(matches!(error, KeyError::Service { answer: ServiceAnswer::NotSecure, .. }), "{error}");
+    assert!(!error.to_string().contains("IAM"), "{error}");
 }

@@ -1,5 +1,6 @@
 //! What can go wrong with a token. Messages name what is there instead of what was looked for; none holds a PIN or a key.
 
+use coffer_format::path::display_path;
 use cryptoki::error::{Error, RvError};
 
 use super::mechanism::TokenMechanism;
@@ -67,7 +68,7 @@ pub enum TokenError {
         count: usize,
     },
     /// A key was to be made that is there already.
-    #[error("{token} has a secret key with the label {label} already")]
+    #[error("{token} has a secret key with the label {} already", shown(label))]
     KeyExists {
         /// The token.
         token: String,
@@ -97,7 +98,7 @@ pub enum TokenError {
         call: String,
     },
     /// The token makes no key of this name. It may be too long for it.
-    #[error("{token} makes no key with the label {label}: {call}")]
+    #[error("{token} makes no key with the label {}: {call}", shown(label))]
     NameRefused {
         /// The token.
         token: String,
@@ -124,7 +125,8 @@ pub enum TokenError {
     },
     /// The token took too long for making a key.
     #[error(
-        "{token} did not answer within {limit_s} s, and whether it has made the key {label} is not known"
+        "{token} did not answer within {limit_s} s, and whether it has made the key {} is not known",
+        shown(label)
     )]
     KeyInDoubt {
         /// The token.
@@ -213,11 +215,16 @@ impl TokenError {
     }
 }
 
+/// A text that a token or a slot gave, for people: control characters are escaped, as they would steer a terminal.
+pub(super) fn shown(text: &str) -> String {
+    display_path(text.as_bytes())
+}
+
 /// The function and the name of the value it returned; a sentence about each value would say less.
 pub(super) fn describe_call(error: &Error) -> String {
     match error {
         Error::Pkcs11(code, function) => format!("C_{function:?} returned {code:?}"),
-        other => other.to_string(),
+        other => shown(&other.to_string()),
     }
 }
 

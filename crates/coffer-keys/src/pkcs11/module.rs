@@ -11,7 +11,7 @@ use cryptoki::slot::{Slot, TokenInfo};
 use coffer_format::slot::TokenKey;
 
 use super::TokenSettings;
-use super::error::{TokenError, describe_call};
+use super::error::{TokenError, describe_call, shown};
 
 /// The standard gives a module one state for the whole process, so that is where it is kept. It is never unloaded.
 static MODULES: Mutex<BTreeMap<PathBuf, Pkcs11>> = Mutex::new(BTreeMap::new());
@@ -36,7 +36,7 @@ pub(super) fn load(path: &Path) -> Result<Pkcs11, TokenError> {
 
 fn reason(error: &Error) -> String {
     match error {
-        Error::LibraryLoading(source) => source.to_string(),
+        Error::LibraryLoading(source) => shown(&source.to_string()),
         other => describe_call(other),
     }
 }
@@ -50,17 +50,17 @@ pub(super) struct Token {
 impl Token {
     /// For messages.
     pub(super) fn name(&self) -> String {
-        format!("token {} (serial {})", or_nameless(self.facts.label()), self.facts.serial_number())
+        format!("token {} (serial {})", or_nameless(self.facts.label()), shown(self.facts.serial_number()))
     }
 
     fn list_name(&self) -> String {
-        let (label, serial) = (or_nameless(self.facts.label()), self.facts.serial_number());
+        let (label, serial) = (or_nameless(self.facts.label()), shown(self.facts.serial_number()));
         format!("{label} (serial {serial}, slot {})", self.slot.id())
     }
 }
 
-fn or_nameless(label: &str) -> &str {
-    if label.is_empty() { "without label" } else { label }
+fn or_nameless(label: &str) -> String {
+    if label.is_empty() { "without label".to_owned() } else { shown(label) }
 }
 
 /// The one token that the settings name, or else the hint of a slot, or else the only one there is.
@@ -111,9 +111,31 @@ pub(super) fn find(
 
 fn wanted(settings: &TokenSettings, hint: Option<&TokenKey>) -> String {
     let mut parts = Vec::new();
-    parts.extend(settings.token_label.clone());
-    parts.extend(settings.token_serial.as_ref().map(|serial| format!("with serial {serial}")));
+    parts.extend(settings.token_label.as_deref().map(shown));
+    parts.extend(settings.token_serial.as_ref().map(|serial| format!("with serial {}", shown(serial))));
     parts.extend(settings.slot_id.map(|id| format!("in slot {id}")));
-    parts.extend(hint.map(|hint| hint.token_label.clone()));
+    parts.extend(hint.map(|hint| shown(&hint.token_label)));
     if parts.is_empty() { "that is initialised".to_owned() } else { parts.join(" ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_slot_or_a_token_calls_itself_is_shown_escaped() {
+        let hint = TokenKey {
+            token_label: "a\u{1b}[2J\nb".to_owned(),
+            token_serial: String::new(),
+            label: String::new(),
+            id: Vec::new(),
+            mechanism: 0,
+            iv: None,
+            mac: None,
+            salt: None,
+        };
+        assert_eq!(wanted(&TokenSettings::default(), Some(&hint)), "a\\x1b[2J\\x0ab");
+        assert_eq!(or_nameless("\u{7}"), "\\x07");
+        assert_eq!(or_nameless(""), "without label");
+    }
 }

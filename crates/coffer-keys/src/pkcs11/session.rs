@@ -9,7 +9,7 @@ use cryptoki::session::{Session, SessionState, UserType};
 use cryptoki::slot::Slot;
 use cryptoki::types::RawAuthPin;
 
-use super::error::{PinState, TokenError};
+use super::error::{PinState, TokenError, shown};
 use super::module::Token;
 
 /// A token with an open session, which ends with it.
@@ -180,7 +180,7 @@ fn type_name(key_type: KeyType) -> &'static str {
 }
 
 fn describe(what: &str, label: &str, id: &[u8]) -> String {
-    let label = if label.is_empty() { String::new() } else { format!(" {label}") };
+    let label = if label.is_empty() { String::new() } else { format!(" {}", shown(label)) };
     let id = if id.is_empty() { String::new() } else { format!(" (id {})", hex(id)) };
     format!("{what}{label}{id}")
 }

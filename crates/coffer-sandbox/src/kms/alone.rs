@@ -231,12 +231,17 @@ fn acceptor(chain: &Path, key: &Path) -> Result<TlsAcceptor, SandboxError> {
     let certificates: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(chain)
         .and_then(Iterator::collect)
         .map_err(|error| bad(chain, error.to_string()))?;
+    if certificates.is_empty() {
+        return Err(bad(chain, "it holds no certificate in PEM".to_owned()));
+    }
     let private = PrivateKeyDer::from_pem_file(key).map_err(|error| bad(key, error.to_string()))?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .and_then(|config| config.with_no_client_auth().with_single_cert(certificates, private))
-        .map_err(|error| bad(chain, error.to_string()))?;
+        .map_err(|error| {
+            bad(chain, format!("it does not go with the private key {}: {error}", key.display()))
+        })?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))
 }

@@ -5,7 +5,7 @@
 //! be guessed. The file is read for every call: a token that is taken out is refused from then on.
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use coffer_crypto::SecretBytes;
@@ -71,10 +71,27 @@ impl Holder {
 fn read(path: &Path) -> Result<File, SandboxError> {
     let at = |source| SandboxError::File { path: path.to_path_buf(), source };
     let bad = |what: String| SandboxError::BadFile { path: path.to_path_buf(), what };
-    if fs::metadata(path).map_err(at)?.len() > FILE_LEN_MAX {
+    let opened = fs::File::open(path).map_err(at)?;
+    check_mode(path, &opened.metadata().map_err(at)?)?;
+    let mut bytes = Vec::new();
+    opened.take(FILE_LEN_MAX + 1).read_to_end(&mut bytes).map_err(at)?;
+    if bytes.len() as u64 > FILE_LEN_MAX {
         return Err(bad("it is too long for a file of tokens".to_owned()));
     }
-    serde_json::from_slice(&fs::read(path).map_err(at)?).map_err(|error| bad(error.to_string()))
+    serde_json::from_slice(&bytes).map_err(|error| bad(error.to_string()))
+}
+
+/// Refuses a file that group or others may write to: they could give themselves any role.
+#[cfg(unix)]
+fn check_mode(path: &Path, metadata: &fs::Metadata) -> Result<(), SandboxError> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = metadata.permissions().mode() & 0o777;
+    if mode & 0o022 == 0 { Ok(()) } else { Err(SandboxError::Writable { path: path.to_path_buf(), mode }) }
+}
+
+#[cfg(not(unix))]
+fn check_mode(_: &Path, _: &fs::Metadata) -> Result<(), SandboxError> {
+    Ok(())
 }
 
 /// Checks that a file of tokens can be used.

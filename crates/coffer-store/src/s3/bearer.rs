@@ -54,18 +54,37 @@ pub enum TokenError {
         /// What it said.
         source: Cause,
     },
-    /// The identity service cannot be reached or is busy; it may be asked again.
-    #[error("the identity service is not available")]
+    /// The identity service does not answer as it should.
+    #[error("{endpoint} gives no token")]
+    Failed {
+        /// Which one was asked, as a URL.
+        endpoint: String,
+        /// In which way it does not.
+        fault: TokenFault,
+        /// What went wrong.
+        source: Cause,
+    },
+    /// There is nothing with which one could be asked for: a file that is to prove who asks is not there or of no use.
+    #[error("there is nothing to ask for a token with")]
+    Unproven {
+        /// What is wrong with it.
+        source: Cause,
+    },
+}
+
+/// In which way an identity service does not answer as it should.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TokenFault {
+    /// It is busy, or the connection broke; it may be asked again.
     Unavailable {
         /// How long it asked to be left alone.
         retry_after: Option<Duration>,
-        /// What went wrong.
-        source: Cause,
     },
-    /// Asking again does not help.
-    #[error("no token can be had")]
-    Failed {
-        /// What went wrong.
-        source: Cause,
-    },
+    /// No connection could be made: the name is not known, or nobody listens.
+    Unreachable,
+    /// No secure connection could be made.
+    Tls,
+    /// What answers is no identity service.
+    NotIdentity,
 }

@@ -133,12 +133,13 @@ impl Whom {
                     reason: CredentialFault::IdentityRefused,
                     source: RequestFailure { message: chain(&**source), ..failure }.into(),
                 },
-                TokenError::Unavailable { retry_after, source } => self.unavailable(
-                    name,
-                    RequestFailure { message: chain(&**source), retry_after: *retry_after, ..failure },
-                ),
-                TokenError::Failed { source } => StoreError::Io {
-                    name: name.to_owned(),
+                TokenError::Failed { endpoint, fault, source } => StoreError::NoToken {
+                    store,
+                    endpoint: endpoint.clone(),
+                    fault: *fault,
+                    source: RequestFailure { message: chain(&**source), ..failure }.into(),
+                },
+                TokenError::Unproven { source } => StoreError::Unproven {
                     store,
                     source: RequestFailure { message: chain(&**source), ..failure }.into(),
                 },

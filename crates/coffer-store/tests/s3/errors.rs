@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use coffer_store::{
     BearerSource, BearerToken, CredentialFault, Credentials, ObjectKey, ObjectStore, PutOutcome, RetryPolicy,
-    RetryStore, S3Options, S3Store, StoreError, TokenError,
+    RetryStore, S3Options, S3Store, StoreError, TokenError, TokenFault,
 };
 
 use crate::scripted::{Reply, Scripted, reply, xml_error};
@@ -206,6 +206,10 @@ fn real_signatures_are_checked() {
     assert!(matches!(error, StoreError::NoBucket { .. }), "{error:?}");
 }
 
+fn failed(fault: TokenFault) -> TokenError {
+    TokenError::Failed { endpoint: "https://iam.example".to_owned(), fault, source: "why".into() }
+}
+
 /// Has no token to give.
 struct NoTokens {
     asked_count: AtomicUsize,
@@ -214,12 +218,10 @@ struct NoTokens {
 impl BearerSource for NoTokens {
     fn token(&self) -> Result<BearerToken, TokenError> {
         match self.asked_count.fetch_add(1, Ordering::SeqCst) {
-            0 => Err(TokenError::Unavailable {
-                retry_after: Some(Duration::from_secs(5)),
-                source: "busy".into(),
-            }),
+            0 => Err(failed(TokenFault::Unavailable { retry_after: Some(Duration::from_secs(5)) })),
             1 => Err(TokenError::Refused { source: "BXNIM0415E: no such key".into() }),
-            _ => Err(TokenError::Failed { source: "no file".into() }),
+            2 => Err(failed(TokenFault::Unreachable)),
+            _ => Err(TokenError::Unproven { source: "no file".into() }),
         }
     }
 
@@ -235,6 +237,7 @@ fn what_keeps_a_token_from_coming_is_told() {
     options.use_proxies = false;
     let store = S3Store::open(location("cos://eu-de/bucket/x"), &options).expect("a store");
     let error = read(&store).expect_err("busy");
+    assert!(error.is_retryable(), "{error:?}");
     assert_eq!(error.retry_after(), Some(Duration::from_secs(5)), "{error:?}");
     let error = read(&store).expect_err("refused");
     assert!(
@@ -242,8 +245,14 @@ fn what_keeps_a_token_from_coming_is_told() {
         "{error:?}"
     );
     assert!(error.source().expect("a cause").to_string().contains("BXNIM0415E"), "{error:?}");
-    let error = read(&store).expect_err("failed");
-    assert!(matches!(error, StoreError::Io { .. }) && !error.is_retryable(), "{error:?}");
+    let error = read(&store).expect_err("nobody is there");
+    assert!(
+        matches!(&error, StoreError::NoToken { endpoint, fault: TokenFault::Unreachable, .. } if endpoint == "https://iam.example"),
+        "{error:?}"
+    );
+    assert!(!error.is_retryable(), "{error:?}");
+    let error = read(&store).expect_err("no proof");
+    assert!(matches!(error, StoreError::Unproven { .. }) && !error.is_retryable(), "{error:?}");
     assert!(server.requests().is_empty());
 }
 

@@ -1,7 +1,8 @@
-//! Meta chunks by reference: read by range, opened, rehashed, with a bounded cache of frames.
+//! Meta chunks by reference: read by range, opened, rehashed, with a bounded cache of frames that all threads share.
 
-use std::collections::{HashMap, VecDeque};
-use std::rc::Rc;
+use std::collections::HashMap;
+use std::ops::{Deref, Range};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use coffer_format::id::DomainId;
 use coffer_format::object::ObjectName;
@@ -19,19 +20,93 @@ use super::damage::Damage;
 use super::{Domains, Task, open};
 
 /// Plain bytes of frames that are kept.
-const CACHE_LEN_MAX: usize = 64 << 20;
+const CACHE_LEN_MAX: usize = 32 << 20;
 /// Keys of packs that are kept.
 const KEY_COUNT_MAX: usize = 256;
 
 /// The kind and the plain bytes of a frame, or what is wrong with it.
-type Opened = Result<(ChunkKind, Rc<[u8]>), PackFault>;
+type Opened = Result<(ChunkKind, Arc<[u8]>), PackFault>;
 
-/// A frame that was opened.
+/// Frames that were opened, and keys of packs.
+#[derive(Default)]
+pub(crate) struct MetaCache {
+    frames: Mutex<Frames>,
+    keys: Mutex<HashMap<u32, Arc<PackKey>>>,
+}
+
+#[derive(Default)]
+struct Frames {
+    /// By pack and number.
+    frames: HashMap<(u32, u16), Frame>,
+    /// Bytes of all of them.
+    len: usize,
+    /// Counts up with each use.
+    clock: u64,
+}
+
 struct Frame {
-    pack: u32,
-    number: u16,
     kind: ChunkKind,
-    plain: Rc<[u8]>,
+    plain: Arc<[u8]>,
+    used: u64,
+}
+
+impl MetaCache {
+    fn frames(&self) -> MutexGuard<'_, Frames> {
+        self.frames.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn keys(&self) -> MutexGuard<'_, HashMap<u32, Arc<PackKey>>> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps a frame that was opened for another reason, as long as there is room without giving up others.
+    pub(crate) fn offer(&self, pack: u32, number: u16, kind: ChunkKind, plain: &[u8]) {
+        let has_room = |frames: &Frames| frames.len + plain.len() <= CACHE_LEN_MAX;
+        if has_room(&self.frames()) {
+            let plain = Arc::from(plain);
+            let mut frames = self.frames();
+            if has_room(&frames) {
+                frames.keep(pack, number, kind, plain);
+            }
+        }
+    }
+}
+
+impl Frames {
+    fn get(&mut self, pack: u32, number: u16) -> Option<(ChunkKind, Arc<[u8]>)> {
+        self.clock += 1;
+        let frame = self.frames.get_mut(&(pack, number))?;
+        frame.used = self.clock;
+        Some((frame.kind, Arc::clone(&frame.plain)))
+    }
+
+    /// Adds a frame and gives up those that were not used for longest.
+    fn keep(&mut self, pack: u32, number: u16, kind: ChunkKind, plain: Arc<[u8]>) {
+        self.clock += 1;
+        self.len += plain.len();
+        if let Some(known) = self.frames.insert((pack, number), Frame { kind, plain, used: self.clock }) {
+            self.len -= known.plain.len();
+        }
+        while self.len > CACHE_LEN_MAX && self.frames.len() > 1 {
+            let oldest = self.frames.iter().min_by_key(|(_, frame)| frame.used).map(|(key, _)| *key);
+            let Some(frame) = oldest.and_then(|key| self.frames.remove(&key)) else { break };
+            self.len -= frame.plain.len();
+        }
+    }
+}
+
+/// The bytes of a meta chunk, in the frame that they are in.
+pub(crate) struct MetaBytes {
+    frame: Arc<[u8]>,
+    range: Range<usize>,
+}
+
+impl Deref for MetaBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.frame[self.range.clone()]
+    }
 }
 
 /// Reads meta chunks.
@@ -39,12 +114,10 @@ pub(crate) struct MetaReader<'a> {
     task: &'a Task<'a>,
     domains: &'a Domains,
     chunks: &'a ChunkTable,
+    cache: &'a MetaCache,
     frames: FrameReader,
-    keys: HashMap<u32, PackKey>,
-    /// The frame used last stands first.
-    cache: VecDeque<Frame>,
-    cache_len: usize,
     sealed: Vec<u8>,
+    found: Vec<Row>,
 }
 
 impl<'a> MetaReader<'a> {
@@ -52,10 +125,10 @@ impl<'a> MetaReader<'a> {
         task: &'a Task<'a>,
         domains: &'a Domains,
         chunks: &'a ChunkTable,
+        cache: &'a MetaCache,
     ) -> Result<Self, VerifyError> {
         let frames = FrameReader::new().map_err(|source| VerifyError::Decoder { source })?;
-        let (keys, cache, sealed) = (HashMap::new(), VecDeque::new(), Vec::new());
-        Ok(Self { task, domains, chunks, frames, keys, cache, cache_len: 0, sealed })
+        Ok(Self { task, domains, chunks, cache, frames, sealed: Vec::new(), found: Vec::new() })
     }
 
     /// The bytes of a meta chunk, or why they cannot be had. Every place the index gives it is tried.
@@ -64,91 +137,96 @@ impl<'a> MetaReader<'a> {
         damage: &mut Damage,
         domain: DomainId,
         chunk: &ChunkRef,
-    ) -> Result<Result<Vec<u8>, Vec<Loss>>, VerifyError> {
-        let rows: Vec<Row> =
-            match self.chunks.resolve(self.task.table, damage, domain, chunk, ChunkKind::Meta) {
-                Ok(rows) => rows.copied().collect(),
-                Err(losses) => return Ok(Err(losses)),
-            };
+    ) -> Result<Result<MetaBytes, Vec<Loss>>, VerifyError> {
+        let mut found = std::mem::take(&mut self.found);
+        let read = match self.chunks.resolve(domain, chunk, ChunkKind::Meta, &mut found)? {
+            Ok(()) => self.try_rows(damage, domain, chunk, &found)?,
+            Err(losses) => Err(losses),
+        };
+        self.found = found;
+        Ok(read)
+    }
+
+    fn try_rows(
+        &mut self,
+        damage: &mut Damage,
+        domain: DomainId,
+        chunk: &ChunkRef,
+        rows: &[Row],
+    ) -> Result<Result<MetaBytes, Vec<Loss>>, VerifyError> {
         let mut losses = Vec::new();
         for row in rows {
-            let listing = &self.task.table.listings[row.listing as usize];
-            let fault = match self.frame(&row)? {
-                Ok((kind, plain)) => {
-                    let bytes = plain.get(row.offset as usize..row.offset as usize + row.len as usize);
+            let fault = match self.frame(row)? {
+                Ok((kind, frame)) => {
+                    let range = row.offset as usize..row.offset as usize + row.len as usize;
+                    let bytes = frame.get(range.clone());
                     let keys = self.domains.get(&domain);
-                    let intact =
-                        bytes.zip(keys).filter(|(bytes, keys)| chunk_id(keys, kind, bytes) == chunk.id);
-                    match intact {
-                        Some((bytes, _)) if kind == ChunkKind::Meta => return Ok(Ok(bytes.to_vec())),
-                        _ => corrupt(format!(
-                            "chunk {} in frame {} has other bytes than its id says",
-                            chunk.id, row.frame
-                        )),
+                    let is_intact =
+                        bytes.zip(keys).is_some_and(|(bytes, keys)| chunk_id(keys, kind, bytes) == chunk.id);
+                    if is_intact && kind == ChunkKind::Meta {
+                        return Ok(Ok(MetaBytes { frame, range }));
                     }
+                    let (id, frame) = (chunk.id, row.frame);
+                    corrupt(format!("chunk {id} in frame {frame} has other bytes than its id says"))
                 }
                 Err(fault) => fault,
             };
-            damage.add_to_pack(self.task.table, listing.pack, fault);
-            losses.push(if damage.has_pack(listing.pack) {
-                Loss::Pack(listing.pack)
-            } else {
-                Loss::Segment(listing.segment)
-            });
+            let pack = self.task.table.listings[row.listing as usize].pack;
+            damage.add_to_pack(self.task.table, pack, fault);
+            losses.push(Loss::Bad(row.listing));
         }
         Ok(Err(losses))
     }
 
     /// The frame that a row points into, or what is wrong with it.
     fn frame(&mut self, row: &Row) -> Result<Opened, VerifyError> {
-        let listing = &self.task.table.listings[row.listing as usize];
-        let known =
-            self.cache.iter().position(|frame| frame.pack == listing.pack && frame.number == row.frame);
-        if let Some(frame) = known.and_then(|at| self.cache.remove(at)) {
-            let found = (frame.kind, Rc::clone(&frame.plain));
-            self.cache.push_front(frame);
-            return Ok(Ok(found));
+        let number = self.task.table.listings[row.listing as usize].pack;
+        let known = self.cache.frames().get(number, row.frame);
+        if let Some(known) = known {
+            return Ok(Ok(known));
         }
-        let pack = &self.task.table.packs[listing.pack as usize];
-        let name = ObjectName::Pack(pack.id);
-        if !self.keys.contains_key(&listing.pack) {
-            let mut head = [0; PACK_HEAD_SIZE];
-            if let Err(fault) = self.task.source.read_range(name, 0, &mut head)? {
-                return Ok(Err(PackFault::of_read(&fault)));
-            }
-            let Some((_, _, key)) = open::find_key(self.task, self.domains, pack, &head) else {
-                return Ok(Err(corrupt("no key of the vault opens it in a domain that lists it")));
-            };
-            if self.keys.len() >= KEY_COUNT_MAX {
-                self.keys.clear();
-            }
-            self.keys.insert(listing.pack, key);
-        }
-        let key = &self.keys[&listing.pack];
-        let Some(place) = listing.frames.get(usize::from(row.frame)) else {
-            return Ok(Err(corrupt(format!("it has no frame {}", row.frame))));
+        let name = ObjectName::Pack(self.task.table.packs[number as usize].id);
+        let key = match self.key(number)? {
+            Ok(key) => key,
+            Err(fault) => return Ok(Err(fault)),
         };
+        let place = row.place;
         self.sealed.resize(place.sealed_len as usize, 0);
         if let Err(fault) = self.task.source.read_range(name, u64::from(place.offset), &mut self.sealed)? {
             return Ok(Err(PackFault::of_read(&fault)));
         }
-        let (kind, plain) = match self.frames.open(key, u64::from(row.frame), place.plain_len, &self.sealed) {
-            Ok((kind, plain)) => (kind, Rc::<[u8]>::from(plain)),
+        let (kind, plain) = match self.frames.open(&key, u64::from(row.frame), place.plain_len, &self.sealed)
+        {
+            Ok((kind, plain)) => (kind, Arc::<[u8]>::from(plain)),
             Err(error) => {
                 return Ok(Err(corrupt(format!("frame {} is lost: {}", row.frame, reason(&error)))));
             }
         };
-        self.keep(Frame { pack: listing.pack, number: row.frame, kind, plain: Rc::clone(&plain) });
+        self.cache.frames().keep(number, row.frame, kind, Arc::clone(&plain));
         Ok(Ok((kind, plain)))
     }
 
-    fn keep(&mut self, frame: Frame) {
-        self.cache_len += frame.plain.len();
-        self.cache.push_front(frame);
-        while self.cache_len > CACHE_LEN_MAX && self.cache.len() > 1 {
-            let Some(oldest) = self.cache.pop_back() else { break };
-            self.cache_len -= oldest.plain.len();
+    /// The key of a pack, or why it cannot be had.
+    fn key(&self, number: u32) -> Result<Result<Arc<PackKey>, PackFault>, VerifyError> {
+        let known = self.cache.keys().get(&number).cloned();
+        if let Some(key) = known {
+            return Ok(Ok(key));
         }
+        let pack = &self.task.table.packs[number as usize];
+        let mut head = [0; PACK_HEAD_SIZE];
+        if let Err(fault) = self.task.source.read_range(ObjectName::Pack(pack.id), 0, &mut head)? {
+            return Ok(Err(PackFault::of_read(&fault)));
+        }
+        let Some((_, _, key)) = open::find_key(self.task, self.domains, pack, &head) else {
+            return Ok(Err(corrupt("no key of the vault opens it in a domain that lists it")));
+        };
+        let key = Arc::new(key);
+        let mut keys = self.cache.keys();
+        if keys.len() >= KEY_COUNT_MAX {
+            keys.clear();
+        }
+        keys.insert(number, Arc::clone(&key));
+        Ok(Ok(key))
     }
 }
 

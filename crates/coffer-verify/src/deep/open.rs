@@ -1,35 +1,66 @@
 //! Packs opened: every frame, every chunk, and the directory against the index.
+//!
+//! A pack is read and hashed by one thread; its frames are then for any thread that has nothing else to do.
+
+mod frames;
+
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 use coffer_crypto::{DomainKeys, hash};
-use coffer_format::id::{ChunkId, DomainId};
+use coffer_format::id::DomainId;
 use coffer_format::index::ID_PREFIX_LEN;
 use coffer_format::limits::{PACK_LEN_MAX, TAG_LEN};
 use coffer_format::object::ObjectName;
 use coffer_format::pack::{
-    ChunkKind, Directory, FramePlace, PACK_FOOTER_LEN, PACK_FOOTER_SIZE, PACK_HEAD_SIZE, padded_len,
+    Directory, FramePlace, PACK_FOOTER_LEN, PACK_FOOTER_SIZE, PACK_HEAD_SIZE, padded_len,
 };
-use coffer_format::tree::ChunkRef;
 use coffer_pipeline::PipelineError;
-use coffer_pipeline::pack_reader::{FrameReader, PackKey, chunk_id};
+use coffer_pipeline::pack_reader::{FrameReader, PackKey};
 
 use crate::error::VerifyError;
-use crate::packs::{HASH_FAULT, Pack, PackFault, Row, RowState, actual_len, chosen_bytes, len_fault};
-use crate::parallel;
+use crate::packs::{
+    HASH_FAULT, Pack, PackFault, Row, RowState, actual_len, aligned_range, count32, len_fault,
+};
+use crate::parallel::{Parted, map_parts};
 use crate::progress::Stage;
-use crate::report::{Affected, Class, Counts};
-use crate::source::reason;
+use crate::report::{Class, Counts};
+use crate::source::{Fetched, ReadFault, reason};
 
 use super::damage::Damage;
+use super::groups::Group;
+use super::meta::MetaCache;
 use super::{Domains, Task};
 
-/// A pack to be checked, with the rows that point into it, by frame and offset.
-struct Job<'a> {
-    pack: &'a Pack,
-    chosen: bool,
-    rows: &'a mut [Row],
+use frames::FramesOpened;
+
+/// Plain bytes of frames that are worth a thread's turn.
+const PART_LEN: u64 = 1 << 20;
+
+/// Where a row points, and how it was found. 28 bytes.
+#[derive(Debug, Clone, Copy)]
+struct Slot {
+    /// Position of the row in its group.
+    row: u32,
+    listing: u32,
+    offset: u32,
+    frame: u16,
+    state: RowState,
+    /// What the index does not have of the id.
+    tail: [u8; TAIL_LEN],
 }
 
-/// What was found in one pack.
+const TAIL_LEN: usize = 32 - ID_PREFIX_LEN;
+
+/// A pack to be checked, with where the rows point that point into it.
+struct Job<'a> {
+    number: u32,
+    pack: &'a Pack,
+    chosen: bool,
+    slots: &'a mut [Slot],
+}
+
+/// What was found in a pack, or in a part of it.
 #[derive(Default)]
 struct Opened {
     fault: Option<PackFault>,
@@ -47,315 +78,351 @@ impl Opened {
             None => self.fault = Some(PackFault::new(Class::Corrupt, what)),
         }
     }
+
+    fn segment_fault(&mut self, segment: u32, what: String) {
+        if !self.segment_faults.iter().any(|known| known.0 == segment && known.1 == what) {
+            self.segment_faults.push((segment, what));
+        }
+    }
+
+    /// Adds what was found in a later part.
+    fn merge(&mut self, other: Self) {
+        match (&mut self.fault, other.fault) {
+            (Some(fault), Some(more)) => fault.faults.merge(more.faults),
+            (fault @ None, more) => *fault = more,
+            (Some(_), None) => {}
+        }
+        for (segment, what) in other.segment_faults {
+            self.segment_fault(segment, what);
+        }
+        self.frames += other.frames;
+        self.chunks += other.chunks;
+        self.chunk_bytes += other.chunk_bytes;
+    }
 }
 
-/// What a worker reuses from pack to pack.
-struct Worker {
-    bytes: Vec<u8>,
-    frames: FrameReader,
+/// A pack that was read.
+struct InHand<'a> {
+    number: u32,
+    /// Its length if it was chosen.
+    advance: u64,
+    bytes: PackBytes,
+    is_whole: bool,
+    key: Option<(&'a DomainKeys, PackKey)>,
+    directory: Option<Directory>,
+    places: Vec<FramePlace>,
+    opened: Opened,
 }
 
-/// Checks all packs, opens the chosen ones, and returns the rows with their states.
+/// The bytes of a pack within a buffer.
+#[derive(Default)]
+struct PackBytes {
+    buffer: Vec<u8>,
+    range: Range<usize>,
+}
+
+impl PackBytes {
+    fn get(&self) -> &[u8] {
+        &self.buffer[self.range.clone()]
+    }
+}
+
+/// Frames that lie together, and where the rows point that point into them.
+struct Part<'a> {
+    frames: Range<usize>,
+    slots: &'a mut [Slot],
+}
+
+/// Opens the packs of one group.
+struct Opener<'a> {
+    task: &'a Task<'a>,
+    domains: &'a Domains,
+    group: &'a Group,
+    cache: &'a MetaCache,
+    /// Buffers that are not in use.
+    spare: &'a Mutex<Vec<Vec<u8>>>,
+}
+
+/// Checks the packs of a group, opens the chosen ones, and settles the states of their rows.
 pub(crate) fn open_packs(
     task: &Task<'_>,
     domains: &Domains,
-    mut rows: Vec<Row>,
+    cache: &MetaCache,
+    spare: &Mutex<Vec<Vec<u8>>>,
+    group: &mut Group,
     damage: &mut Damage,
     counts: &mut Counts,
-) -> Result<Vec<Row>, VerifyError> {
+) -> Result<(), VerifyError> {
     let table = task.table;
-    let pack_of = |row: &Row| table.listings[row.listing as usize].pack;
-    rows.sort_unstable_by_key(|row| (pack_of(row), row.frame, row.offset, row.listing));
-    task.progress.begin(Stage::Packs, chosen_bytes(table, task.chosen));
-
-    let mut jobs = Vec::with_capacity(table.packs.len());
-    let mut rest = &mut rows[..];
-    for ((number, pack), chosen) in (0..).zip(&table.packs).zip(task.chosen) {
-        let count = rest.partition_point(|row| pack_of(row) <= number);
-        let (rows, others) = rest.split_at_mut(count);
+    let (mut slots, starts) = slots_by_pack(task, group);
+    let mut jobs = Vec::with_capacity(group.packs.len());
+    let mut rest = &mut slots[..];
+    for (number, count) in group.packs.iter().zip(starts) {
+        let (slots, others) = rest.split_at_mut(count);
         rest = others;
-        jobs.push(Job { pack, chosen: *chosen, rows });
+        let (pack, chosen) = (&table.packs[*number as usize], task.chosen[*number as usize]);
+        jobs.push(Job { number: *number, pack, chosen, slots });
     }
-    let init = || {
-        let frames = FrameReader::new().map_err(|source| VerifyError::Decoder { source })?;
-        Ok(Worker { bytes: Vec::new(), frames })
-    };
     let weight = |job: &Job<'_>| if job.chosen { job.pack.len } else { 0 };
-    let opened =
-        parallel::map_heaviest_first(task.threads, jobs.into_iter(), weight, init, |worker, job| {
-            let (chosen, len) = (job.chosen, job.pack.len);
-            let opened = check_pack(task, domains, worker, job)?;
-            if chosen {
-                task.progress.advance(Stage::Packs, len);
-            }
-            Ok(opened)
-        })?;
+    let opener = Opener { task, domains, group, cache, spare };
+    let all = map_parts(task.threads, jobs, weight, &opener)?;
 
-    for ((number, pack), opened) in (0..).zip(&table.packs).zip(opened) {
+    for (number, opened) in group.packs.iter().zip(all) {
         counts.hashed_packs += u64::from(opened.hashed);
-        counts.hashed_bytes += if opened.hashed { pack.len } else { 0 };
+        counts.hashed_bytes += if opened.hashed { table.packs[*number as usize].len } else { 0 };
         counts.frames += opened.frames;
         counts.chunks += opened.chunks;
         counts.chunk_bytes += opened.chunk_bytes;
         if let Some(fault) = opened.fault {
-            damage.add_to_pack(table, number, fault);
+            damage.add_to_pack(table, *number, fault);
         }
         for (segment, what) in opened.segment_faults {
             damage.add_to_segment(segment, what);
         }
     }
-    for row in rows.iter().filter(|row| row.state == RowState::Bad) {
-        let listing = &table.listings[row.listing as usize];
-        let affected: &mut Affected = match damage.has_pack(listing.pack) {
-            true => damage.pack(listing.pack).expect("it was just asked for"),
-            false => damage.segment(listing.segment),
-        };
-        affected.add_chunk(&row.id[..ID_PREFIX_LEN]);
-    }
-    Ok(rows)
-}
-
-fn check_pack(
-    task: &Task<'_>,
-    domains: &Domains,
-    worker: &mut Worker,
-    job: Job<'_>,
-) -> Result<Opened, VerifyError> {
-    let Job { pack, chosen, rows } = job;
-    let actual = actual_len(task.source, task.listing, pack)?;
-    let mut opened = Opened { fault: len_fault(pack, &actual), ..Opened::default() };
-    // A pack of a wrong length is read in any case: what of it is lost decides who is affected.
-    if !chosen && (opened.fault.is_none() || actual.is_err()) {
-        if actual.is_err() {
-            lose(rows);
+    for slot in slots {
+        let row = &mut group.rows[slot.row as usize];
+        row.state = slot.state;
+        match slot.state {
+            RowState::Unchecked => {}
+            RowState::Bad => damage.add_chunk(damage.blame(table, row.listing), &row.id[..ID_PREFIX_LEN]),
+            RowState::GoodData | RowState::GoodMeta => row.id[ID_PREFIX_LEN..].copy_from_slice(&slot.tail),
         }
-        return Ok(opened);
     }
-    let name = ObjectName::Pack(pack.id);
-    let mut read = match actual {
-        Ok(_) => task.source.read(name, PACK_LEN_MAX, &mut worker.bytes)?,
-        Err(fault) => Err(fault),
-    };
-    let mut is_whole = read.is_ok() && hash::hash(&worker.bytes) == pack.id.0;
-    if read.is_ok() && !is_whole && task.source.distrust(name) {
-        read = task.source.read(name, PACK_LEN_MAX, &mut worker.bytes)?;
-        is_whole = read.is_ok() && hash::hash(&worker.bytes) == pack.id.0;
-    }
-    if let Err(fault) = read {
-        if opened.fault.is_none() {
-            opened.fault = Some(PackFault::of_read(&fault));
-        }
-        lose(rows);
-        return Ok(opened);
-    }
-    opened.hashed = true;
-    if !is_whole {
-        opened.fault(HASH_FAULT);
-    }
-    let mut opening = Opening { task, pack, bytes: &worker.bytes, opened: &mut opened };
-    opening.open(domains, &mut worker.frames, rows);
-    Ok(opened)
+    Ok(())
 }
 
-fn lose(rows: &mut [Row]) {
-    rows.iter_mut().for_each(|row| row.state = RowState::Bad);
+/// Where the rows of a group point, pack by pack, and how many point into each pack.
+fn slots_by_pack(task: &Task<'_>, group: &Group) -> (Vec<Slot>, Vec<usize>) {
+    let listings = &task.table.listings;
+    let mut place = vec![0; task.table.packs.len()];
+    for (at, pack) in group.packs.iter().enumerate() {
+        place[*pack as usize] = at;
+    }
+    let place = |row: &Row| place[listings[row.listing as usize].pack as usize];
+    let mut counts = vec![0; group.packs.len()];
+    group.rows.iter().for_each(|row| counts[place(row)] += 1);
+    let mut next: Vec<usize> = counts
+        .iter()
+        .scan(0, |end, count| {
+            let start = *end;
+            *end += count;
+            Some(start)
+        })
+        .collect();
+    let empty =
+        Slot { row: 0, listing: 0, offset: 0, frame: 0, state: RowState::Unchecked, tail: [0; TAIL_LEN] };
+    let mut slots = vec![empty; group.rows.len()];
+    for (number, row) in group.rows.iter().enumerate() {
+        let at = &mut next[place(row)];
+        let Row { listing, offset, frame, .. } = *row;
+        slots[*at] = Slot { row: count32(number), listing, offset, frame, ..empty };
+        *at += 1;
+    }
+    (slots, counts)
 }
 
-/// A pack in memory that is being opened.
-struct Opening<'a> {
-    task: &'a Task<'a>,
-    pack: &'a Pack,
-    bytes: &'a [u8],
-    opened: &'a mut Opened,
+fn lose(slots: &mut [Slot]) {
+    slots.iter_mut().for_each(|slot| slot.state = RowState::Bad);
 }
 
-impl Opening<'_> {
-    fn open(&mut self, domains: &Domains, frames: &mut FrameReader, rows: &mut [Row]) {
-        let Some((domain, keys, key)) = find_key(self.task, domains, self.pack, self.bytes) else {
-            self.opened.fault("no key of the vault opens it in a domain that lists it");
-            return lose(rows);
+impl<'a> Parted for Opener<'a> {
+    type Job = Job<'a>;
+    type Begun = InHand<'a>;
+    type Part = Part<'a>;
+    type Done = Opened;
+    type Outcome = Opened;
+    type Worker = FrameReader;
+
+    fn worker(&self) -> Result<FrameReader, VerifyError> {
+        FrameReader::new().map_err(|source| VerifyError::Decoder { source })
+    }
+
+    fn begin(&self, _: &mut FrameReader, job: Job<'a>) -> Result<(InHand<'a>, Vec<Part<'a>>), VerifyError> {
+        let Job { number, pack, chosen, slots } = job;
+        let actual = actual_len(self.task.source, self.task.listing, pack)?;
+        let mut in_hand = InHand {
+            number,
+            advance: if chosen { pack.len } else { 0 },
+            bytes: PackBytes::default(),
+            is_whole: false,
+            key: None,
+            directory: None,
+            places: Vec::new(),
+            opened: Opened { fault: len_fault(pack, &actual), ..Opened::default() },
         };
-        let directory = match self.directory(&key) {
-            Ok(directory) => Some(directory),
-            Err(error) => {
-                self.opened.fault(format!("its directory cannot be read: {}", reason(&error)));
-                None
+        // A pack of a wrong length is read in any case: what of it is lost decides who is affected.
+        if !chosen && (in_hand.opened.fault.is_none() || actual.is_err()) {
+            if actual.is_err() {
+                lose(slots);
             }
+            return Ok((in_hand, Vec::new()));
+        }
+        if let Err(fault) = self.read_whole(pack, actual, &mut in_hand)? {
+            in_hand.opened.fault.get_or_insert_with(|| PackFault::of_read(&fault));
+            lose(slots);
+            return Ok((in_hand, Vec::new()));
+        }
+        in_hand.opened.hashed = true;
+        if !in_hand.is_whole {
+            in_hand.opened.fault(HASH_FAULT);
+        }
+        slots.sort_unstable_by_key(|slot| (slot.frame, slot.offset, slot.listing));
+        let parts = self.open(pack, &mut in_hand, slots);
+        Ok((in_hand, parts))
+    }
+
+    fn part(
+        &self,
+        frames: &mut FrameReader,
+        in_hand: &InHand<'a>,
+        part: Part<'a>,
+    ) -> Result<Opened, VerifyError> {
+        Ok(FramesOpened::open(self, in_hand, frames, part))
+    }
+
+    fn end(&self, in_hand: InHand<'a>, done: Vec<Opened>) -> Opened {
+        let mut opened = in_hand.opened;
+        done.into_iter().for_each(|part| opened.merge(part));
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner).push(in_hand.bytes.buffer);
+        if in_hand.advance > 0 {
+            self.task.progress.advance(Stage::Packs, in_hand.advance);
+        }
+        opened
+    }
+}
+
+impl<'a> Opener<'a> {
+    /// Reads a pack and finds whether it has the hash it is named by; if not, another copy of it where the store has one.
+    fn read_whole(
+        &self,
+        pack: &Pack,
+        actual: Fetched<u64>,
+        in_hand: &mut InHand<'a>,
+    ) -> Result<Fetched<()>, VerifyError> {
+        let source = self.task.source;
+        let name = ObjectName::Pack(pack.id);
+        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        in_hand.bytes.buffer = spare.unwrap_or_default();
+        let mut read = self.read(name, actual, &mut in_hand.bytes)?;
+        in_hand.is_whole = read.is_ok() && hash::hash(in_hand.bytes.get()) == pack.id.0;
+        if read.is_ok() && !in_hand.is_whole && source.distrust(name) {
+            read = self.read(name, source.len(name)?, &mut in_hand.bytes)?;
+            in_hand.is_whole = read.is_ok() && hash::hash(in_hand.bytes.get()) == pack.id.0;
+        }
+        Ok(read)
+    }
+
+    fn read(
+        &self,
+        name: ObjectName,
+        len: Fetched<u64>,
+        bytes: &mut PackBytes,
+    ) -> Result<Fetched<()>, VerifyError> {
+        let len = match len {
+            Ok(len) if len > PACK_LEN_MAX => return Ok(Err(ReadFault::TooLong { len })),
+            Ok(len) => usize::try_from(len).unwrap_or(usize::MAX),
+            Err(fault) => return Ok(Err(fault)),
         };
-        let places: Vec<FramePlace> = match &directory {
+        bytes.range = aligned_range(&mut bytes.buffer, len);
+        self.task.source.read_range(name, 0, &mut bytes.buffer[bytes.range.clone()])
+    }
+
+    /// Opens what says where everything is in a pack, and takes it apart.
+    fn open(&self, pack: &Pack, in_hand: &mut InHand<'a>, slots: &'a mut [Slot]) -> Vec<Part<'a>> {
+        let Some((domain, keys, key)) = find_key(self.task, self.domains, pack, in_hand.bytes.get()) else {
+            in_hand.opened.fault("no key of the vault opens it in a domain that lists it");
+            lose(slots);
+            return Vec::new();
+        };
+        match directory(&key, in_hand.bytes.get(), &mut in_hand.opened) {
+            Ok(directory) => in_hand.directory = Some(directory),
+            Err(error) => in_hand.opened.fault(format!("its directory cannot be read: {}", reason(&error))),
+        }
+        in_hand.key = Some((keys, key));
+        in_hand.places = match &in_hand.directory {
             Some(directory) => directory.frames.iter().map(|frame| frame.place).collect(),
-            None => self.listed_frames().unwrap_or_default().to_vec(),
+            None => self.listed_frames(pack).unwrap_or_default().to_vec(),
         };
-        if let Some(directory) = &directory {
-            self.compare_listings(domain, directory.domain, &places);
+        let listed = in_hand.directory.as_ref().map(|directory| directory.domain);
+        if let Some(listed) = listed {
+            self.compare_listings(pack, domain, listed, in_hand);
         }
-        let mut rest = rows;
+        let places = &in_hand.places;
+        let mut parts = Vec::new();
+        let (mut rest, mut from, mut plain_len) = (slots, 0, 0);
         for (number, place) in places.iter().enumerate() {
-            let count = rest.partition_point(|row| usize::from(row.frame) <= number);
-            let (rows, others) = rest.split_at_mut(count);
-            rest = others;
-            let from = place.offset as usize;
-            let sealed = self.bytes.get(from..from + place.sealed_len as usize);
-            let Some(sealed) = sealed else {
-                self.opened.fault(format!("frame {number} lies beyond its end"));
-                lose(rows);
-                continue;
-            };
-            match frames.open(&key, number as u64, place.plain_len, sealed) {
-                Ok((kind, plain)) => {
-                    self.opened.frames += 1;
-                    match &directory {
-                        Some(directory) => {
-                            let chunks = &directory.frames[number].chunks;
-                            self.check_chunks(keys, number, *place, chunks, kind, plain, rows);
-                        }
-                        None => self.check_rows(keys, number, kind, plain, rows),
-                    }
-                }
-                Err(error) => {
-                    self.opened.fault(format!("frame {number} is lost: {}", reason(&error)));
-                    lose(rows);
-                }
+            plain_len += u64::from(place.plain_len);
+            if plain_len >= PART_LEN || number + 1 == places.len() {
+                let count = rest.partition_point(|slot| usize::from(slot.frame) <= number);
+                let (slots, others) = rest.split_at_mut(count);
+                parts.push(Part { frames: from..number + 1, slots });
+                (rest, from, plain_len) = (others, number + 1, 0);
             }
         }
-        for row in rest {
-            row.state = RowState::Bad;
-            if directory.is_some() {
-                self.segment_fault(row.listing, "names a frame that it does not have");
+        for slot in rest {
+            slot.state = RowState::Bad;
+            if listed.is_some() {
+                let segment = self.task.table.listings[slot.listing as usize].segment;
+                let what = format!("pack {} names a frame that it does not have", pack.id.short());
+                in_hand.opened.segment_fault(segment, what);
             }
         }
-    }
-
-    fn directory(&mut self, key: &PackKey) -> Result<Directory, PipelineError> {
-        let short =
-            coffer_format::FormatError::Malformed { object: "pack", offset: 0, rule: "it ends too early" };
-        let footer = self.bytes.last_chunk::<PACK_FOOTER_SIZE>().ok_or(short)?;
-        let len = self.bytes.len() as u64;
-        let footer = key.footer(footer, len)?;
-        let from = usize::try_from(footer.directory_offset).unwrap_or(usize::MAX);
-        let sealed = self.bytes[from..self.bytes.len() - PACK_FOOTER_SIZE].to_vec();
-        let directory = key.directory(&footer, sealed)?;
-        let unpadded = footer.directory_offset + footer.directory_plain_len + TAG_LEN + PACK_FOOTER_LEN;
-        if padded_len(unpadded) != len {
-            self.opened.fault(format!("it is padded to {len} bytes instead of {}", padded_len(unpadded)));
-        }
-        Ok(directory)
+        parts
     }
 
     /// Frame places from the first segment that knows them, for a pack whose own directory is lost.
-    fn listed_frames(&self) -> Option<&[FramePlace]> {
-        let listings = self.pack.listings.iter().map(|listing| &self.task.table.listings[*listing as usize]);
-        listings.map(|listing| &listing.frames[..]).find(|frames| !frames.is_empty())
+    fn listed_frames(&self, pack: &Pack) -> Option<&[FramePlace]> {
+        let listings = pack.listings.iter();
+        listings.map(|listing| self.group.frames(self.task.table, *listing)).find(|frames| !frames.is_empty())
     }
 
     /// Compares the domain and the frames with what every segment says that lists the pack.
-    fn compare_listings(&mut self, key_domain: DomainId, domain: DomainId, places: &[FramePlace]) {
+    fn compare_listings(
+        &self,
+        pack: &Pack,
+        key_domain: DomainId,
+        domain: DomainId,
+        in_hand: &mut InHand<'a>,
+    ) {
+        let table = self.task.table;
         if domain != key_domain {
             let what = format!("its directory names domain {domain}, its key is of domain {key_domain}");
-            self.opened.fault(what);
+            in_hand.opened.fault(what);
         }
-        for number in &self.pack.listings {
-            let listing = &self.task.table.listings[*number as usize];
-            let segment = &self.task.table.segments[listing.segment as usize];
+        let name = pack.id.short();
+        for number in &pack.listings {
+            let listing = &table.listings[*number as usize];
+            let segment = &table.segments[listing.segment as usize];
             if segment.live.domain != domain {
-                self.segment_fault(*number, "belongs to another domain");
+                let what = format!("pack {name} belongs to another domain");
+                in_hand.opened.segment_fault(listing.segment, what);
             }
             // A segment whose frame table was lost has no frames to compare.
-            if listing.frames != places && (segment.complete || !listing.frames.is_empty()) {
-                self.segment_fault(*number, "has other frames than the frame table says");
+            let frames = self.group.frames(table, *number);
+            let is_lost = self.group.lost.iter().any(|(lost, _)| *lost == listing.segment);
+            if frames != in_hand.places && ((segment.complete && !is_lost) || !frames.is_empty()) {
+                let what = format!("pack {name} has other frames than the frame table says");
+                in_hand.opened.segment_fault(listing.segment, what);
             }
-        }
-    }
-
-    /// Rehashes the chunks of a frame that its directory names, and compares the index rows with them.
-    #[expect(clippy::too_many_arguments, reason = "a frame, as directory, index and pack see it")]
-    fn check_chunks(
-        &mut self,
-        keys: &DomainKeys,
-        frame: usize,
-        place: FramePlace,
-        chunks: &[ChunkRef],
-        kind: ChunkKind,
-        plain: &[u8],
-        mut rows: &mut [Row],
-    ) {
-        let mut offset = 0_u32;
-        for chunk in chunks {
-            let bytes = &plain[offset as usize..(offset + chunk.len) as usize];
-            let intact = self.rehash(keys, kind, bytes) == chunk.id;
-            if !intact {
-                self.opened
-                    .fault(format!("chunk {} in frame {frame} has other bytes than its id says", chunk.id));
-            }
-            let count = rows.partition_point(|row| row.offset <= offset);
-            let (here, others) = rows.split_at_mut(count);
-            rows = others;
-            for row in here {
-                let fits = row.offset == offset
-                    && row.len == chunk.len
-                    && row.id[..ID_PREFIX_LEN] == chunk.id.0[..ID_PREFIX_LEN]
-                    && self.frame_of(row) == Some(place);
-                if !fits {
-                    self.segment_fault(row.listing, "has another chunk at a place than the chunk table says");
-                }
-                settle(row, kind, &chunk.id, fits && intact);
-            }
-            offset += chunk.len;
-        }
-        for row in rows {
-            row.state = RowState::Bad;
-            self.segment_fault(row.listing, "has another chunk at a place than the chunk table says");
-        }
-    }
-
-    /// Rehashes the chunks of a frame that the index names, for a pack whose directory is lost.
-    fn check_rows(
-        &mut self,
-        keys: &DomainKeys,
-        frame: usize,
-        kind: ChunkKind,
-        plain: &[u8],
-        rows: &mut [Row],
-    ) {
-        for row in rows {
-            let bytes = plain.get(row.offset as usize..row.offset as usize + row.len as usize);
-            let id = bytes.map(|bytes| self.rehash(keys, kind, bytes));
-            let intact = id.is_some_and(|id| id.0[..ID_PREFIX_LEN] == row.id[..ID_PREFIX_LEN]);
-            if !intact {
-                self.opened.fault(format!("a chunk in frame {frame} has other bytes than its id says"));
-            }
-            settle(row, kind, &id.unwrap_or(ChunkId(row.id)), intact);
-        }
-    }
-
-    fn rehash(&mut self, keys: &DomainKeys, kind: ChunkKind, bytes: &[u8]) -> ChunkId {
-        self.opened.chunks += 1;
-        self.opened.chunk_bytes += bytes.len() as u64;
-        chunk_id(keys, kind, bytes)
-    }
-
-    fn frame_of(&self, row: &Row) -> Option<FramePlace> {
-        self.task.table.listings[row.listing as usize].frames.get(usize::from(row.frame)).copied()
-    }
-
-    fn segment_fault(&mut self, listing: u32, what: &str) {
-        let segment = self.task.table.listings[listing as usize].segment;
-        let what = format!("pack {} {what}", self.pack.id.short());
-        if !self.opened.segment_faults.iter().any(|known| *known == (segment, what.clone())) {
-            self.opened.segment_faults.push((segment, what));
         }
     }
 }
 
-fn settle(row: &mut Row, kind: ChunkKind, id: &ChunkId, good: bool) {
-    row.state = match kind {
-        _ if !good => RowState::Bad,
-        ChunkKind::Data => RowState::GoodData,
-        ChunkKind::Meta => RowState::GoodMeta,
-    };
-    if good {
-        row.id = id.0;
+fn directory(key: &PackKey, bytes: &[u8], opened: &mut Opened) -> Result<Directory, PipelineError> {
+    let short =
+        coffer_format::FormatError::Malformed { object: "pack", offset: 0, rule: "it ends too early" };
+    let footer = bytes.last_chunk::<PACK_FOOTER_SIZE>().ok_or(short)?;
+    let len = bytes.len() as u64;
+    let footer = key.footer(footer, len)?;
+    let from = usize::try_from(footer.directory_offset).unwrap_or(usize::MAX);
+    let sealed = bytes[from..bytes.len() - PACK_FOOTER_SIZE].to_vec();
+    let directory = key.directory(&footer, sealed)?;
+    let unpadded = footer.directory_offset + footer.directory_plain_len + TAG_LEN + PACK_FOOTER_LEN;
+    if padded_len(unpadded) != len {
+        opened.fault(format!("it is padded to {len} bytes instead of {}", padded_len(unpadded)));
     }
+    Ok(directory)
 }
 
 /// The key of a pack, from its head: in one of the domains that list it, sealed to one of the epochs.

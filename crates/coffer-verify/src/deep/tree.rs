@@ -14,18 +14,23 @@ use coffer_format::path::{compare_paths, display_path};
 use coffer_format::tree::{ChunkRef, NodeChild, TreeEntry, TreeRoot, decode_leaf, decode_node};
 
 use crate::error::VerifyError;
+use crate::packs::Row;
+use crate::parallel;
 use crate::report::{Class, Counts, Findings};
 use crate::source::ReadFault;
 
 use super::chunks::{ChunkTable, Loss};
-use super::damage::Damage;
-use super::meta::MetaReader;
+use super::damage::{Blamed, Damage};
+use super::meta::{MetaCache, MetaReader};
 use super::{Domains, Task};
 
 use entry::ListOutcome;
 
 /// Leaves and nodes that are remembered.
 const TREE_COUNT_MAX: usize = 4_000_000;
+
+/// Leaves that a thread looks at one after the other.
+const LEAVES_AT_ONCE: usize = 8;
 
 /// A leaf or node: in which domain, which, at which height.
 type TreeKey = (DomainId, ChunkId, u8);
@@ -40,6 +45,15 @@ struct Clean {
     last: Box<[u8]>,
     entry_count: u64,
     content_bytes: u64,
+}
+
+impl Clean {
+    /// What is remembered of a leaf or node of `len` bytes; nothing unless it is clean.
+    fn of(len: u32, below: &Below) -> Option<Self> {
+        let (first, last) = (below.first.as_deref()?, below.last.as_deref()?);
+        let Below { entry_count, content_bytes, .. } = *below;
+        below.clean.then(|| Self { len, first: first.into(), last: last.into(), entry_count, content_bytes })
+    }
 }
 
 /// What lies below a leaf or node.
@@ -73,13 +87,17 @@ impl Walk<'_> {
 /// Walks the trees of one vault.
 pub(crate) struct Walker<'a> {
     task: &'a Task<'a>,
+    domains: &'a Domains,
     chunks: &'a ChunkTable,
+    cache: &'a MetaCache,
     meta: MetaReader<'a>,
     trees: HashMap<TreeKey, Clean>,
     lists: HashMap<ListKey, ListOutcome>,
-    damage: &'a mut Damage,
-    findings: &'a mut Findings,
-    counts: &'a mut Counts,
+    /// Rows that give a chunk a place.
+    found: Vec<Row>,
+    damage: Damage,
+    findings: Findings,
+    counts: Counts,
 }
 
 impl<'a> Walker<'a> {
@@ -87,17 +105,23 @@ impl<'a> Walker<'a> {
         task: &'a Task<'a>,
         domains: &'a Domains,
         chunks: &'a ChunkTable,
-        damage: &'a mut Damage,
-        findings: &'a mut Findings,
-        counts: &'a mut Counts,
+        cache: &'a MetaCache,
+        damage: Damage,
+        findings: Findings,
+        counts: Counts,
     ) -> Result<Self, VerifyError> {
-        let meta = MetaReader::new(task, domains, chunks)?;
-        let (trees, lists) = (HashMap::new(), HashMap::new());
-        Ok(Self { task, chunks, meta, trees, lists, damage, findings, counts })
+        let meta = MetaReader::new(task, domains, chunks, cache)?;
+        let (trees, lists, found) = (HashMap::new(), HashMap::new(), Vec::new());
+        Ok(Self { task, domains, chunks, cache, meta, trees, lists, found, damage, findings, counts })
     }
 
     pub(crate) fn findings(&mut self) -> &mut Findings {
-        self.findings
+        &mut self.findings
+    }
+
+    /// What was found, with all that was given at the beginning.
+    pub(crate) fn finish(self) -> (Damage, Findings, Counts) {
+        (self.damage, self.findings, self.counts)
     }
 
     /// Walks one snapshot from its root.
@@ -135,7 +159,7 @@ impl<'a> Walker<'a> {
             self.fault(walk, "a leaf or node stands twice in the tree", &stretch(claim), 0);
             return Ok(unknown(walk, claim));
         }
-        let bytes = match self.meta.read(self.damage, walk.domain(), &chunk)? {
+        let bytes = match self.meta.read(&mut self.damage, walk.domain(), &chunk)? {
             Ok(bytes) => bytes,
             Err(losses) => {
                 let count = claim.map_or(0, |claim| claim.entry_count);
@@ -155,19 +179,66 @@ impl<'a> Walker<'a> {
                 Err(error) => return Ok(self.malformed(walk, claim, &error.to_string())),
             }
         };
-        if let (true, Some(first), Some(last)) = (below.clean, &below.first, &below.last)
-            && self.trees.len() < TREE_COUNT_MAX
+        if self.trees.len() < TREE_COUNT_MAX
+            && let Some(clean) = Clean::of(chunk.len, &below)
         {
-            let clean = Clean {
-                len: chunk.len,
-                first: first.as_slice().into(),
-                last: last.as_slice().into(),
-                entry_count: below.entry_count,
-                content_bytes: below.content_bytes,
-            };
             self.trees.insert(key, clean);
         }
         Ok(below)
+    }
+
+    /// Looks at leaves that were not seen before, on all threads, and remembers those in which nothing is wrong: the walk, which
+    /// comes to them next, then need not read them. What it does not find remembered it looks at itself, and says what is wrong
+    /// with it; so nothing depends on which thread came to what.
+    fn leaves_ahead(&mut self, walk: &Walk<'_>, children: &[NodeChild]) -> Result<(), VerifyError> {
+        let domain = walk.domain();
+        let is_new = |chunk: &&ChunkRef| !self.trees.contains_key(&(domain, chunk.id, 0));
+        let new: Vec<ChunkRef> = children.iter().map(|child| &child.chunk).filter(is_new).copied().collect();
+        let room = TREE_COUNT_MAX.saturating_sub(self.trees.len());
+        if self.task.threads < 2 || new.len() < 2 || new.len() > room {
+            return Ok(());
+        }
+        let (task, domains, chunks, cache) = (self.task, self.domains, self.chunks, self.cache);
+        let alone = || {
+            let damage = Damage::new(task.table);
+            Self::new(task, domains, chunks, cache, damage, Findings::default(), Counts::default())
+        };
+        let (snapshot, root) = (walk.snapshot, walk.root);
+        // Leaves that lie together are most often in one frame.
+        let runs = new.chunks(LEAVES_AT_ONCE);
+        let looked = parallel::map(task.threads, runs, alone, |walker: &mut Self, run| {
+            run.iter().map(|chunk| walker.leaf_alone(snapshot, root, chunk)).collect::<Result<Vec<_>, _>>()
+        })?;
+        for (chunk, clean) in new.iter().zip(looked.into_iter().flatten()) {
+            if let Some(clean) = clean
+                && self.trees.insert((domain, chunk.id, 0), clean).is_none()
+            {
+                self.counts.tree_chunks += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// What is in a leaf, if nothing at all is wrong with it. What is wrong is not said.
+    fn leaf_alone(
+        &mut self,
+        snapshot: &SnapshotState,
+        root: TreeRoot,
+        chunk: &ChunkRef,
+    ) -> Result<Option<Clean>, VerifyError> {
+        let mut walk = Walk { snapshot, root, visited: HashSet::new(), last: None };
+        let mut clean = None;
+        if let Ok(bytes) = self.meta.read(&mut self.damage, walk.domain(), chunk)?
+            && let Ok(entries) = decode_leaf(&bytes)
+        {
+            clean = Clean::of(chunk.len, &self.leaf(&mut walk, &entries, false)?);
+        }
+        if self.damage.is_touched() || !self.findings.is_empty() {
+            clean = None;
+            self.damage = Damage::new(self.task.table);
+            self.findings = Findings::default();
+        }
+        Ok(clean)
     }
 
     fn malformed(&mut self, walk: &mut Walk<'_>, claim: Option<&NodeChild>, what: &str) -> Below {
@@ -181,6 +252,9 @@ impl<'a> Walker<'a> {
         children: &[NodeChild],
         height: u8,
     ) -> Result<Below, VerifyError> {
+        if height == 1 {
+            self.leaves_ahead(walk, children)?;
+        }
         let mut sum =
             Below { clean: true, known: true, first: None, last: None, entry_count: 0, content_bytes: 0 };
         for child in children {
@@ -262,16 +336,13 @@ impl<'a> Walker<'a> {
     /// Notes that `count` entries at `path` are affected by losses.
     fn lose(&mut self, walk: &Walk<'_>, path: &str, count: u64, losses: impl IntoIterator<Item = Loss>) {
         let (snapshot, name) = (walk.snapshot.id, ObjectName::Record(walk.snapshot.number));
+        let table = self.task.table;
+        let (mut blamed, mut unplaced) = (BTreeSet::new(), false);
         let losses: BTreeSet<Loss> = losses.into_iter().collect();
-        let mut unplaced = false;
         for loss in losses {
             match loss {
-                Loss::Pack(pack) => {
-                    if let Some(affected) = self.damage.pack(pack) {
-                        affected.add_path(snapshot, path, count);
-                    }
-                }
-                Loss::Segment(segment) => self.damage.segment(segment).add_path(snapshot, path, count),
+                Loss::Bad(listing) => drop(blamed.insert(self.damage.blame(table, listing))),
+                Loss::Segment(segment) => drop(blamed.insert(Blamed::Segment(segment))),
                 // The segment that gives it a place may be one that an archived record names: that record is the finding.
                 Loss::Unplaced(id) if !self.task.replayed.archived.is_empty() => {
                     for number in &self.task.replayed.archived {
@@ -297,6 +368,9 @@ impl<'a> Walker<'a> {
                     self.findings.add(Class::Corrupt, name, what).add_path(snapshot, path, count)
                 }
             }
+        }
+        for blamed in blamed {
+            self.damage.add_path(blamed, snapshot, path, count);
         }
     }
 }

@@ -1,16 +1,22 @@
 //! With the key: what is clean, and exactly who suffers from damage.
 
+use coffer_crypto::hash::hash;
 use coffer_crypto::{Secret, VaultKey};
+use coffer_format::id::{ChunkId, DomainId, PackId};
 use coffer_format::log::StoredRecord;
 use coffer_format::manifest::Manifest;
 use coffer_format::object::ObjectName;
-use coffer_format::record::{Details, RecordKind, chain_value};
-use coffer_format::tree::{Content, Kind, TreeEntry};
+use coffer_format::pack::{Directory, DirectoryFrame, FramePlace};
+use coffer_format::record::{Details, RecordKind, SegmentAdded, chain_value};
+use coffer_format::tree::{ChunkRef, Content, Kind, TreeEntry};
 use coffer_pipeline::keyring::UnwrappedKey;
 use coffer_pipeline::record::signature_is_good;
+use coffer_pipeline::segment::SegmentWriter;
 use coffer_pipeline::tree_writer::ContentWriter;
 use coffer_testkit::copy::store_from;
-use coffer_verify::{Class, LISTED_MAX, Options, Silent, Subset, VerifyError, verify_deep};
+use coffer_verify::{
+    Class, LISTED_MAX, Options, PACKS_NAMED_MAX, Silent, Subset, VerifyError, verify, verify_deep,
+};
 
 use crate::support::{EMPTY_BODY, Standard, Vault, check_affected, entry, file, found, only, tree};
 
@@ -336,4 +342,61 @@ fn several_damaged_packs_are_each_blamed_for_their_part() {
         (report.findings[1].paths.as_slice(), &report.findings[1].snapshots),
         (&["docs/new".to_owned()][..], &vec![b.id])
     );
+}
+
+#[test]
+fn of_very_many_lost_packs_some_are_named_and_the_others_counted() {
+    const PACK_COUNT: usize = PACKS_NAMED_MAX + 7;
+    let mut vault = Vault::new(5);
+    let mut packs = vault.packs();
+    let row = packs.data(1, 300);
+    vault.take(packs, &[file("kept", &[row])]);
+    // A segment of packs of fifteen chunks each, which nobody stored.
+    let mut writer = SegmentWriter::default();
+    let mut refs = Vec::new();
+    for number in 0..PACK_COUNT {
+        let chunk = |part: usize| {
+            let id = ChunkId(hash(&((number * 100 + part) as u64).to_le_bytes()));
+            ChunkRef { id, len: 10 }
+        };
+        let place = FramePlace { offset: 1184, sealed_len: 174, plain_len: 150 };
+        let frame = DirectoryFrame { place, chunks: (0..15).map(chunk).collect() };
+        refs.push(chunk(3));
+        let directory = Directory { domain: DomainId(*vault.domain().domain()), frames: vec![frame] };
+        writer.add_pack(PackId(hash(&(number as u64).to_le_bytes())), 65_536, &directory).unwrap();
+    }
+    let segment = writer.finish(vault.log.vault, &vault.domain(), &vault.rng).unwrap();
+    vault.store.insert_raw(ObjectName::Segment(segment.id).to_string(), segment.bytes.clone());
+    let domain = DomainId(*vault.domain().domain());
+    let added = SegmentAdded { id: segment.id, len: segment.bytes.len() as u64, domain };
+    let mut packs = vault.packs();
+    // A chunk of each of the first packs, which are named, and of the last ones, of which seven are not.
+    let refs = [&refs[..20], &refs[PACK_COUNT - 20..]].concat();
+    let root = tree(&vault.domain(), &mut packs, &[entry("", Kind::Directory), file("lost", &refs)]);
+    let (_, own) = vault.store_packs(packs, |_| {});
+    let mut segments = vec![added, own];
+    segments.sort_unstable_by_key(|segment| segment.id);
+    let body = Manifest::new("files", root).encode();
+    vault.commit(RecordKind::Snapshot, Details::None, Some(&body), |public| {
+        public.segments_added = segments;
+    });
+    let id = vault.log.snapshots.last().unwrap().id;
+    let options = Options { rows_in_memory: 20_000, ..vault.options() };
+    let deep = verify_deep(&vault.store, vault.key(), &options, &Silent).unwrap();
+    let keyless = verify(&vault.store, &options, &Silent).unwrap();
+    for report in [&keyless, &deep] {
+        let others: Vec<_> =
+            report.findings.iter().filter(|finding| !finding.object.starts_with("packs/")).collect();
+        assert_eq!((others.len(), report.findings.len()), (1, PACKS_NAMED_MAX + 1), "{others:?}");
+        let further = report.findings.iter().find(|finding| finding.object == "(further packs)").unwrap();
+        assert_eq!((further.class, further.what.as_str()), (Class::Missing, "7 more packs are missing"));
+        assert_eq!(further.snapshots, [id]);
+    }
+    let listed: usize = deep.findings.iter().map(|finding| finding.chunks.len() + finding.paths.len()).sum();
+    assert!(listed <= 100_000, "{listed}");
+    let lost: u64 = deep.findings.iter().map(|finding| finding.chunk_count).sum();
+    assert_eq!(lost, PACK_COUNT as u64 * 15);
+    let needed: Vec<u64> =
+        deep.findings.iter().map(|finding| finding.path_count).filter(|count| *count > 0).collect();
+    assert_eq!(needed, [1; 34], "33 named packs, and the others together");
 }

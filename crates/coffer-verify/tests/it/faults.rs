@@ -1,6 +1,8 @@
 //! A store that fails: one bad object is a finding, a store that is gone is an error.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
+use std::sync::Mutex;
 
 use coffer_store::{ListItem, MemoryStore, ObjectKey, ObjectStat, ObjectStore, PutOutcome, StoreError};
 use coffer_testkit::{Fault, FaultKind, FaultMoment, FaultyStore};
@@ -223,4 +225,63 @@ fn an_unreadable_record_at_the_end_is_not_taken_for_the_end() {
     let report = verify(&store, &Options { head: None, ..vault.options() }, &Silent).unwrap();
     let what = &only(&report, Class::Corrupt, "log/000000000005").what;
     assert!(what.contains("unreadable"), "{what}");
+}
+
+/// Lets each index segment be read once from its beginning, and refuses it afterwards.
+#[derive(Debug)]
+struct Once<'a> {
+    inner: Odd<'a>,
+    read: Mutex<BTreeSet<String>>,
+}
+
+impl ObjectStore for Once<'_> {
+    fn put_if_absent(&self, key: &ObjectKey, body: &[u8]) -> Result<PutOutcome, StoreError> {
+        self.inner.put_if_absent(key, body)
+    }
+
+    fn read(&self, key: &ObjectKey, len_max: u64, out: &mut Vec<u8>) -> Result<(), StoreError> {
+        self.inner.inner.read(key, len_max, out)
+    }
+
+    fn read_range(&self, key: &ObjectKey, offset: u64, out: &mut [u8]) -> Result<(), StoreError> {
+        let is_again = offset == 0 && !self.read.lock().unwrap().insert(key.to_string());
+        if is_again {
+            self.inner.judge(key)?;
+        }
+        self.inner.inner.read_range(key, offset, out)
+    }
+
+    fn stat(&self, key: &ObjectKey) -> Result<ObjectStat, StoreError> {
+        self.inner.stat(key)
+    }
+
+    fn list(
+        &self,
+        prefix: &str,
+        start_after: Option<&str>,
+        visit: &mut dyn FnMut(ListItem) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        self.inner.list(prefix, start_after, visit)
+    }
+
+    fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
+        self.inner.delete(key)
+    }
+
+    fn url(&self) -> String {
+        self.inner.url()
+    }
+}
+
+#[test]
+fn a_segment_of_a_large_index_that_cannot_be_read_again_is_no_sound_one() {
+    let Standard { vault, a, .. } = Standard::new();
+    let options = Options { rows_in_memory: 2, ..vault.options() };
+    let once = |oddity| Once { inner: odd(&vault.store, &a.segment, oddity), read: Mutex::default() };
+    let report = verify_deep(&once(Oddity::BadSector), vault.key(), &options, &Silent).unwrap();
+    let finding = only(&report, Class::Corrupt, &a.segment);
+    assert!(finding.what.contains("could not be read again"), "{}", finding.what);
+    assert!(finding.snapshots.contains(&a.id) && finding.path_count > 0, "{finding:?}");
+    let error = verify_deep(&once(Oddity::Unavailable), vault.key(), &options, &Silent).unwrap_err();
+    assert!(matches!(error, VerifyError::Store { .. }), "{error}");
 }

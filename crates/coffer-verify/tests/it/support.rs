@@ -25,7 +25,7 @@ use coffer_pipeline::segment::SegmentWriter;
 use coffer_pipeline::tree_writer::{MetaSink, TreeWriter};
 use coffer_store::{MemoryStore, ObjectStore};
 use coffer_testkit::copy::{Objects, snapshot_of, store_from};
-use coffer_verify::{Class, Finding, Options, Report, Silent, verify, verify_deep};
+use coffer_verify::{Class, Counts, Finding, Options, Report, Silent, verify, verify_deep};
 
 /// A vault and all that is needed to write it on.
 pub(crate) struct Vault {
@@ -33,7 +33,7 @@ pub(crate) struct Vault {
     pub(crate) log: LogState,
     /// Vault keys by epoch.
     pub(crate) keys: Vec<[u8; 32]>,
-    rng: SeededRng,
+    pub(crate) rng: SeededRng,
     pack_seed: u64,
 }
 
@@ -278,8 +278,20 @@ impl Vault {
         verify(store, &self.options(), &Silent).unwrap()
     }
 
+    /// The report of a deep verification, which is the same where hardly a row of the index fits in memory, and on one thread or several.
     pub(crate) fn verify_store_deep(&self, store: &dyn ObjectStore) -> Report {
-        verify_deep(store, self.key(), &self.options(), &Silent).unwrap()
+        let report = |threads, rows_in_memory| {
+            let options = Options { threads, rows_in_memory, ..self.options() };
+            verify_deep(store, self.key(), &options, &Silent).unwrap()
+        };
+        let expected = report(2, Options::default().rows_in_memory);
+        for (threads, rows_in_memory) in [(1, u64::MAX), (3, 2)] {
+            let other = report(threads, rows_in_memory);
+            assert_eq!(other.findings, expected.findings, "{threads} threads, {rows_in_memory} rows");
+            assert_eq!(other.residue, expected.residue);
+            assert_eq!(Counts { read_bytes: expected.counts.read_bytes, ..other.counts }, expected.counts);
+        }
+        expected
     }
 
     /// A copy of the store in which one object was changed.

@@ -79,9 +79,9 @@ pub(super) fn run(world: &World, args: &NewSlotArgs) -> Result<Exit> {
         }
         _ if args.token.new_pkcs11_key.is_some() => Box::new(world.keys.pkcs11().new_root_key(&args.token)?),
         (Some(path), _, _) => Box::new(keys::key_file(path)?),
-        (_, Some(path), _) => Box::new(keys::passphrase_file(path)?),
+        (_, Some(path), _) => Box::new(world.keys.passphrases().of_file(path)?),
         (_, _, asked) if asked || process::has_terminal() => {
-            Box::new(keys::ask_new_passphrase("New passphrase")?)
+            Box::new(world.keys.passphrases().ask_new("New passphrase")?)
         }
         _ => {
             let hint = "give --new-key-file FILE, --new-passphrase-file FILE, --new-root-key CRN, --new-pkcs11-key LABEL, or --new-shares 3of5 --shares-dir DIR";

@@ -202,6 +202,8 @@ fn instructions(world: &World, vault: &Vault<'_>, slots: &[SlotStatus]) -> Strin
          coffer --vault PLACE --vault-id ID OPTIONS restore latest --target DIR\n\n\
          OPTIONS are those of one slot above. PLACE is a directory, s3://BUCKET/PREFIX or cos://REGION/BUCKET/PREFIX; a bucket needs its own\n\
          credentials besides (coffer help; `coffer doctor` says what is missing). A key service, or a bucket, with a certificate that the system does not know: --ca-cert FILE.\n\n\
+         head.txt is where the vault was when this kit was written. Whether the vault at PLACE is at least as new, without a key:\n\n    \
+         coffer --vault PLACE --vault-id ID verify --head \"$(cat head.txt)\"\n\n\
          If the store has lost the header or slots, copy `vault` and `slots/` of this kit to their places in the vault.\n\
          If a key service is lost, and its root key was imported from material that you have: import it into another instance, then\n\
          coffer --vault PLACE --vault-id ID OPTIONS keys retarget SLOT --to CRN\n\n\

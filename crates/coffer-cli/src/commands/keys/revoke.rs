@@ -10,8 +10,8 @@ use serde_json::json;
 use super::test::AlsoArgs;
 use crate::command_error::Failure;
 use crate::exit_code::Exit;
+use crate::process;
 use crate::wiring::World;
-use crate::{keys, process};
 
 pub(super) const REVOKED: &str = "whoever has an old copy of this slot and its secret can still open the vault; `coffer keys rotate` gives the vault a new key, with \
      which what comes from then on stays closed to them. Where the slot has a root key, disable that once no current slot names it (`coffer keys list`): \
@@ -30,7 +30,7 @@ pub(crate) struct RevokeArgs {
 
 pub(super) fn run(world: &World, args: &RevokeArgs) -> Result<Exit> {
     let store = world.open_store()?;
-    let also = args.also.read(world.output)?;
+    let also = args.also.read(world)?;
     let mut vault = world.open_vault_to_write(&store)?;
     let id = vault.select_slot(&args.slot)?;
     let head = if args.untested {
@@ -55,8 +55,8 @@ pub(super) fn passwd(world: &World, file: Option<&Path>, label: Option<&str>) ->
     let mut vault = world.open_vault_with(&store, old_root.as_ref())?;
     world.prepare_to_write(&store, &vault)?;
     let root = match file {
-        Some(path) => keys::passphrase_file(path)?,
-        None if process::has_terminal() => keys::ask_new_passphrase("New passphrase")?,
+        Some(path) => world.keys.passphrases().of_file(path)?,
+        None if process::has_terminal() => world.keys.passphrases().ask_new("New passphrase")?,
         None => {
             return Err(Failure::usage("no new passphrase").hint("give --new-passphrase-file FILE").into());
         }

@@ -50,7 +50,7 @@ const NOTE: &str = "what was written so far stays readable with the old key, for
 
 pub(super) fn run(world: &World, args: &RotateArgs) -> Result<Exit> {
     let store = world.open_store()?;
-    let also = args.also.read(world.output)?;
+    let also = args.also.read(world)?;
     let (mut vault, mut roots) = world.open_vault_and_keys(&store, true)?;
     roots.extend(also);
     let roots: Vec<&dyn RootKey> = roots.iter().map(AsRef::as_ref).collect();
@@ -67,7 +67,7 @@ pub(super) fn run(world: &World, args: &RotateArgs) -> Result<Exit> {
         let size = bytes(stats.new_bytes);
         world.output.note(&format!(
             "deduplication starts anew: up to {size} of content, now {} in packs, is compressed and uploaded again by the next backups, and the \
-             old packs stay until they are forgotten and pruned",
+             old packs stay for the snapshots that need them",
             bytes(stats.pack_bytes)
         ));
         if !args.yes && !args.dry_run {

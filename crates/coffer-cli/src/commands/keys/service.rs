@@ -71,14 +71,9 @@ pub(super) fn rewrap(world: &World) -> Result<Exit> {
     let mut lines: Vec<String> = slots.iter().map(line).collect();
     lines.extend(head.map(|head| format!("head {head}")));
     world.result(value, &lines.join("\n"))?;
-    match failed {
-        None => Ok(Exit::Done),
-        Some(error) if slots.len() == 1 => Err(error.into()),
-        Some(error) => {
-            world.output.warn(&format!("not every slot was rewrapped: {error}"));
-            Ok(Exit::Partial)
-        }
-    }
+    let Some(error) = failed else { return Ok(Exit::Done) };
+    world.output.warn(&format!("not every slot was rewrapped: {error}"));
+    Ok(Exit::Partial)
 }
 
 fn answered(

@@ -10,7 +10,6 @@ use serde_json::json;
 
 use super::list::{show, slot_json};
 use crate::exit_code::Exit;
-use crate::output::Output;
 use crate::wiring::World;
 use crate::{keys, shares};
 
@@ -29,16 +28,16 @@ pub(crate) struct AlsoArgs {
 }
 
 impl AlsoArgs {
-    pub(super) fn read(&self, output: Output) -> Result<Vec<Arc<dyn RootKey>>> {
+    pub(super) fn read(&self, world: &World) -> Result<Vec<Arc<dyn RootKey>>> {
         let mut roots: Vec<Arc<dyn RootKey>> = Vec::new();
         for path in &self.also_key_file {
             roots.push(Arc::new(keys::key_file(path)?));
         }
         for path in &self.also_passphrase_file {
-            roots.push(Arc::new(keys::passphrase_file(path)?));
+            roots.push(Arc::new(world.keys.passphrases().of_file(path)?));
         }
         if !self.also_share.is_empty() {
-            roots.push(Arc::new(shares::read(&self.also_share, output)?));
+            roots.push(shares::read(&self.also_share, world.output)?);
         }
         Ok(roots)
     }
@@ -49,7 +48,7 @@ const UNTESTED: &str = "not tested: no key given for it";
 
 pub(super) fn run(world: &World, also: &AlsoArgs, all: bool, record: bool) -> Result<Exit> {
     let store = world.open_store()?;
-    let also = also.read(world.output)?;
+    let also = also.read(world)?;
     let (mut vault, mut roots) = world.open_vault_and_keys(&store, record)?;
     roots.extend(also);
     let roots: Vec<&dyn RootKey> = roots.iter().map(AsRef::as_ref).collect();

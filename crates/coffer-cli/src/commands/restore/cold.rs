@@ -10,7 +10,7 @@ use coffer_engine::{ColdState, EngineError, Needs, RestoreOptions, Snapshot, Vau
 use coffer_store::{ObjectStore, RestoreTier};
 use serde_json::json;
 
-use crate::command_error::Failure;
+use crate::command_error::{Failure, chain};
 use crate::exit_code::Exit;
 use crate::output::{bytes, time, time_utc};
 use crate::prices::PriceArgs;
@@ -86,6 +86,7 @@ pub(super) fn bring_back(
     options: &RestoreOptions,
 ) -> Result<Option<Exit>> {
     let stores = stores(store)?;
+    request_slots(world, args, &stores, vault);
     loop {
         let needs = needs_of(world, vault, snapshot, options)?;
         let state = ColdState::look(&stores, &needs)?;
@@ -93,14 +94,31 @@ pub(super) fn bring_back(
             return Ok(None);
         }
         state.request(&stores, args.days, args.tier.of_store())?;
-        let partial =
-            if needs.is_partial { "; more will be needed once the tree of the snapshot is back" } else { "" };
-        let text = format!("{}{partial}", told(&state, "pack(s)"));
+        let partial = if needs.is_partial { "; more will be needed once these are back" } else { "" };
+        let text = format!("{}{partial}", told(&state, "object(s)"));
         if !args.wait {
             return come_back(world, args, Some(snapshot), &state, needs.is_partial, &text).map(Some);
         }
         world.output.note(&format!("{text}; waiting"));
         wait(world, store, args.poll)?;
+    }
+}
+
+/// Asks for key slots that are archived beside the one that opened the vault. Nothing waits for them: they are for the next who has another
+/// key.
+fn request_slots(world: &World, args: &ColdArgs, stores: &[Arc<dyn ObjectStore>], vault: &Vault<'_>) {
+    let state = ColdState::look_at_slots(stores, &vault.state().slots);
+    let count = state.archived.len();
+    if count == 0 {
+        return;
+    }
+    match state.request(stores, args.days, args.tier.of_store()) {
+        Ok(()) => world.output.note(&format!(
+            "{count} archived key slot(s) were asked for as well; this restore does not wait for them"
+        )),
+        Err(error) => {
+            world.output.warn(&format!("archived key slots could not be asked for: {}", chain(&error)));
+        }
     }
 }
 

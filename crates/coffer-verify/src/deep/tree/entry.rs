@@ -119,8 +119,8 @@ impl Walker<'_> {
             Blob::Inline(bytes) => return Ok(Some(bytes.clone())),
             Blob::Chunk(chunk) => chunk,
         };
-        match self.meta.read(self.damage, walk.domain(), chunk)? {
-            Ok(bytes) => Ok(Some(bytes)),
+        match self.meta.read(&mut self.damage, walk.domain(), chunk)? {
+            Ok(bytes) => Ok(Some(bytes.to_vec())),
             Err(losses) => {
                 self.lose(walk, &show(&entry.path), 1, losses);
                 Ok(None)
@@ -141,8 +141,7 @@ impl Walker<'_> {
         for chunk in rows {
             if level == 0 {
                 outcome.bytes = outcome.bytes.saturating_add(u64::from(chunk.len));
-                let table = self.task.table;
-                if let Err(losses) = self.chunks.resolve(table, self.damage, domain, chunk, ChunkKind::Data) {
+                if let Err(losses) = self.chunks.resolve(domain, chunk, ChunkKind::Data, &mut self.found)? {
                     outcome.lose(losses);
                 }
             } else {
@@ -164,7 +163,7 @@ impl Walker<'_> {
         if let Some(outcome) = self.lists.get(&key) {
             return Ok(outcome.clone());
         }
-        let outcome = match self.meta.read(self.damage, domain, chunk)? {
+        let outcome = match self.meta.read(&mut self.damage, domain, chunk)? {
             Err(losses) => ListOutcome { open: true, losses: losses.into_iter().collect(), bytes: 0 },
             Ok(bytes) => match ChunkRef::read_chunked_rows(&bytes) {
                 Ok(rows) => self.list(domain, level - 1, &rows)?,
@@ -212,7 +211,7 @@ impl Walker<'_> {
     fn look_up(&mut self, walk: &Walk<'_>, path: &[u8]) -> Result<Target, VerifyError> {
         let (mut chunk, mut height) = (walk.root.chunk, walk.root.height);
         loop {
-            let Ok(bytes) = self.meta.read(self.damage, walk.domain(), &chunk)? else {
+            let Ok(bytes) = self.meta.read(&mut self.damage, walk.domain(), &chunk)? else {
                 return Ok(Target::Unknown);
             };
             if height == 0 {

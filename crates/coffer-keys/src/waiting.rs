@@ -1,8 +1,8 @@
-//! Waiting for a token no longer than it may take.
+//! Waiting for a token, or for the work of a passphrase, no longer than it may take.
 //!
-//! A call of a module cannot be interrupted. So the work is done in a thread of its own, and whoever waits for it goes on when the time is
-//! over. The thread is left behind: if the module answers after all, what it gave is wiped and nobody hears of it; if it never does, the
-//! thread ends with the process.
+//! Neither can be interrupted. So the work is done in a thread of its own, and whoever waits for it goes on when the time is
+//! over. The thread is left behind: if it comes to an end after all, what it gave is wiped and nobody hears of it; if it does not, it
+//! ends with the process.
 
 use std::io;
 use std::panic::resume_unwind;
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use coffer_crypto::SecretBytes;
 
-use super::AskPin;
+use crate::pkcs11::AskPin;
 
 /// What the thread says.
 enum Said<T> {
@@ -23,19 +23,20 @@ enum Said<T> {
 
 /// What `work` gives; nothing if it takes longer than `limit`.
 ///
-/// `work` is given a way to ask for the PIN of a token. It is asked for in the thread that waits, and the time that a person takes for it
-/// does not count.
+/// `name` is that of the thread. `work` is given a way to ask for the PIN of a token. It is asked for in the thread that waits, and the time that
+/// a person takes for it does not count.
 ///
 /// # Errors
 /// If there can be no further thread.
-pub(super) fn within<T: Send + 'static>(
+pub(crate) fn within<T: Send + 'static>(
+    name: &str,
     limit: Duration,
     ask_pin: Option<&AskPin>,
     work: impl FnOnce(&dyn Fn(&str) -> Option<SecretBytes>) -> T + Send + 'static,
 ) -> io::Result<Option<T>> {
     let (say, hear) = mpsc::channel();
     let (give, take) = mpsc::channel();
-    let thread = thread::Builder::new().name("token".to_owned()).spawn(move || {
+    let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
         let ask = |token: &str| {
             say.send(Said::PinWanted(token.to_owned())).ok()?;
             take.recv().ok().flatten()
@@ -71,14 +72,14 @@ mod tests {
 
     #[test]
     fn what_is_done_in_time_is_given() {
-        assert_eq!(within(LONG, None, |_| 7).unwrap(), Some(7));
+        assert_eq!(within("test", LONG, None, |_| 7).unwrap(), Some(7));
     }
 
     #[test]
     fn what_never_ends_is_left_behind() {
         let (keep, never) = mpsc::channel::<()>();
         let since = Instant::now();
-        let done = within(SHORT, None, move |_| never.recv()).unwrap();
+        let done = within("test", SHORT, None, move |_| never.recv()).unwrap();
         assert!(done.is_none() && since.elapsed() < LONG);
         drop(keep);
     }
@@ -90,14 +91,14 @@ mod tests {
             Some(SecretBytes::from(format!("pin of {token}")))
         });
         let limit = SHORT * 40;
-        let given = within(limit, Some(&ask), |ask| ask("hsm")).unwrap().flatten();
+        let given = within("test", limit, Some(&ask), |ask| ask("hsm")).unwrap().flatten();
         assert_eq!(given, Some(SecretBytes::from("pin of hsm".to_owned())));
-        assert_eq!(within(LONG, None, |ask| ask("hsm")).unwrap(), Some(None));
+        assert_eq!(within("test", LONG, None, |ask| ask("hsm")).unwrap(), Some(None));
     }
 
     #[test]
     #[should_panic(expected = "as it is")]
     fn a_panic_is_passed_on() {
-        drop(within::<()>(LONG, None, |_| panic!("as it is")));
+        drop(within::<()>("test", LONG, None, |_| panic!("as it is")));
     }
 }
