@@ -1,17 +1,9 @@
-//! What is freed is wiped.
-//!
-//! Secrets of our own are wiped where they are dropped. Libraries leave copies of what passes through them: of a key that a token unwrapped, of
-//! tokens of services in requests and in what came back. So the allocator of the program overwrites every piece of the heap when it is freed, and when it
-//! grows to another place.
-//!
-//! It does not see the stack, memory that libraries in C take for themselves, or what is never freed.
+//! What is freed is wiped: the allocator of the program, and the proof that it does so.
 
-use std::alloc::System;
-
-use zeroizing_alloc::ZeroAlloc;
+use coffer_crypto::wiping::Wiping;
 
 #[global_allocator]
-static WIPING: ZeroAlloc<System> = ZeroAlloc(System);
+static WIPING: Wiping = Wiping;
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {

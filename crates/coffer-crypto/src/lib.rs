@@ -4,7 +4,7 @@
 //! follow from which, what a seal is bound to, how a key is wrapped, how a record is signed. It is meant to be
 //! small enough to audit whole.
 //!
-//! - [`secret`], [`rng`], [`hash`]: memory that is wiped, randomness that comes in from outside, BLAKE3.
+//! - [`secret`], [`wiping`], [`rng`], [`hash`]: memory that is wiped, also where libraries freed it, randomness that comes in from outside, BLAKE3.
 //! - [`kdf`], [`key`], [`passphrase`]: the tree of keys of section 4, and Argon2id.
 //! - [`seal`], [`wrap`], [`to_vault`], [`sign`]: AES-256-GCM bound to its place, wrapped keys, HPKE with X-Wing,
 //!   Ed25519.
@@ -25,6 +25,7 @@ pub mod secret;
 pub mod shares;
 pub mod sign;
 pub mod to_vault;
+pub mod wiping;
 pub mod wrap;
 
 pub use error::CryptoError;

@@ -100,6 +100,7 @@ mod x86_64 {
     use crate::chunker::pcc::{HASH_MULTIPLIERS, NATURAL_SHIFT};
 
     /// What the 64 positions of mask `m` depend on, checked to lie inside `window`.
+    #[inline]
     fn block(window: &[u8], m: usize) -> &[u8; LOOKBACK_LEN + MASK_LEN] {
         window[m * MASK_LEN..].first_chunk().expect("a window has the bytes its masks need")
     }
