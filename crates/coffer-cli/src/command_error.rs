@@ -386,7 +386,7 @@ fn classify_key(error: &KeyError) -> (Exit, Option<String>) {
             (Exit::WrongKey, Some(SLOW_PASSPHRASE.to_owned()))
         }
         KeyError::NoSlot { answers, .. }
-            if let [Answer { error: KeyError::PassphraseSlow { .. }, .. }] = &**answers =>
+            if answers.iter().any(|answer| matches!(answer.error, KeyError::PassphraseSlow { .. })) =>
         {
             (Exit::WrongKey, Some(SLOW_PASSPHRASE.to_owned()))
         }

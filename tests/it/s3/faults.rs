@@ -95,6 +95,9 @@ pub(super) const MISHAPS: [Mishap; 5] = [
     (NetworkFault::LoseReply, Span::Forever),
 ];
 
+/// So many of them happen at each request.
+pub(super) const MISHAPS_AT_ONE: usize = 3;
+
 /// What happens at each request, one after the other.
 const FAULTS: [Mishap; 16] = [
     (NetworkFault::SlowDown { retry_after_s: None }, Span::Burst),
@@ -151,7 +154,7 @@ impl Site {
 /// tells whether the command succeeded and checks what it left.
 pub(super) fn sweep(
     clouds: &[Cloud],
-    mishaps: &[Mishap],
+    (mishaps, count_at_one): (&[Mishap], usize),
     name: &str,
     run: impl Fn(&[Proxy], &str, Option<&Case>, &str) -> bool + Sync,
 ) {
@@ -162,10 +165,13 @@ pub(super) fn sweep(
         let request_count = proxy.request_count();
         assert!(request_count > 3, "{name}: {request_count} requests of cloud {at}");
         for index in 0..request_count {
-            cases.extend(mishaps.iter().map(|(fault, span)| Case { at, index, fault: *fault, span: *span }));
+            // Each request meets some, and its neighbours the others.
+            let first = usize::try_from(index).unwrap() % mishaps.len();
+            let chosen = mishaps.iter().cycle().skip(first).take(count_at_one);
+            cases.extend(chosen.map(|(fault, span)| Case { at, index, fault: *fault, span: *span }));
         }
     }
-    let request_count = cases.len() / mishaps.len();
+    let request_count = cases.len() / count_at_one;
     let (next, met_count, done_count) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
     let begun = Instant::now();
     std::thread::scope(|scope| {
@@ -206,7 +212,7 @@ fn a_backup_meets_every_fault_at_every_request() {
     let clouds = [Cloud::start()];
     let cloud = &clouds[0];
     let site = Site::new(cloud);
-    sweep(&clouds, &FAULTS, "backup", |proxies, prefix, case, context| {
+    sweep(&clouds, (&FAULTS, FAULTS.len()), "backup", |proxies, prefix, case, context| {
         cloud.fill(prefix, &site.objects);
         let outcome = world().backup(&Case::client(case, cloud, &proxies[0], prefix), &site.source);
         // From here on nothing goes wrong, and nobody has a memory of the vault.
@@ -240,7 +246,7 @@ fn an_init_meets_every_fault_at_every_request() {
     let clouds = [Cloud::start()];
     let cloud = &clouds[0];
     let site = Site::new(cloud);
-    sweep(&clouds, &FAULTS, "init", |proxies, prefix, case, context| {
+    sweep(&clouds, (&FAULTS, FAULTS.len()), "init", |proxies, prefix, case, context| {
         let outcome = world().init(&Case::client(case, cloud, &proxies[0], prefix));
         let store = cloud.store(prefix);
         let is_whole = world().open(&store).is_ok();

@@ -9,7 +9,7 @@ use coffer_keys::RootKey;
 use coffer_store::{ObjectStore, RetryStore, S3Store, VersionRule, VersionedStore};
 
 use super::cloud::{Cloud, world};
-use super::faults::{Case, MISHAPS, sweep};
+use super::faults::{Case, MISHAPS, MISHAPS_AT_ONE, sweep};
 use crate::support::{SMALL_CHUNKS, World, assert_clean, assert_restores, keyless, noise, scratch, tree_of};
 
 fn by_oldest(store: RetryStore<S3Store>) -> VersionedStore<RetryStore<S3Store>> {
@@ -36,7 +36,7 @@ fn a_backup_where_the_oldest_version_counts_meets_faults_at_every_request() {
     let (first, source) = (directory("first"), directory("second"));
     fs::write(source.join("large"), noise(2, 20_000)).unwrap();
     let (old, new) = (tree_of(&first), tree_of(&source));
-    sweep(&clouds, &MISHAPS, "oldest", |proxies, prefix, case, context| {
+    sweep(&clouds, (&MISHAPS, MISHAPS_AT_ONE), "oldest", |proxies, prefix, case, context| {
         let calm = by_oldest(cloud.store(prefix));
         make(&world(), &calm).unwrap();
         let acknowledged = world().backup(&calm, &first).unwrap();

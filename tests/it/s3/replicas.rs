@@ -12,7 +12,7 @@ use coffer_testkit::proxy::Proxy;
 use tempfile::TempDir;
 
 use super::cloud::{Cloud, world};
-use super::faults::{Case, MISHAPS, sweep};
+use super::faults::{Case, MISHAPS, MISHAPS_AT_ONE, sweep};
 use crate::replicas::{backup_to, options};
 use crate::support::{Tree, assert_restores, keyless, noise, scratch, tree_of};
 
@@ -93,7 +93,7 @@ fn behind(clouds: &[Cloud], proxies: &[Proxy], case: Option<&Case>, prefix: &str
 fn a_backup_to_two_buckets_meets_faults_at_every_request() {
     let clouds = [Cloud::start(), Cloud::start()];
     let site = Site::new(&clouds, false);
-    sweep(&clouds, &MISHAPS, "two", |proxies, prefix, case, context| {
+    sweep(&clouds, (&MISHAPS, MISHAPS_AT_ONE), "two", |proxies, prefix, case, context| {
         site.fill(&clouds, prefix);
         let stores = behind(&clouds, proxies, case, prefix);
         let urls: Vec<_> = stores.iter().map(|store| store.url()).collect();
@@ -132,7 +132,7 @@ fn a_backup_to_two_buckets_meets_faults_at_every_request() {
 fn a_replication_meets_faults_at_every_request() {
     let clouds = [Cloud::start(), Cloud::start()];
     let site = Site::new(&clouds, true);
-    sweep(&clouds, &MISHAPS, "replicate", |proxies, prefix, case, context| {
+    sweep(&clouds, (&MISHAPS, MISHAPS_AT_ONE), "replicate", |proxies, prefix, case, context| {
         site.fill(&clouds, prefix);
         let world_of_case = world();
         let outcome = Replicas::open(behind(&clouds, proxies, case, prefix), options(Ack::Two))
