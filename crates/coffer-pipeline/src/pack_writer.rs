@@ -16,8 +16,8 @@ use crate::compress::{Compressor, Payload};
 use crate::error::PipelineError;
 use crate::pack_reader::{FrameReader, chunk_id};
 
-/// A pack of the usual 32 MiB, and something for what surrounds the frames.
-const USUAL_LEN_MAX: usize = 33 << 20;
+/// A pack of the usual 16 MiB, and something for what surrounds the frames.
+const USUAL_LEN_MAX: usize = 17 << 20;
 
 /// To whom packs are sealed: what a writer holds.
 #[derive(Debug)]

@@ -90,7 +90,7 @@ pub(crate) struct BackupArgs {
     #[arg(long, value_name = "RECORDS", default_value_t = coffer_engine::CHECKPOINT_INTERVAL)]
     pub(crate) checkpoint_interval: u64,
     /// Length in MiB that packs have at most, unless a chunk is longer, 4 to 120.
-    #[arg(long, value_name = "MIB", default_value_t = 32, value_parser = clap::value_parser!(u64).range(4..=120))]
+    #[arg(long, value_name = "MIB", default_value_t = 16, value_parser = clap::value_parser!(u64).range(4..=120))]
     pub(crate) pack_size: u64,
     /// On how many stores a snapshot has to be to be acknowledged: primary, two, or all [default: two, of several].
     #[arg(long, value_name = "LEVEL", value_parser = parse_ack)]

@@ -63,8 +63,8 @@ pub struct BackupOptions {
 }
 
 impl BackupOptions {
-    /// Default length that packs have at most, unless a chunk is longer: 32 MiB.
-    pub const PACK_LEN_TARGET: u64 = 32 << 20;
+    /// Default length that packs have at most, unless a chunk is longer: 16 MiB.
+    pub const PACK_LEN_TARGET: u64 = 16 << 20;
     /// Default interval of progress records: one minute.
     pub const PROGRESS_INTERVAL_NS: u64 = 60_000_000_000;
 
