@@ -10,6 +10,7 @@ import datetime
 import json
 import os
 import platform
+import random
 import secrets
 import shutil
 import socket
@@ -187,14 +188,20 @@ class Round:
         url = self.tool.place()
         try:
             for direction, where in (("fetch", f"{url}/packs"), ("send", f"{url}-bare/packs")):
-                place.mkdir(exist_ok=True)
-                command = [self.options.bare, direction, where, place, str(self.options.at_once)]
-                self.network.reset()
-                entry = self.meter.run([command], self.tool.environment, self.work, packs)
-                # Its own clock: a program that does so little is not charged for its start.
-                said = json.loads(packs.read_text(encoding="utf-8"))
-                entry = {**entry, **said, "requests": self.network.totals()}
-                self.note(BARE, BARE_STEPS[direction], entry)
+                entries = []
+                for at_once in self.options.at_once.split(","):
+                    if direction == "fetch":
+                        shutil.rmtree(place, ignore_errors=True)
+                    place.mkdir(exist_ok=True)
+                    self.tool.server.forget(f"{self.tool.name}-bare")
+                    command = [self.options.bare, direction, where, place, at_once]
+                    self.network.reset()
+                    entry = self.meter.run([command], self.tool.environment, self.work, packs)
+                    # Its own clock: a program that does so little is not charged for its start.
+                    said = json.loads(packs.read_text(encoding="utf-8"))
+                    entries.append({**entry, **said, "requests": self.network.totals()})
+                # How many at once are best is up to the machine.
+                self.note(BARE, BARE_STEPS[direction], min(entries, key=lambda entry: entry["seconds"]))
         finally:
             shutil.rmtree(place, ignore_errors=True)
             self.tool.server.forget(f"{self.tool.name}-bare")
@@ -258,8 +265,8 @@ def arguments():
     add("--upload-mb", type=float, default=0, help="cap in MB a second to the server; 0 for none")
     add("--download-mb", type=float, default=0, help="cap in MB a second from the server; 0 for none")
     add("--gb", type=float, default=2, help="length of the data, which does not compress")
-    add("--at-once", type=int, default=32, help="objects that the bare transfer moves at once")
-    add("--runs", type=int, default=3, help="rounds; medians are printed")
+    add("--at-once", default="8,32", help="objects that the bare transfer moves at once; of several numbers the fastest counts")
+    add("--runs", type=int, default=3, help="rounds that count, of which medians are printed; one more is made before them")
     add("--place", type=Path, default=Path("/dev/shm"), help="where to work: a tmpfs with room for five times the data")
     add("--quick", action="store_true", help="a tenth of the data and one round, to try the script; never to publish")
     add("--json", type=Path, default=Path("compare-s3.json"), help="where raw figures go")
@@ -314,13 +321,16 @@ def main():
             name = f"{size / 1e9:.2f} GB at {round_trip_ms} ms"
             figures.sets.setdefault(name, {})
             network = Network(proxy_program, server, round_trip_ms, options)
-            for number in range(options.runs):
-                for tool in tools:
-                    print(f"{name}: round {number + 1} of {options.runs}: {tool.name}", flush=True)
+            for number in range(0 if options.quick else -1, options.runs):
+                # In another order each time: who comes first meets another machine.
+                for tool in random.Random(f"{round_trip_ms} {number}").sample(tools, len(tools)):
+                    which = f"round {number + 1} of {options.runs}" if number >= 0 else "a round to warm up"
+                    print(f"{name}: {which}: {tool.name}", flush=True)
                     tool.network, tool.server = network, server
 
                     def note(column, step, entry, name=name, number=number):
-                        figures.add(name, column, step, {**entry, "round": number})
+                        if number >= 0:
+                            figures.add(name, column, step, {**entry, "round": number})
 
                     def failed(tool, reason, name=name):
                         print(f"  {tool}: {reason}", flush=True)

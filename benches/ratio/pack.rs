@@ -56,56 +56,76 @@ impl Frames {
         Ok(Self { sealed: sealed.collect(), plain, payload, is_compressed })
     }
 
-    /// Primitives that turn plain frames into sealed ones.
+    /// Primitives that turn plain frames into sealed ones, and name the pack.
     pub(crate) fn writing(&self) -> Result<Vec<Work<'_>>> {
-        let (mut zstd, gcm) = (RawZstd::new()?, RawGcm::new()?);
-        let mut works: Vec<Work<'_>> = vec![
-            Box::new({
-                let mut scratch = self.payload.clone();
-                move || scratch.iter_mut().for_each(|payload| drop(black_box(gcm.seal(payload))))
-            }),
-            Box::new(|| {
-                self.payload.iter().for_each(|payload| {
-                    black_box(blake3::hash(payload));
-                })
-            }),
-        ];
-        works.push(if self.is_compressed {
-            Box::new(move || {
-                for frame in &self.plain {
-                    black_box(zstd.compress(frame));
-                }
-            })
-        } else {
-            // What is stored as it is has to get into the pack all the same.
-            let mut out = vec![0; FRAME_LEN];
-            Box::new(move || {
-                self.plain.iter().for_each(|frame| black_box(&mut out[..frame.len()]).copy_from_slice(frame))
-            })
-        });
-        Ok(works)
+        Ok(vec![self.compressing()?, self.sealing()?, self.pack_naming()])
     }
 
     /// Primitives that turn sealed frames into plain ones.
     pub(crate) fn reading(&self) -> Result<Vec<Work<'_>>> {
-        let (mut zstd, gcm) = (RawZstd::new()?, RawGcm::new()?);
+        Ok([Some(self.opening()?), self.decompressing()?].into_iter().flatten().collect())
+    }
+
+    /// zstd; a copy where it does not help, as what is stored as it is has to get into the pack all the same.
+    pub(crate) fn compressing(&self) -> Result<Work<'_>> {
+        if !self.is_compressed {
+            return Ok(self.copying());
+        }
+        let mut zstd = RawZstd::new()?;
+        Ok(Box::new(move || {
+            for frame in &self.plain {
+                black_box(zstd.compress(frame));
+            }
+        }))
+    }
+
+    /// Each frame into the same memory.
+    pub(crate) fn copying(&self) -> Work<'_> {
+        let mut out = vec![0; self.plain.iter().map(Vec::len).max().unwrap_or_default()];
+        Box::new(move || {
+            self.plain.iter().for_each(|frame| black_box(&mut out[..frame.len()]).copy_from_slice(frame))
+        })
+    }
+
+    pub(crate) fn sealing(&self) -> Result<Work<'_>> {
+        let gcm = RawGcm::new()?;
+        let mut scratch = self.payload.clone();
+        Ok(Box::new(move || scratch.iter_mut().for_each(|payload| drop(black_box(gcm.seal(payload))))))
+    }
+
+    /// The hash that a pack is named by.
+    pub(crate) fn pack_naming(&self) -> Work<'_> {
+        Box::new(|| {
+            self.payload.iter().for_each(|payload| {
+                black_box(blake3::hash(payload));
+            })
+        })
+    }
+
+    pub(crate) fn opening(&self) -> Result<Work<'_>> {
+        let gcm = RawGcm::new()?;
         let mut out = vec![0; FRAME_LEN];
-        let mut works: Vec<Work<'_>> = vec![Box::new(move || {
+        Ok(Box::new(move || {
             for (sealed, tag) in &self.sealed {
                 gcm.open(sealed, tag, &mut out[..sealed.len()]);
                 black_box(&out);
             }
-        })];
-        if self.is_compressed {
-            let mut out = vec![0; FRAME_LEN];
-            works.push(Box::new(move || {
-                for (payload, plain) in self.payload.iter().zip(&self.plain) {
-                    zstd.decompress(payload, &mut out[..plain.len()]);
-                    black_box(&out);
-                }
-            }));
+        }))
+    }
+
+    /// `None` for what is stored as it is.
+    pub(crate) fn decompressing(&self) -> Result<Option<Work<'_>>> {
+        if !self.is_compressed {
+            return Ok(None);
         }
-        Ok(works)
+        let mut zstd = RawZstd::new()?;
+        let mut out = vec![0; FRAME_LEN];
+        Ok(Some(Box::new(move || {
+            for (payload, plain) in self.payload.iter().zip(&self.plain) {
+                zstd.decompress(payload, &mut out[..plain.len()]);
+                black_box(&out);
+            }
+        })))
     }
 
     /// The primitive that names chunks of about `chunk_len` bytes.
@@ -127,13 +147,13 @@ fn of_kind(kind: Kind) -> Result<()> {
         bytes.chunks(FRAME_LEN).map(|frame| keys.chunks(frame, CHUNK_LEN)).collect();
     let compressor = RefCell::new(Compressor::new(Compression::Auto)?);
     let reader = RefCell::new(FrameReader::new()?);
-    let buffer = RefCell::new(Vec::new());
+    let (buffer, room) = (RefCell::new(Vec::new()), RefCell::new(Vec::new()));
     let write = |extra_verify: bool| -> Result<FinishedPack> {
         let mut pack = PackWriter::begin(&keys.sealer, &keys.rng, buffer.take())?;
         for (frame, rows) in frames.plain.iter().zip(&rows) {
             pack.add_frame(ChunkKind::Data, frame, rows.clone(), &mut compressor.borrow_mut())?;
             if extra_verify {
-                pack.verify_newest(&keys.sealer.domain, &mut reader.borrow_mut())?;
+                pack.verify_newest(&keys.sealer.domain, &mut reader.borrow_mut(), &mut room.borrow_mut())?;
             }
         }
         Ok(pack.finish()?)

@@ -16,5 +16,6 @@ mod permissions;
 mod regions;
 mod same_name;
 mod stores;
+mod suspended;
 mod tokens;
 mod ways;

@@ -21,9 +21,12 @@ mod forged;
 mod gaps;
 mod homes;
 mod kept;
+mod meanwhile;
 mod nameless;
+mod places;
 mod slow;
 mod stores;
+mod threads;
 
 use stores::NamedStore;
 

@@ -3,6 +3,7 @@
 mod appending;
 mod cloud;
 mod faults;
+mod lost_header;
 mod oldest;
 mod parts;
 mod replicas;

@@ -18,6 +18,7 @@ mod credential;
 mod hostile;
 mod keys;
 mod races;
+mod settings;
 mod state;
 
 /// Enrols a writer as the owner of `world` does.

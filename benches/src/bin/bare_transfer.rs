@@ -1,7 +1,7 @@
 //! Moves objects and does nothing else: `coffer-bare-transfer fetch|send URL DIRECTORY [AT-ONCE]`.
 //!
-//! What a backup or a restore could take at best: the same objects, by the same client of S3, so many at once (32), without reading,
-//! cutting, compressing or sealing anything. `fetch` writes every object below the URL into files of the directory, `send` creates
+//! What a backup or a restore may be held against: the same objects, by the same client of S3, so many at once (32), without reading,
+//! cutting, compressing or sealing anything. It is no bound: a restore may ask for parts of objects, and so for more at once. `fetch` writes every object below the URL into files of the directory, `send` creates
 //! an object for each file. The keys come from where the tools of AWS look. Prints a line of JSON.
 
 #![expect(clippy::print_stdout, reason = "it is a command")]
@@ -9,6 +9,7 @@
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
@@ -76,8 +77,8 @@ fn send(store: &dyn ObjectStore, directory: &Path, at_once: usize) -> Result<Vec
     files_below(directory, &mut files)?;
     side_by_side(&files, at_once, |path| {
         let name = path.strip_prefix(directory)?.to_str().context("names are text")?;
-        let bytes = fs::read(path)?;
-        let outcome = store.put_if_absent(&ObjectKey::new(name)?, &bytes)?;
+        let bytes = Arc::new(fs::read(path)?);
+        let outcome = store.put_shared_if_absent(&ObjectKey::new(name)?, &bytes)?;
         if outcome != PutOutcome::Created {
             bail!("{name} is there already");
         }

@@ -215,9 +215,9 @@ fn frames(keys: &Keys) -> Vec<(Vec<u8>, Vec<ChunkRef>)> {
 fn write_pack(keys: &Keys, frames: Vec<(Vec<u8>, Vec<ChunkRef>)>) -> Result<FinishedPack> {
     let (mut compressor, mut reader) = (Compressor::new(Compression::Off)?, FrameReader::new()?);
     let mut pack = PackWriter::begin(&keys.sealer, &keys.rng, Vec::new())?;
-    for (plain, chunks) in frames {
+    for (mut plain, chunks) in frames {
         pack.add_frame(ChunkKind::Data, &plain, chunks, &mut compressor)?;
-        pack.verify_newest(&keys.sealer.domain, &mut reader)?;
+        pack.verify_newest(&keys.sealer.domain, &mut reader, &mut plain)?;
     }
     Ok(pack.finish()?)
 }

@@ -306,6 +306,12 @@ fn classify_engine(error: &EngineError) -> (Exit, Option<String>) {
         }
         // What follows from it depends on the command.
         EngineError::Interrupted => (Exit::Interrupted, None),
+        EngineError::NoThread { .. } => (
+            Exit::Failed,
+            hint(
+                "raise the limit of processes or threads (`ulimit -u`, or that of the container) and run the command again; what is stored is intact",
+            ),
+        ),
         EngineError::BadSelector { .. } => (Exit::Usage, hint("`coffer snapshots` lists them")),
         EngineError::NoSnapshot { .. } | EngineError::AmbiguousSnapshot { .. } => {
             (Exit::Failed, hint("`coffer snapshots` lists them"))
@@ -564,6 +570,11 @@ fn classify_remote(error: &StoreError) -> (Exit, Option<String>) {
             "it was tried several times; what is stored is intact, so run the command again later",
         ),
         StoreError::Archived { .. } => return archived(),
+        StoreError::VersionsOff { .. } => (
+            Exit::Failed,
+            "versioning of the bucket was suspended: turn it on again, and run the command again; nothing was acknowledged. A bucket that keeps none \
+             needs a vault of its own, with one writer: `coffer init --single-writer`",
+        ),
         StoreError::InvalidSetting { .. } | StoreError::InvalidLocation { .. } => {
             (Exit::Usage, "docs/storage.md shows what is expected")
         }
@@ -592,7 +603,8 @@ fn classify_token(endpoint: &str, fault: TokenFault) -> (Exit, Option<String>) {
         _ => (
             Exit::Unreachable,
             format!(
-                "IAM at {endpoint} was asked several times; what is stored is intact, so run the command again later"
+                "IAM at {endpoint} was asked for as long as it is waited for; what is stored is intact, so run the command again in some minutes; \
+                 keys of HMAC (--aws-profile) need no IAM"
             ),
         ),
     };
@@ -659,6 +671,24 @@ mod tests {
             let (exit, hint) = no_slot(slot_count, &[], lost);
             assert!(exit == expected && hint.contains("recovery kit"), "{hint}");
         }
+    }
+
+    #[test]
+    fn an_identity_service_that_stays_busy_is_named_with_what_it_said_and_what_to_do() {
+        let error = anyhow::Error::new(EngineError::Store(StoreError::NoToken {
+            store: "s3://bucket/v".to_owned(),
+            endpoint: "https://iam.example".to_owned(),
+            fault: TokenFault::Unavailable,
+            source: "IAM is not available: status 503: busy".into(),
+        }));
+        let (exit, hint) = classify(&error);
+        let (hint, told) = (hint.unwrap_or_default(), format!("{error:#}"));
+        assert_eq!(exit, Exit::Unreachable);
+        assert!(told.contains("no token for s3://bucket/v") && told.contains("status 503: busy"), "{told}");
+        assert!(
+            hint.contains("IAM at https://iam.example") && hint.contains("run the command again"),
+            "{hint}"
+        );
     }
 
     #[test]

@@ -102,7 +102,8 @@ pub const TABLE: &[Permission] = &[
             "keys grant-writer",
             "keys revoke-writer",
         ],
-        actions: &["bucket.get", "object.get", "object.put"],
+        // What became of a write whose answer was lost is found out by the length of what is there, and then by its bytes.
+        actions: &["bucket.get", "object.get", "object.head", "object.put"],
         optional: &[
             ("object.post_initiate_upload", LARGE),
             ("object.put_part", LARGE),

@@ -110,13 +110,13 @@ pub(crate) fn read(paths: &[PathBuf], output: Output) -> Result<Arc<dyn RootKey>
                 continue;
             }
         };
-        let set = |share: &Share| (share.set_id(), share.threshold(), share.count());
         let filed = (share, path.display().to_string());
-        match sets.iter_mut().find(|known| known.iter().any(|(share, _)| set(share) == set(&filed.0))) {
+        match sets.iter_mut().find(|known| known.iter().any(|(share, _)| share.is_beside(&filed.0))) {
             Some(known) => known.push(filed),
             None => sets.push(vec![filed]),
         }
     }
+    sets.iter_mut().for_each(|set| drop_copies(set, output));
     let (whole, rest): (Vec<_>, Vec<_>) = sets.into_iter().partition(is_whole);
     if whole.is_empty() {
         return match failures.into_iter().next() {
@@ -140,6 +140,27 @@ fn is_whole(set: &FiledSet) -> bool {
     set.first().is_some_and(|(share, _)| numbers.len() >= usize::from(share.threshold()))
 }
 
+/// Lets each share count once, and says how many are left of how many that are needed.
+fn drop_copies(set: &mut FiledSet, output: Output) {
+    let mut kept = FiledSet::with_capacity(set.len());
+    let mut copies = Vec::new();
+    for (share, file) in set.drain(..) {
+        match kept.iter().find(|(known, _)| known.is_copy_of(&share)) {
+            Some((_, first)) if *first == file => copies.push(format!("{file} is given twice")),
+            Some((_, first)) => copies.push(format!("{file} holds the same share as {first}")),
+            None => kept.push((share, file)),
+        }
+    }
+    let needed = kept.first().map_or(0, |(share, _)| share.threshold());
+    for copy in copies {
+        let given = kept.len();
+        output.warn(&format!(
+            "{copy}, and counts once: {given} different share(s) are given, and {needed} are needed"
+        ));
+    }
+    *set = kept;
+}
+
 fn read_one(path: &Path) -> Result<Share> {
     let missing = "check the path; each share is a text file that `coffer keys add --new-shares` wrote, or a line typed from paper";
     let text = private_file::read_bounded("share", path, SHARE_TEXT_LEN_MAX as u64 + 1, missing)?;
@@ -151,17 +172,36 @@ fn read_one(path: &Path) -> Result<Share> {
 }
 
 fn collect(filed: FiledSet, output: Output) -> Result<FiledShares> {
+    refuse_rivals(&filed)?;
     let files = filed.iter().map(|(share, file)| (share.number(), file.clone())).collect::<Vec<_>>();
     let shares = filed.into_iter().map(|(share, _)| share).collect();
     let shares = RecoveryShares::collect(shares).map_err(|error| {
         let hint = match &error {
             KeyError::ShareSets { numbers } => look_at(&files, numbers),
-            KeyError::ShareTwice { number } => look_at(&files, &[*number]),
             _ => MORE.to_owned(),
         };
         Failure::new(Exit::WrongKey, error.to_string()).hint(hint)
     })?;
     Ok(FiledShares { shares, files, output, told: Mutex::default() })
+}
+
+/// Refuses two shares that claim to be the same one and are not.
+fn refuse_rivals(filed: &FiledSet) -> Result<()> {
+    for (at, (share, file)) in filed.iter().enumerate() {
+        let is_rival = |(other, _): &&(Share, String)| {
+            other.is_beside(share) && other.number() == share.number() && !other.is_copy_of(share)
+        };
+        if let Some((_, first)) = filed[..at].iter().find(is_rival) {
+            let message = format!(
+                "{first} and {file} hold two different shares, and both claim to be number {} of the set {}: at least one is false",
+                share.number(),
+                hex(&share.set_id()),
+            );
+            let hint = "compare both with the paper and leave out the one that is false; if you do not know which it is, try each without the other";
+            return Err(Failure::new(Exit::WrongKey, message).hint(hint).into());
+        }
+    }
+    Ok(())
 }
 
 /// Next step where there are too few shares.

@@ -10,7 +10,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use coffer_ibm::{HttpClient, HttpOptions, IAM_ENDPOINT, Iam, IamCredential, PRIVATE_IAM_ENDPOINT, Profile};
+use coffer_crypto::{OsRng, rng};
+use coffer_ibm::{
+    HttpClient, HttpOptions, IAM_ENDPOINT, Iam, IamCredential, PRIVATE_IAM_ENDPOINT, Patience, Profile,
+};
 use coffer_store::{
     ApiKey, AwsSettings, Checksums, CosCredentials, Credentials, Network, RateLimit, RequestCounter,
     S3Location, S3Options, S3Place, S3Store, StoreError, UploadMemory,
@@ -117,6 +120,8 @@ struct Way {
     upload_rate: Option<Arc<RateLimit>>,
     download_rate: Option<Arc<RateLimit>>,
     checksums: Checksums,
+    /// How long IAM is waited for, by all stores together.
+    patience: Arc<Patience>,
 }
 
 /// Who asks, as it was said.
@@ -135,9 +140,10 @@ impl Storage {
         config: &Config,
         memory: Option<Arc<dyn UploadMemory>>,
     ) -> Result<Self> {
-        let general = Way::new(args, None, config)?;
+        let patience = Arc::new(Patience::new(u64::from_le_bytes(rng::array(&OsRng)?)));
+        let general = Way::new(args, None, config, &patience)?;
         let own = |table: &StoreTable| {
-            let mut way = Way::new(args, Some(table), config)?;
+            let mut way = Way::new(args, Some(table), config, &patience)?;
             // A bound that is not a store's own is one of all together.
             if args.limit_upload.is_some() || table.value("limit-upload").is_none() {
                 way.upload_rate.clone_from(&general.upload_rate);
@@ -198,7 +204,12 @@ impl Storage {
 impl Way {
     /// The command line goes before the table of the store, that before the environment, and that before the rest of the
     /// configuration file.
-    fn new(args: &StorageArgs, table: Option<&StoreTable>, config: &Config) -> Result<Self> {
+    fn new(
+        args: &StorageArgs,
+        table: Option<&StoreTable>,
+        config: &Config,
+        patience: &Arc<Patience>,
+    ) -> Result<Self> {
         let own = |setting: &str| table.and_then(|table| table.value(setting)).cloned();
         let text = |flag: Option<&str>, name: &str, setting: &str| {
             flag.map(str::to_owned)
@@ -246,6 +257,7 @@ impl Way {
             upload_rate: rate(args.limit_upload, "limit-upload")?.map(RateLimit::new),
             download_rate: rate(args.limit_download, "limit-download")?.map(RateLimit::new),
             checksums,
+            patience: Arc::clone(patience),
         })
     }
 
@@ -359,7 +371,8 @@ impl Way {
             _ => PRIVATE_IAM_ENDPOINT,
         };
         let endpoint = self.iam_endpoint.as_deref().or(endpoint).unwrap_or(default);
-        Ok(Arc::new(Iam::new(http, endpoint, credential).map_err(of_setting)?))
+        let iam = Iam::new(http, endpoint, credential).map_err(of_setting)?;
+        Ok(Arc::new(iam.sharing(Arc::clone(&self.patience))))
     }
 
     /// Whether an identity at IBM Cloud is given.

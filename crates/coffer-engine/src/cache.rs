@@ -46,26 +46,26 @@ impl Cache {
         &self.root
     }
 
-    /// The vault that was last seen at a location, and its head.
+    /// The vault that was last seen at a place, which is what [`ObjectStore::place`](coffer_store::ObjectStore::place) says, and its head.
     ///
     /// # Errors
     /// [`EngineError::Cache`] when a file is there and cannot be read.
-    pub fn remembered(&self, url: &str) -> Result<Option<(VaultId, Option<Head>)>, EngineError> {
-        let Some(vault) = self.location(url)? else { return Ok(None) };
+    pub fn remembered(&self, place: &str) -> Result<Option<(VaultId, Option<Head>)>, EngineError> {
+        let Some(vault) = self.location(place)? else { return Ok(None) };
         Ok(Some((vault, self.head(&vault)?)))
     }
 
-    /// The vault that was last seen at a location.
-    pub(crate) fn location(&self, url: &str) -> Result<Option<VaultId>, EngineError> {
-        let text = self.read_text(&self.location_path(url))?;
+    /// The vault that was last seen at a place.
+    pub(crate) fn location(&self, place: &str) -> Result<Option<VaultId>, EngineError> {
+        let text = self.read_text(&self.location_path(place))?;
         Ok(text.and_then(|text| text.lines().next().and_then(|line| line.parse().ok())))
     }
 
-    pub(crate) fn set_location(&self, url: &str, vault: &VaultId) -> Result<(), EngineError> {
-        if self.location(url)? == Some(*vault) {
+    pub(crate) fn set_location(&self, place: &str, vault: &VaultId) -> Result<(), EngineError> {
+        if self.location(place)? == Some(*vault) {
             return Ok(());
         }
-        self.replace(&self.location_path(url), format!("{vault}\n{url}\n").as_bytes())
+        self.replace(&self.location_path(place), format!("{vault}\n{place}\n").as_bytes())
     }
 
     /// The head that was last seen of a vault.
@@ -145,8 +145,8 @@ impl Cache {
         self.replace_with(&self.vault_path(vault, name), true, write)
     }
 
-    fn location_path(&self, url: &str) -> PathBuf {
-        self.root.join("locations").join(hex(&hash(url.as_bytes())[..16]))
+    fn location_path(&self, place: &str) -> PathBuf {
+        self.root.join("locations").join(hex(&hash(place.as_bytes())[..16]))
     }
 
     fn vault_path(&self, vault: &VaultId, name: &str) -> PathBuf {

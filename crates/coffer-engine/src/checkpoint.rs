@@ -454,7 +454,7 @@ impl Packing<'_> {
             None => PackWriter::begin(self.sealer, self.access.rng, Vec::new())?,
         };
         pack.add_frame(ChunkKind::Data, bytes, vec![chunk], &mut self.compressor)?;
-        pack.verify_newest(&self.sealer.domain, &mut self.reader)?;
+        pack.verify_newest(&self.sealer.domain, &mut self.reader, &mut Vec::new())?;
         self.pack = Some(pack);
         Ok(chunk)
     }

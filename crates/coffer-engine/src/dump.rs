@@ -13,8 +13,7 @@ use coffer_format::path::is_within;
 use coffer_format::tree::{Kind, TreeEntry};
 
 use crate::content::{FileReader, Piece, carrier, metadata};
-use crate::error::EngineError;
-use crate::needs::is_archived;
+use crate::error::{EngineError, is_archived};
 use crate::read::ChunkReader;
 use crate::restore::chain;
 use crate::tree_reader::{Leaves, TreeReader, holes, lookup, path_text};

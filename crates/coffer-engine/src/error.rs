@@ -8,8 +8,6 @@ use coffer_keys::KeyError;
 use coffer_pipeline::PipelineError;
 use coffer_store::StoreError;
 
-use crate::needs::is_archived;
-
 /// Why an operation on a vault did not succeed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -154,7 +152,7 @@ pub enum EngineError {
     },
     /// Nothing may be committed through these stores.
     #[error("nothing can be committed")]
-    Refused(#[source] crate::replicas::Refusal),
+    Refused(#[source] crate::refusal::Refusal),
     /// Two stores are one, or copies of each other.
     #[error("{first} and {second} are the same store, or copies of one")]
     SameStore {
@@ -257,6 +255,12 @@ pub enum EngineError {
     /// A worker thread ended before its work.
     #[error("a worker ended early")]
     WorkerGone,
+    /// The system gives no thread that is needed.
+    #[error("the system gives no more threads")]
+    NoThread {
+        /// What it said.
+        source: std::io::Error,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -352,7 +356,7 @@ impl EngineError {
 
     /// Whether it says nothing of what is stored.
     pub(crate) const fn is_unasked(&self) -> bool {
-        matches!(self, Self::Store(_) | Self::Interrupted | Self::WorkerGone)
+        matches!(self, Self::Store(_) | Self::Interrupted | Self::WorkerGone | Self::NoThread { .. })
     }
 
     pub(crate) fn damaged(
@@ -365,4 +369,27 @@ impl EngineError {
     pub(crate) fn invalid(reason: impl Into<String>) -> Self {
         Self::Invalid { reason: reason.into() }
     }
+}
+
+/// Whether an object that was needed is archived.
+pub(crate) fn is_archived(error: &(dyn std::error::Error + 'static)) -> bool {
+    archived_name(error).is_some()
+}
+
+/// The archived object that was needed.
+pub(crate) fn archived_name<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e str> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        // A cause in a box shows as the box.
+        let boxed = error.downcast_ref::<Box<EngineError>>().map(|error| &**error);
+        let store = match error.downcast_ref::<EngineError>().or(boxed) {
+            Some(EngineError::Store(store)) => Some(store),
+            _ => error.downcast_ref::<StoreError>(),
+        };
+        if let Some(StoreError::Archived { name, .. }) = store {
+            return Some(name);
+        }
+        cause = error.source();
+    }
+    None
 }

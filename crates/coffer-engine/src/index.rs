@@ -7,6 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use coffer_crypto::DomainKeys;
 use coffer_format::id::{ChunkId, DomainId, PackId, SegmentId, VaultId, hex};
@@ -23,6 +24,10 @@ use crate::lookup::{Lookup, fingerprint};
 use crate::parallel;
 use crate::parts::Parts;
 
+mod tables;
+
+use tables::Pieces;
+
 /// Pages of chunk and frame tables kept opened: 16 MiB.
 const PAGE_CACHE_COUNT_MAX: usize = 1024;
 /// What is read of a segment at first: all of a small one.
@@ -31,11 +36,9 @@ const FIRST_LEN: u64 = 8 << 10;
 const FIRST_LEN_FAR: u64 = 256 << 10;
 /// Beginnings of segments kept in memory, together, and the whole tables of segments that many questions are put to.
 const BEGINNINGS_LEN_MAX: usize = 64 << 20;
-/// Tables are read in pieces of this length.
-const TABLE_PIECE_LEN: u64 = 1 << 20;
-/// So many questions are put to all segments before a table is made that says which to ask.
+/// After so many questions that were put to segments, a table is made that says which to ask.
 const LOOKUPS_BEFORE_TABLE: u32 = 64;
-/// With fewer segments a reader does without the table.
+/// With fewer segments that it does not know a reader does without the table.
 const SEGMENTS_BEFORE_TABLE: usize = 8;
 /// A lookup that meets more pages than this is given up: ids are uniform, so one or two are expected.
 const PAGE_STEP_COUNT_MAX: u64 = 64;
@@ -53,6 +56,23 @@ pub(crate) struct Place {
     pub offset: u32,
     /// Length of the chunk.
     pub len: u32,
+}
+
+impl Place {
+    /// The frame, by its pack and its number there.
+    pub(crate) const fn frame_id(&self) -> (PackId, u16) {
+        (self.pack.id, self.frame_number)
+    }
+}
+
+/// What is left of the memory for beginnings.
+#[derive(Debug)]
+struct Room(AtomicUsize);
+
+impl Room {
+    fn take(&self, len: usize) -> bool {
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(len)).is_ok()
+    }
 }
 
 #[derive(Debug)]
@@ -73,16 +93,22 @@ pub(crate) struct Index<'a> {
     vault: VaultId,
     domain: DomainKeys,
     segments: Vec<Segment>,
-    /// Length of all beginnings that are kept.
-    beginnings_len: usize,
+    room: Room,
     /// Segments that could not be read, and why.
     unreadable: Vec<(SegmentId, EngineError)>,
     pages: HashMap<(usize, SegmentTable, u64), Arc<Vec<u8>>>,
     lookup: Option<Lookup>,
-    /// Questions that were answered without a lookup table.
-    lookup_count: u32,
     /// The segment of each place in the lookup table.
     places_of: Vec<Option<usize>>,
+    /// Segments that the lookup table does not know, which are always asked: all, if there is none.
+    beside: Vec<usize>,
+    /// Whether the table of the local cache was looked for.
+    is_opened: bool,
+    /// Whether the lookup table is believed no more.
+    is_distrusted: bool,
+    /// Questions that were put to any segment.
+    question_count: u32,
+    is_far: bool,
     cache: Option<&'a Cache>,
     /// The packs that the store lists, with their lengths, where that was asked for: rows that lead to others do not count.
     present: Option<HashMap<PackId, u64>>,
@@ -105,20 +131,21 @@ impl<'a> Index<'a> {
             vault,
             domain: keys,
             segments: Vec::new(),
-            beginnings_len: 0,
+            room: Room(AtomicUsize::new(BEGINNINGS_LEN_MAX)),
             unreadable: Vec::new(),
             pages,
             lookup: None,
-            lookup_count: 0,
             places_of: Vec::new(),
+            beside: Vec::new(),
+            is_opened: false,
+            is_distrusted: false,
+            question_count: 0,
+            is_far: parallel::is_far(store),
             cache,
             present: None,
             recovered,
         };
-        let read = parallel::map(parallel::in_flight_small(store), segments, |(id, len)| {
-            (id, index.read_segment(id, len))
-        });
-        for (id, segment) in read {
+        for (id, segment) in index.read_segments(segments) {
             match segment {
                 Ok(segment) => index.push(segment),
                 Err(error) => {
@@ -127,6 +154,15 @@ impl<'a> Index<'a> {
             }
         }
         index
+    }
+
+    /// Opens segments side by side. Of the many that there may be, those beginnings are dropped at once for which there is no room.
+    fn read_segments(
+        &self,
+        segments: impl IntoIterator<Item = (SegmentId, u64)>,
+    ) -> Vec<(SegmentId, Result<Segment, EngineError>)> {
+        let in_flight = parallel::in_flight_small(self.parts.store());
+        parallel::map(in_flight, segments, |(id, len)| (id, self.read_segment(id, len)))
     }
 
     /// Segments that could not be read, and why.
@@ -166,8 +202,9 @@ impl<'a> Index<'a> {
             present.extend(segment.packs.iter().map(|pack| (pack.id, pack.len)));
         }
         self.push(segment);
-        let position = self.segments.len() - 1;
-        if let Some(mut lookup) = self.lookup.take() {
+        if let Some(mut lookup) = self.lookup.take()
+            && let Some(position) = self.beside.pop()
+        {
             let place = lookup.begin_segment(id);
             lookup.extend(place, fingerprints.iter().copied());
             lookup.end_segment();
@@ -177,20 +214,21 @@ impl<'a> Index<'a> {
         Ok(())
     }
 
-    fn push(&mut self, mut segment: Segment) {
-        if self.beginnings_len + segment.beginning.len() > BEGINNINGS_LEN_MAX {
-            segment.beginning = Vec::new();
-        }
-        self.beginnings_len += segment.beginning.len();
+    fn push(&mut self, segment: Segment) {
+        self.beside.push(self.segments.len());
         self.segments.push(segment);
     }
 
     fn read_segment(&self, id: SegmentId, len: u64) -> Result<Segment, EngineError> {
-        match self.read_segment_of(self.parts, id, len) {
+        let mut segment = match self.read_segment_of(self.parts, id, len) {
             // What is kept of it may be older than its repair.
             Err(_) if self.parts.has_memory() => self.read_segment_of(self.parts.without_memory(), id, len),
             read => read,
+        }?;
+        if !self.room.take(segment.beginning.len()) {
+            segment.beginning = Vec::new();
         }
+        Ok(segment)
     }
 
     /// Opens a segment in one request if it is small, else in two.
@@ -265,37 +303,6 @@ impl<'a> Index<'a> {
         })
     }
 
-    /// Reads the tables of all segments of a store that is far away, as far as there is memory for them. What cannot be read is left to who
-    /// needs it.
-    fn read_tables(&mut self) {
-        let mut budget = BEGINNINGS_LEN_MAX.saturating_sub(self.beginnings_len) as u64;
-        let mut pieces = Vec::new();
-        for (position, segment) in self.segments.iter().enumerate() {
-            let (from, end) = (segment.beginning.len() as u64, segment.reader.head().object_len());
-            // The beginning of one that has none was given up for want of memory.
-            if from == 0 || end - from > budget {
-                continue;
-            }
-            budget -= end - from;
-            let offsets = (from..end).step_by(usize::try_from(TABLE_PIECE_LEN).unwrap_or(usize::MAX));
-            pieces.extend(offsets.map(|offset| (position, offset, (end - offset).min(TABLE_PIECE_LEN))));
-        }
-        let read =
-            parallel::map(parallel::in_flight(self.parts.store()), pieces, |(position, offset, len)| {
-                let name = ObjectName::Segment(self.segments[position].id);
-                // A page in it that cannot be opened is asked for again by itself.
-                let bytes = self.parts.range(name, (offset, len), &mut |bytes| Ok(bytes.to_vec())).ok()?;
-                Some((position, offset, bytes))
-            });
-        for (position, offset, bytes) in read.into_iter().flatten() {
-            let beginning = &mut self.segments[position].beginning;
-            if beginning.len() as u64 == offset {
-                beginning.extend_from_slice(&bytes);
-                self.beginnings_len += bytes.len();
-            }
-        }
-    }
-
     fn page(&mut self, segment: usize, table: SegmentTable, page: u64) -> Result<Arc<Vec<u8>>, EngineError> {
         if let Some(plain) = self.pages.get(&(segment, table, page)) {
             return Ok(Arc::clone(plain));
@@ -328,28 +335,59 @@ impl<'a> Index<'a> {
 
     /// Makes the table that says which segments to ask, from the local cache and from what segments it does not know yet.
     pub(crate) fn build_lookup(&mut self) -> Result<(), EngineError> {
-        if self.lookup.is_some() {
+        self.open_lookup();
+        if self.lookup.is_some() && self.beside.is_empty() {
             return Ok(());
         }
+        let mut lookup = self.lookup.take().unwrap_or_default();
+        let added = std::mem::take(&mut self.beside);
+        if let Err(error) = self.add_to(&mut lookup, &added) {
+            // What was begun is dropped, and what the local cache has still counts.
+            self.forget_lookup();
+            self.is_opened = false;
+            self.open_lookup();
+            return Err(error);
+        }
+        self.places_of.extend(added.into_iter().map(Some));
+        self.lookup = Some(self.spilled(lookup));
+        Ok(())
+    }
+
+    /// Opens the table of the local cache, once.
+    fn open_lookup(&mut self) {
+        if std::mem::replace(&mut self.is_opened, true) {
+            return;
+        }
+        let name = lookup_name(self.domain.domain());
+        let Some(file) = self.cache.and_then(|cache| cache.open_file(&self.vault, &name)) else { return };
         let positions: HashMap<SegmentId, usize> =
             self.segments.iter().enumerate().map(|(position, segment)| (segment.id, position)).collect();
-        let name = lookup_name(self.domain.domain());
-        let file = self.cache.and_then(|cache| cache.open_file(&self.vault, &name));
-        let mut lookup = Lookup::open(file, |segment| positions.contains_key(segment));
-        let known: HashSet<SegmentId> = lookup.segments().iter().copied().collect();
-        for position in 0..self.segments.len() {
-            let id = self.segments[position].id;
-            if !known.contains(&id) {
-                let place = lookup.begin_segment(id);
-                self.fingerprints_of(position, &mut |fingerprints| {
-                    lookup.extend(place, fingerprints.iter().copied());
-                })?;
-                lookup.end_segment();
-            }
+        let lookup = Lookup::open(Some(file), |segment| positions.contains_key(segment));
+        let places_of: Vec<_> = lookup.segments().iter().map(|id| positions.get(id).copied()).collect();
+        let known: HashSet<usize> = places_of.iter().copied().flatten().collect();
+        if !known.is_empty() {
+            self.beside.retain(|position| !known.contains(position));
+            (self.lookup, self.places_of) = (Some(lookup), places_of);
         }
-        let lookup = self.spilled(lookup);
-        self.places_of = lookup.segments().iter().map(|id| positions.get(id).copied()).collect();
-        self.lookup = Some(lookup);
+    }
+
+    /// Goes without the table.
+    fn forget_lookup(&mut self) {
+        self.lookup = None;
+        self.places_of.clear();
+        self.beside = (0..self.segments.len()).collect();
+    }
+
+    /// Adds the fingerprints of segments to a table.
+    fn add_to(&mut self, lookup: &mut Lookup, added: &[usize]) -> Result<(), EngineError> {
+        let mut pieces = if self.is_far { self.pieces_of(added) } else { Pieces::default() };
+        for position in added.iter().copied() {
+            let place = lookup.begin_segment(self.segments[position].id);
+            self.fingerprints_of(position, &mut pieces, &mut |fingerprints| {
+                lookup.extend(place, fingerprints.iter().copied());
+            })?;
+            lookup.end_segment();
+        }
         Ok(())
     }
 
@@ -372,46 +410,44 @@ impl<'a> Index<'a> {
         if is_same { written } else { lookup }
     }
 
-    /// Gives the fingerprints of all chunks that a segment lists, a page at a time.
-    fn fingerprints_of(&self, segment: usize, take: &mut dyn FnMut(&[u64])) -> Result<(), EngineError> {
-        let found = &self.segments[segment];
-        let mut fingerprints = Vec::new();
-        for page in 0..found.reader.head().chunk_table().page_count() {
-            let plain = self.read_page(found, SegmentTable::Chunks, page);
-            let plain = plain.map_err(|error| unusable(found.id, error))?;
-            fingerprints.clear();
-            fingerprints.extend(plain.as_chunks::<32>().0.iter().map(|row| fingerprint(row)));
-            take(&fingerprints);
-        }
-        Ok(())
-    }
-
     /// The segments that may list a chunk.
     fn candidates(&mut self, id: &ChunkId) -> Vec<usize> {
-        self.lookup_count = self.lookup_count.saturating_add(1);
-        if self.lookup_count == LOOKUPS_BEFORE_TABLE && parallel::is_far(self.parts.store()) {
-            self.read_tables();
+        if self.is_far && !self.is_opened {
+            // Where each question that is spared is a request, it is used from the beginning.
+            self.open_lookup();
         }
-        if self.lookup.is_none()
-            && self.lookup_count == LOOKUPS_BEFORE_TABLE
-            && self.segments.len() >= SEGMENTS_BEFORE_TABLE
-        {
+        let found = self.named(id);
+        if found.is_empty() {
+            return found;
+        }
+        self.question_count = self.question_count.saturating_add(1);
+        if self.question_count != LOOKUPS_BEFORE_TABLE {
+            return found;
+        }
+        if !self.is_distrusted && self.beside.len() >= SEGMENTS_BEFORE_TABLE {
             // Where a segment cannot be read, all are asked as before.
             drop(self.build_lookup());
         }
-        match &self.lookup {
-            Some(lookup) => {
-                let places = lookup.candidates(fingerprint(&id.0));
-                places.iter().filter_map(|place| *self.places_of.get(*place as usize)?).collect()
-            }
-            None => (0..self.segments.len()).collect(),
+        if self.is_far {
+            self.read_tables();
         }
+        self.named(id)
+    }
+
+    /// The segments that the lookup table names, and those that it does not know.
+    fn named(&self, id: &ChunkId) -> Vec<usize> {
+        let Some(lookup) = &self.lookup else { return self.beside.clone() };
+        let places = lookup.candidates(fingerprint(&id.0));
+        let known = places.iter().filter_map(|place| *self.places_of.get(*place as usize)?);
+        known.chain(self.beside.iter().copied()).collect()
     }
 
     /// Asks all segments from here on, whatever the lookup table says. Says whether that is something new.
     pub(crate) fn distrust_lookup(&mut self) -> bool {
-        self.lookup_count = LOOKUPS_BEFORE_TABLE;
-        self.lookup.take().is_some()
+        (self.is_opened, self.is_distrusted) = (true, true);
+        let was_there = self.lookup.is_some();
+        self.forget_lookup();
+        was_there
     }
 
     /// Lists the packs of the store: a chunk whose packs are all lost, or of another length than the index says, is contained no more.
@@ -559,3 +595,6 @@ fn unusable(segment: SegmentId, error: EngineError) -> EngineError {
 fn lookup_name(domain: &[u8; 16]) -> String {
     format!("lookup-{}", hex(domain))
 }
+
+#[cfg(test)]
+mod tests;

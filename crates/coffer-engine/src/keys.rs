@@ -9,6 +9,7 @@ use coffer_format::record::{Details, RecordKind};
 use coffer_format::slot::{Slot, SlotPurpose};
 use coffer_keys::{RootKey, open_slot};
 
+use crate::beginning::{BeginningError, by_beginning};
 use crate::checkpoint::read_slot;
 use crate::error::EngineError;
 use crate::init::put_slot_for;
@@ -241,20 +242,16 @@ impl Vault<'_> {
         })
     }
 
-    /// The current slot whose id begins with `prefix`.
+    /// The current slot whose id begins with `prefix`, as [`by_beginning`] takes it.
     ///
     /// # Errors
-    /// [`EngineError::Invalid`] when none or several do.
+    /// [`EngineError::Invalid`] when none or several do, or it is too short.
     pub fn select_slot(&self, prefix: &str) -> Result<SlotId, EngineError> {
-        let fits = |id: &&SlotId| !prefix.is_empty() && id.to_string().starts_with(prefix);
-        let found: Vec<_> = self.log.state.slots.iter().filter(fits).collect();
-        match found.as_slice() {
-            [one] => Ok(**one),
-            [] => Err(EngineError::invalid(format!(
-                "no current key slot is {prefix:?}; `coffer keys list` shows them"
-            ))),
-            _ => Err(EngineError::invalid(format!("{prefix:?} is the beginning of several key slots"))),
-        }
+        by_beginning(prefix, &self.log.state.slots, SlotId::to_string).copied().map_err(|error| {
+            let none = matches!(error, BeginningError::None { .. });
+            let why = if none { format!("no current key slot is {prefix:?}") } else { error.to_string() };
+            EngineError::invalid(format!("{why}; `coffer keys list` shows them"))
+        })
     }
 
     fn put_new_slot(

@@ -12,6 +12,7 @@
 
 mod access;
 mod backup;
+mod beginning;
 mod cache;
 mod checkpoint;
 mod clock;
@@ -35,11 +36,13 @@ mod parallel;
 mod parts;
 mod pool;
 mod read;
+mod refusal;
 mod replicas;
 mod restore;
 mod select;
 mod settings;
 mod stats;
+mod threads;
 mod tree_reader;
 mod vault;
 mod writer;
@@ -48,6 +51,7 @@ pub use access::Access;
 pub use backup::{
     BackupObserver, BackupOptions, BackupReport, DryRunReport, EntryChange, backup, backup_stream, dry_run,
 };
+pub use beginning::{BEGINNING_LEN_MIN, BeginningError, by_beginning};
 pub use cache::Cache;
 pub use checkpoint::CHECKPOINT_INTERVAL;
 pub use clock::Clock;
@@ -70,10 +74,11 @@ pub use locks::{
 };
 pub use log::Log;
 pub use needs::{Needs, PackNeed};
+pub use refusal::{HomeId, Refusal};
 pub use replicas::{
-    Ack, CopyReport, FailedOver, HealOutcome, Healed, HomeId, Lag, LastSeen, Loss, LostSnapshot,
-    PromoteOptions, Promotion, Receipt, ReconcileReport, Refusal, Rejoined, ReplicaOptions, Replicas,
-    ReplicateReport, Standing, StoreStatus, UnreachableStore,
+    Ack, CopyReport, FailedOver, HealOutcome, Healed, Lag, LastSeen, Loss, LostSnapshot, PromoteOptions,
+    Promotion, Receipt, ReconcileReport, Rejoined, ReplicaOptions, Replicas, ReplicateReport, Standing,
+    StoreStatus, UnreachableStore,
 };
 pub use restore::{Overwrite, RestoreAction, RestoreObserver, RestoreOptions, RestoreReport, restore};
 pub use select::{Selection, Selector, SnapshotFilter, choose};

@@ -20,11 +20,13 @@ use crate::parallel::{self, both, is_far};
 
 mod ahead;
 mod listed;
+mod single;
 
 pub(crate) use ahead::Ahead;
 use ahead::end_of;
 use listed::Listed;
 pub(crate) use listed::listed_numbers;
+pub(crate) use single::{of_owner, of_signer};
 
 /// How often a commit tries the next number before it gives up.
 const COMMIT_ATTEMPT_COUNT_MAX: usize = 1000;
@@ -57,6 +59,8 @@ pub struct Log {
     pub warnings: Vec<String>,
     /// The first record that was read: 0, or that of a checkpoint.
     pub(crate) begins_at: u64,
+    /// The last policy that took effect, if it is among the records that were read.
+    policy: Option<Head>,
     /// The number whose chain value is compared with the one remembered, and that value once it was met.
     watched: (Option<u64>, Option<[u8; 32]>),
 }
@@ -135,6 +139,7 @@ impl Log {
             header_recovered: false,
             begins_at: state.next,
             state,
+            policy: None,
             ineffective: Vec::new(),
             memory_warning: None,
             warnings: Vec::new(),
@@ -221,6 +226,10 @@ impl Log {
             // With the copies that are believed now.
             return Self::read_with(access, expected, None);
         }
+        if store.settle_rule(rule_of(log.header.store_mode)) {
+            // What was read so far were the newest versions.
+            return Self::read_with(access, expected, None);
+        }
         check_versions(store, &log)?;
         if log.state.next == 0 {
             return Err(match remembered {
@@ -291,6 +300,19 @@ impl Log {
         Ok(false)
     }
 
+    /// Whether these bytes can be the policy that the record with this number was when the log was read.
+    pub(crate) fn is_policy(&self, number: u64, bytes: &[u8]) -> bool {
+        of_owner(&self.state, number, RecordKind::Policy, bytes).is_some()
+            && self.policy.is_none_or(|read| read.number != number || read.chain == chain_value(bytes))
+    }
+
+    /// Notes what the record that was applied last is looked for by later on.
+    fn note_policy(&mut self) {
+        if self.state.last_policy.is_some_and(|number| number + 1 == self.state.next) {
+            self.policy = self.state.head();
+        }
+    }
+
     /// What became of record `number`, which was read.
     pub(crate) fn outcome(&self, number: u64) -> Outcome {
         let at = self.ineffective.binary_search_by_key(&number, |(number, _)| *number);
@@ -340,6 +362,7 @@ impl Log {
         if outcome != Outcome::Effective {
             self.ineffective.push((number, outcome));
         }
+        self.note_policy();
         if self.watched.0 == Some(number) {
             self.watched.1 = self.state.head().map(|head| head.chain);
         }
@@ -507,7 +530,8 @@ impl Log {
                     step_back(access, begin_ns, lost_count);
                     continue;
                 }
-                Err(error @ StoreError::SyncFailed { .. }) => return Err(error.into()),
+                // Of what was refused, or what does not stay, reading back says nothing.
+                Err(error) if !is_unknown(&error) => return Err(error.into()),
                 // The effect is unknown: what stands there decides, once the store says that it is durable.
                 Err(error) => match chain_value_of(&mut Ahead::new(store, 0), head.number) {
                     Ok(Some(chain)) if chain == head.chain => {
@@ -518,11 +542,18 @@ impl Log {
                 },
             }
             self.state = after;
+            self.note_policy();
             self.remember(access);
             return Ok(head);
         }
         Err(refuse(format!("other writers took the next number {COMMIT_ATTEMPT_COUNT_MAX} times")))
     }
+}
+
+/// Whether a creation that failed so may have had its effect all the same, and for good. What a store does not make durable, or keeps in
+/// another way than the vault needs, can be read back and does not stay; what it refuses, it refuses the second time as well.
+const fn is_unknown(error: &StoreError) -> bool {
+    matches!(error, StoreError::Unavailable { .. } | StoreError::Unreachable { .. } | StoreError::Io { .. })
 }
 
 /// Waits after a lost race, for a part of the time that the attempt took, at random; longer after each further one. Where many commit at
@@ -619,6 +650,15 @@ fn read_header(
             Ok((vault, header, true))
         }
         _ => Err(failure),
+    }
+}
+
+/// Which version of an object counts in a vault of this mode.
+const fn rule_of(mode: StoreMode) -> VersionRule {
+    match mode {
+        StoreMode::ConditionalCreate => VersionRule::NewestElseOldest,
+        StoreMode::OldestVersion => VersionRule::Oldest,
+        StoreMode::SingleWriter => VersionRule::OneWriter,
     }
 }
 

@@ -9,9 +9,8 @@ use coffer_format::id::{ChunkId, PackId, SegmentId};
 use coffer_format::object::INDEX_PREFIX;
 use coffer_format::pack::PACK_HEAD_SIZE;
 use coffer_format::tree::{ChunkRef, TreeEntry};
-use coffer_store::StoreError;
 
-use crate::error::EngineError;
+use crate::error::{EngineError, archived_name};
 use crate::read::ChunkReader;
 use crate::restore::{RestoreOptions, Role, Visitor, walk};
 use crate::tree_reader::{ContentReader, LostSubtree, xattrs};
@@ -60,6 +59,8 @@ pub struct Needs {
     pub segments: BTreeMap<SegmentId, u64>,
     /// Whether parts of the tree or of the index are archived, so that more packs are needed than are known.
     pub is_partial: bool,
+    /// The first object of which a read said that it is archived.
+    pub archived: Option<String>,
     /// Whether a chunk may be listed in an archived segment.
     lacks_segments: bool,
     /// Parts that could not be read for another reason: what is wrong with them.
@@ -118,34 +119,12 @@ impl Needs {
         match archived_name(error) {
             Some(name) => {
                 self.is_partial = true;
+                self.archived.get_or_insert_with(|| name.to_owned());
                 self.lacks_segments |= name.starts_with(INDEX_PREFIX);
             }
             None => self.unreadable.push(crate::log::explain(error)),
         }
     }
-}
-
-/// Whether an object that was needed is archived.
-pub(crate) fn is_archived(error: &(dyn std::error::Error + 'static)) -> bool {
-    archived_name(error).is_some()
-}
-
-/// The archived object that was needed.
-fn archived_name<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e str> {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        // A cause in a box shows as the box.
-        let boxed = error.downcast_ref::<Box<EngineError>>().map(|error| &**error);
-        let store = match error.downcast_ref::<EngineError>().or(boxed) {
-            Some(EngineError::Store(store)) => Some(store),
-            _ => error.downcast_ref::<StoreError>(),
-        };
-        if let Some(StoreError::Archived { name, .. }) = store {
-            return Some(name);
-        }
-        cause = error.source();
-    }
-    None
 }
 
 struct Collector<'n, 'v, 'a> {

@@ -4,7 +4,9 @@
 //! nothing. To a store that is near, requests are made one after the other on the thread that wants them.
 
 use std::num::NonZero;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
+use std::thread::ScopedJoinHandle;
 
 use coffer_store::ObjectStore;
 
@@ -83,6 +85,21 @@ pub(crate) fn map<J: Send, R: Send>(
     results.into_iter().map(|(_, result)| result).collect()
 }
 
+/// Does `work` for each of a few jobs at once, on a thread for each, and gives the results in the order of the jobs; `None` where one panicked.
+pub(crate) fn at_once<J: Sync, R: Send>(jobs: &[J], work: impl Fn(&J) -> R + Sync) -> Vec<Option<R>> {
+    let work = &work;
+    std::thread::scope(|scope| {
+        let start = |job| std::thread::Builder::new().spawn_scoped(scope, move || work(job)).map_err(|_| job);
+        let started: Vec<_> = jobs.iter().map(start).collect();
+        let end = |thread: Result<ScopedJoinHandle<'_, R>, &J>| match thread {
+            Ok(thread) => thread.join().ok(),
+            // Where the system gives no thread for it, this one does the work.
+            Err(job) => catch_unwind(AssertUnwindSafe(|| work(job))).ok(),
+        };
+        started.into_iter().map(end).collect()
+    })
+}
+
 /// Does both at once if the store is far away, else one after the other.
 pub(crate) fn both<A: Send, B>(
     store: &dyn ObjectStore,
@@ -110,5 +127,11 @@ mod tests {
             let squares = map(in_flight, 0..100_u64, |job| job * job);
             assert_eq!(squares, (0..100).map(|job| job * job).collect::<Vec<_>>());
         }
+    }
+
+    #[test]
+    fn a_job_that_panics_is_none_and_the_others_are_done() {
+        let done = at_once(&[3, 0, 5], |job| 15_u32.checked_div(*job).unwrap());
+        assert_eq!(done, [Some(5), None, Some(3)]);
     }
 }

@@ -44,8 +44,9 @@ pub(crate) struct Packs<'v> {
     keyring: Arc<Keyring>,
     domain: DomainKeys,
     keys: Mutex<HashMap<PackId, Arc<PackKey>>>,
-    /// Held while the head of a pack is read: of many threads that want it, one asks.
-    asking: Mutex<()>,
+    /// Held while the head of a pack is read, one for each first byte of an id: of many threads that want a pack, one asks, and others ask
+    /// for other packs meanwhile.
+    asking: Box<[Mutex<()>]>,
 }
 
 /// Frames of one pack that are read together, in the order in which they lie there.
@@ -91,16 +92,49 @@ fn end_of(place: &Place) -> u64 {
 pub(crate) struct Opener {
     reader: Option<FrameReader>,
     sealed: Vec<u8>,
+    /// The frame that was opened last, if it is still there.
+    opened: Option<OpenedFrame>,
+}
+
+#[derive(Debug)]
+struct OpenedFrame {
+    pack: PackId,
+    number: u16,
+    /// As it was fetched, for others who want it.
+    _sealed: Option<Arc<SealedFrame>>,
 }
 
 impl Opener {
     /// Opens frames, and the working memory to read one into.
     pub(crate) fn parts(&mut self) -> Result<(&mut FrameReader, &mut Vec<u8>), EngineError> {
+        self.opened = None;
         if self.reader.is_none() {
             self.reader = Some(FrameReader::new()?);
         }
         let reader = self.reader.as_mut().ok_or(EngineError::WorkerGone)?;
         Ok((reader, &mut self.sealed))
+    }
+
+    /// Whether it still has the frame at a place.
+    pub(crate) fn has(&self, place: &Place) -> bool {
+        let is_same = |opened: &OpenedFrame| (opened.pack, opened.number) == place.frame_id();
+        self.opened.as_ref().is_some_and(is_same)
+    }
+
+    /// The frame at a place, opened by `open` unless it is still there. `sealed` stays as long as it does.
+    pub(crate) fn frame(
+        &mut self,
+        place: &Place,
+        sealed: Option<Arc<SealedFrame>>,
+        open: impl FnOnce(&mut FrameReader, &mut Vec<u8>) -> Result<(), EngineError>,
+    ) -> Result<(ChunkKind, &[u8]), EngineError> {
+        if !self.has(place) {
+            let (reader, working_memory) = self.parts()?;
+            open(reader, working_memory)?;
+        }
+        let (pack, number) = place.frame_id();
+        self.opened = Some(OpenedFrame { pack, number, _sealed: sealed });
+        self.reader.as_ref().and_then(FrameReader::last).ok_or(EngineError::WorkerGone)
     }
 }
 
@@ -140,7 +174,8 @@ impl<'v> Packs<'v> {
     ) -> Result<Self, EngineError> {
         let domain = keyring.domain_keys(domain)?;
         let parts = Parts::new(store, vault, cache);
-        Ok(Self { parts, vault, keyring, domain, keys: Mutex::default(), asking: Mutex::default() })
+        let asking = (0..=u8::MAX).map(|_| Mutex::default()).collect();
+        Ok(Self { parts, vault, keyring, domain, keys: Mutex::default(), asking })
     }
 
     pub(crate) const fn domain(&self) -> &DomainKeys {
@@ -160,7 +195,8 @@ impl<'v> Packs<'v> {
         if let Some(known) = self.known_key(pack) {
             return Ok(known);
         }
-        let asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
+        let asking = &self.asking[usize::from(pack.0[0])];
+        let asking = asking.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = self.known_key(pack) {
             return Ok(known);
         }

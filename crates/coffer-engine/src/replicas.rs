@@ -27,11 +27,12 @@ use coffer_format::object::ObjectName;
 use coffer_format::record::Record;
 use coffer_format::store::{FIRST_STORE, encode_store};
 use coffer_store::{
-    CloudStore, ListItem, ObjectKey, ObjectStat, ObjectStore, PutOutcome, StoreError, VersionRule,
+    AskedWaits, CloudStore, ListItem, ObjectKey, ObjectStat, ObjectStore, PutOutcome, StoreError, VersionRule,
 };
 
 use crate::access::key_of;
 use crate::error::EngineError;
+use crate::refusal::{HomeId, Refusal};
 
 mod acknowledge;
 mod copy;
@@ -55,9 +56,6 @@ use lane::Lane;
 use reading::Helpers;
 use survey::{Tip, judge, look_at, read_id};
 
-/// The id of a store, by which records name the home of the log.
-pub type HomeId = [u8; 16];
-
 /// How stores are waited for.
 #[derive(Debug, Clone, Copy)]
 pub struct ReplicaOptions {
@@ -65,7 +63,7 @@ pub struct ReplicaOptions {
     pub ack: Ack,
     /// Most bytes on their way to one replica.
     pub queue_bytes_max: u64,
-    /// A replica on which no write ends and no byte moves for so long is left behind.
+    /// A replica on which no write ends and no byte moves for so long is left behind, unless it asked to be left alone meanwhile.
     pub patience: Duration,
     /// If nothing comes for so long, another store is asked for an object; `None` to wait for an answer.
     pub read_patience: Option<Duration>,
@@ -113,59 +111,6 @@ impl ReplicaOptions {
     pub fn for_copying() -> Self {
         Self { read_patience: None, ..Self::default() }
     }
-}
-
-/// Why nothing may be committed to a vault that can be read.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Refusal {
-    /// The home of the log is not among the stores that answer.
-    #[error("the home of the log (store {}) is not among the stores that answer", hex(home))]
-    HomeUnreachable {
-        /// Its id.
-        home: HomeId,
-    },
-    /// A store that may be the home of the log does not tell its id.
-    #[error("{store} has lost its object `store`, and may be the home of the log or not")]
-    HomeUnknown {
-        /// The store.
-        store: String,
-    },
-    /// Stores were promoted apart, or one vault's log was forked.
-    #[error("stores were promoted apart in term {term}: {}", stores.join(" and "))]
-    PromotedApart {
-        /// The stores that both claim to be the home, or whose logs differ.
-        stores: Vec<String>,
-        /// The term of both.
-        term: u64,
-    },
-    /// The home lacks records that a replica has.
-    #[error("the log of its home {home} ends before record {home_next}, but {replica} has it up to record {}", next.saturating_sub(1))]
-    HomeBehind {
-        /// The home.
-        home: String,
-        /// Number of the record with which its log goes on.
-        home_next: u64,
-        /// The replica.
-        replica: String,
-        /// As for the home.
-        next: u64,
-    },
-    /// The store that the log calls its home may be one that answers and holds nothing.
-    #[error("the home of the log is not reached, or it is {store}, which is empty")]
-    HomeEmpty {
-        /// The empty store.
-        store: String,
-    },
-    /// The log was handed over to a store that does not hold the record of it yet.
-    #[error("the handover to {home} is not finished")]
-    HandoverUnfinished {
-        /// The new home.
-        home: String,
-    },
-    /// The log was moved while these stores were open.
-    #[error("the home of the log was moved")]
-    Moved,
 }
 
 /// One of the stores.
@@ -411,7 +356,7 @@ impl Replicas {
             if self.is_alone || !is_nameless {
                 continue;
             }
-            let id = match seen.get(&member.url) {
+            let id = match seen.get(&member.store.place()) {
                 Some(seen) => seen.id,
                 None if self.home.is_some() => rng::array(access.rng)?,
                 None => continue,
@@ -701,8 +646,22 @@ impl ObjectStore for Replicas {
         self.members.iter().map(|member| member.store.moved_bytes()).sum()
     }
 
+    fn asked_waits(&self) -> AskedWaits {
+        let mut sum = AskedWaits::default();
+        for waits in self.members.iter().map(|member| member.store.asked_waits()) {
+            sum.under_way_count += waits.under_way_count;
+            sum.ended_count += waits.ended_count;
+        }
+        sum
+    }
+
     fn version_rules(&self) -> Vec<(String, VersionRule)> {
         self.members.iter().flat_map(|member| member.store.version_rules()).collect()
+    }
+
+    fn settle_rule(&self, rule: VersionRule) -> bool {
+        // Every one of them is told.
+        self.members.iter().filter(|member| member.store.settle_rule(rule)).count() > 0
     }
 
     fn overwritten(&self) -> Vec<String> {

@@ -18,6 +18,7 @@ use crate::error::EngineError;
 use crate::parallel;
 use crate::pool::{Budget, Pool};
 use crate::read::{ChunkReader, Packs};
+use crate::threads;
 use crate::tree_reader::TreeReader;
 use crate::vault::{Snapshot, Vault};
 
@@ -54,6 +55,9 @@ const FETCHED_LEN_MAX: u64 = 64 << 20;
 
 /// Frames that are opened and written at once, on a machine of more processors too.
 const OPENER_COUNT_MAX: usize = 8;
+
+/// Pieces of one job, however many files may be open: each takes some 700 bytes.
+const PIECE_COUNT_MAX: usize = 2048;
 
 /// Pieces that are looked for elsewhere at once; each may hold a directory open.
 const UNREAD_COUNT_MAX: usize = 256;
@@ -143,9 +147,14 @@ fn write<'a>(
     let mut target = DirectoryTarget::open(target, options.target.clone())?;
     check_delete(&target, options)?;
     let plan = std::thread::scope(|scope| {
-        for _ in 0..worker_count {
+        for number in 0..worker_count {
             let (queue, shared) = (queue.clone(), &shared);
-            scope.spawn(move || work(&queue, shared));
+            match threads::start(scope, move || work(&queue, shared)) {
+                Ok(()) => {}
+                Err(source) if number == 0 => return Err(EngineError::NoThread { source }),
+                // Where the system gives no more threads, those that there are do the work.
+                Err(_) => break,
+            }
         }
         drop(queue);
         let mut plan: Plan<'_, '_, 'a> = Plan {
@@ -228,12 +237,19 @@ fn lookup(
     Ok(None)
 }
 
-/// How many pieces may wait in one job, so that the directories they hold open stay within the limit of open files.
+/// How many pieces may wait in one job, so that the directories they hold open stay within the limit of open files, and they themselves
+/// within some memory.
 const fn piece_count_max(open_file_count_max: usize, job_count: usize) -> usize {
     const RESERVED: usize = 256;
     const LEAST: usize = 16;
     let count = open_file_count_max.saturating_sub(RESERVED) / job_count;
-    if count < LEAST { LEAST } else { count }
+    if count < LEAST {
+        LEAST
+    } else if count > PIECE_COUNT_MAX {
+        PIECE_COUNT_MAX
+    } else {
+        count
+    }
 }
 
 /// An error with its causes, in one line.
@@ -257,3 +273,6 @@ fn warning_text(warning: &Warning) -> String {
         None => warning.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,15 +5,15 @@
 use std::collections::BTreeMap;
 
 use coffer_format::id::Head;
-use coffer_format::limits::RECORD_PART_LEN_MAX;
+use coffer_format::limits::RECORD_LEN_MAX;
 use coffer_format::object::ObjectName;
 use coffer_format::policy::{decode_policy, encode_policy};
 use coffer_format::record::{Details, Record, RecordKind};
 use coffer_pipeline::record::open_body;
 use coffer_store::RetentionMode;
 
-use crate::access::key_of;
 use crate::error::EngineError;
+use crate::parts::Parts;
 use crate::vault::Vault;
 
 /// Name of the setting that says how objects are locked.
@@ -61,15 +61,16 @@ impl Settings {
     /// The settings in force.
     ///
     /// # Errors
-    /// When the record that holds them cannot be read or opened.
+    /// When the record that holds them cannot be read or opened, or is not the one that an owner signed.
     pub fn read(vault: &Vault<'_>) -> Result<Self, EngineError> {
         vault.check_reads("read the settings")?;
         let Some(number) = vault.state().last_policy else { return Ok(Self::default()) };
         let name = ObjectName::Record(number);
-        let mut bytes = Vec::new();
-        let (store, key) = (vault.access.store, key_of(name)?);
-        store.read(&key, RECORD_PART_LEN_MAX * 4, &mut bytes)?;
         let open = |bytes: &[u8]| -> Result<Self, EngineError> {
+            // Whoever can seal a body to the vault can lay one over the owner's.
+            if !vault.log.is_policy(number, bytes) {
+                return Err(EngineError::invalid("it is not the policy that an owner of the vault signed"));
+            }
             let record = Record::decode(bytes)?;
             let body = record.public.body.ok_or_else(|| EngineError::invalid("the policy has no body"))?;
             let pair = vault.keyring.sealing(body.epoch);
@@ -77,13 +78,11 @@ impl Settings {
             let domain = vault.domain_keys(&body.domain)?;
             Ok(Self { values: decode_policy(&open_body(&record, pair, &domain)?)? })
         };
-        let mut opened = open(&bytes);
-        // Another copy may be whole.
-        if opened.is_err() && store.distrust(&key) {
-            store.read(&key, RECORD_PART_LEN_MAX * 4, &mut bytes)?;
-            opened = open(&bytes);
-        }
-        opened.map_err(|error| EngineError::of_object(name, error))
+        // Where one copy of it is not what it should be, another one is read.
+        let parts = Parts::new(vault.access.store, vault.id(), None);
+        parts.whole(name, RECORD_LEN_MAX, &mut |bytes| {
+            open(bytes).map_err(|error| EngineError::of_object(name, error))
+        })
     }
 
     /// The settings after a change: values are set, and those that are `None` removed.

@@ -18,9 +18,8 @@ use coffer_store::ListItem;
 
 use crate::access::{Access, key_of};
 use crate::checkpoint::{EarlyKey, is_cheap, kept_state, read_slot, read_slots, short_cut};
-use crate::error::EngineError;
-use crate::log::{Beginning, Log, header_copy};
-use crate::needs::is_archived;
+use crate::error::{EngineError, is_archived};
+use crate::log::{Beginning, Log, header_copy, of_signer};
 use crate::parallel::{self, is_far};
 use crate::parts::Parts;
 use crate::select::SnapshotFilter;
@@ -72,9 +71,9 @@ impl<'a> Vault<'a> {
         root: &dyn RootKey,
         expected: Option<VaultId>,
     ) -> Result<Self, EngineError> {
-        let url = access.store.url();
+        let place = access.store.place();
         let known = expected.is_some()
-            || access.cache.is_some_and(|cache| !matches!(cache.remembered(&url), Ok(None)));
+            || access.cache.is_some_and(|cache| !matches!(cache.remembered(&place), Ok(None)));
         let mut early = None;
         let mut kept_number = None;
         let log = Log::read_from(&access, expected, None, &mut |vault, beginning, ahead| match beginning {
@@ -285,9 +284,14 @@ impl<'a> Vault<'a> {
 
     /// Who signed the record with this number.
     pub(crate) fn signer_of(&self, number: u64) -> Result<[u8; 32], EngineError> {
-        let mut bytes = Vec::new();
-        self.access.store.read(&key_of(ObjectName::Record(number))?, RECORD_LEN_MAX, &mut bytes)?;
-        Ok(Record::decode(&bytes)?.public.signer)
+        let name = ObjectName::Record(number);
+        Parts::new(self.access.store, self.id(), None).whole(name, RECORD_LEN_MAX, &mut |bytes| {
+            let record = of_signer(self.state(), number, bytes);
+            let signer = record.map(|record| record.public.signer);
+            signer.ok_or_else(|| {
+                EngineError::damaged(name, EngineError::invalid("nobody who is enrolled signed it"))
+            })
+        })
     }
 
     /// The manifest of a snapshot.

@@ -17,11 +17,11 @@ use coffer_format::object::ObjectName;
 use coffer_format::record::{Details, Record, RecordKind, Role, RoleAction};
 use coffer_keys::WriterCredential;
 use coffer_pipeline::keyring::Keyring;
-use coffer_pipeline::record::{open_body, signature_is_good};
+use coffer_pipeline::record::open_body;
 
 use crate::access::Access;
 use crate::error::EngineError;
-use crate::log::{Beginning, Log};
+use crate::log::{Beginning, Log, of_owner};
 use crate::parallel;
 use crate::parts::Parts;
 use crate::vault::Vault;
@@ -294,16 +294,8 @@ impl<'a> Vault<'a> {
 
     /// What a record says of roles, if an owner of this vault signed it.
     fn role_in(&self, number: u64, bytes: &[u8]) -> Option<RoleRecord> {
-        let record = Record::decode(bytes).ok()?;
+        let record = of_owner(self.state(), number, RecordKind::Role, bytes)?;
         let public = &record.public;
-        let is_role = public.kind == RecordKind::Role.number()
-            && public.vault == self.id()
-            && public.number == number
-            && self.state().epochs.iter().any(|epoch| epoch.owner_key == public.signer)
-            && signature_is_good(&public.signer, record.public_bytes, &record.signature);
-        if !is_role {
-            return None;
-        }
         let details = Details::decode(RecordKind::Role, false, public.details.as_deref()).ok()?;
         let Details::Role(action) = details else { return None };
         // Whom a record concerns does not depend on whether its body opens.

@@ -1,11 +1,12 @@
 //! Tokens of IBM Cloud IAM.
 //!
 //! A token is fetched when first needed and again when a fifth of its life is left. One fetch is under way at a time;
-//! while the old token is good, nobody waits for it, and a fetch that fails does no harm.
+//! while the old token is good, nobody waits for it, and a fetch that fails does no harm. For a store, a fetch that fails is
+//! made again as long as its [`Patience`] lasts.
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use coffer_store::{ApiKey, BearerToken, TokenError, TokenFault};
@@ -14,6 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::IbmError;
 use crate::http::{HttpClient, Request, authority, check_url};
+use crate::patience::Patience;
 
 /// Where tokens come from.
 pub const IAM_ENDPOINT: &str = "https://iam.cloud.ibm.com";
@@ -25,7 +27,7 @@ pub(crate) const SERVICE: &str = "IAM";
 /// A token this close to its end is not sent any more.
 const MARGIN: Duration = Duration::from_secs(10);
 
-/// Wait before the next fetch, after one that failed while the old token was good.
+/// Wait before the next fetch, after one that failed while the old token was good, or that was given up.
 const PAUSE: Duration = Duration::from_secs(30);
 
 /// Longest life of a token that is believed, in seconds.
@@ -84,6 +86,9 @@ pub struct Iam {
     url: String,
     credential: IamCredential,
     now: Box<dyn Fn() -> Instant + Send + Sync>,
+    patience: Arc<Patience>,
+    /// Its number among those who share the patience.
+    member: u64,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -96,6 +101,10 @@ struct State {
     fetch_count: u64,
     /// How the last fetch failed, if it did.
     failure: Option<IbmError>,
+    /// Whether that was made but once.
+    was_hasty: bool,
+    /// Until when it is left alone, as it was asked for long enough.
+    rests_until: Option<Instant>,
     /// Whether a token came from there, so that it is the right place.
     has_given: bool,
 }
@@ -130,8 +139,17 @@ impl Iam {
         let url =
             if base.ends_with("/oidc/token") { base.to_owned() } else { format!("{base}/identity/token") };
         check_url(&url)?;
-        let (state, changed) = (Mutex::default(), Condvar::new());
-        Ok(Self { service: SERVICE, http, url, credential, now: Box::new(now), state, changed })
+        let (now, state, changed) = (Box::new(now), Mutex::default(), Condvar::new());
+        let patience = Arc::new(Patience::new(0));
+        let member = patience.join();
+        Ok(Self { service: SERVICE, http, url, credential, now, patience, member, state, changed })
+    }
+
+    /// The same, waiting for a service that is busy no longer than all who share `patience` may together. Otherwise it has
+    /// one of its own.
+    #[must_use]
+    pub fn sharing(self, patience: Arc<Patience>) -> Self {
+        Self { member: patience.join(), patience, ..self }
     }
 
     /// The same, called otherwise in errors: not IAM of IBM Cloud gives the tokens out.
@@ -149,6 +167,15 @@ impl Iam {
 
     /// The same, but waits no longer than until `end`, whoever fetches it.
     pub(crate) fn current_until(&self, end: Option<Instant>) -> Result<BearerToken, IbmError> {
+        self.token_by(end, false)
+    }
+
+    /// The same, asking again while that may help and patience lasts.
+    pub(crate) fn current_patiently(&self) -> Result<BearerToken, IbmError> {
+        self.token_by(None, true)
+    }
+
+    fn token_by(&self, end: Option<Instant>, is_patient: bool) -> Result<BearerToken, IbmError> {
         let mut state = self.lock();
         let met = state.fetch_count;
         loop {
@@ -165,8 +192,9 @@ impl Iam {
                 }
                 let woken = self.changed.wait_timeout(state, wait);
                 state = woken.unwrap_or_else(PoisonError::into_inner).0;
-            } else if state.fetch_count != met
+            } else if (state.fetch_count != met || state.rests_until.is_some_and(|until| now < until))
                 && let Some(failure) = &state.failure
+                && !(is_patient && state.was_hasty && Self::is_passing(failure, state.has_given))
             {
                 return Err(failure.clone());
             } else {
@@ -174,10 +202,19 @@ impl Iam {
             }
         }
         state.is_fetching = true;
+        // Nobody waits long for a token while there is one.
+        let now = (self.now)();
+        let is_hasty = !is_patient || state.held.as_ref().is_some_and(|held| now < held.good_until);
         drop(state);
-        let fetched = self.fetch(end);
+        let fetched = if is_hasty {
+            self.fetch(end)
+        } else {
+            self.patience.spend(self.member, |error| self.may_pass(error), |end| self.fetch(Some(end)))
+        };
+        let is_given_up = !is_hasty && fetched.as_ref().is_err_and(|error| self.may_pass(error));
         let mut state = self.lock();
         state.is_fetching = false;
+        state.rests_until = is_given_up.then(|| (self.now)() + PAUSE);
         state.fetch_count += 1;
         self.changed.notify_all();
         match fetched {
@@ -195,13 +232,15 @@ impl Iam {
             Err(failure) => {
                 let now = (self.now)();
                 state.failure = Some(failure.clone());
-                match &mut state.held {
-                    Some(held) if now < held.good_until => {
-                        held.fresh_until = held.good_until.min(now + PAUSE);
-                        Ok(held.token.clone())
-                    }
-                    _ => Err(failure),
+                state.was_hasty = is_hasty;
+                if let Some(held) = state.held.as_mut().filter(|held| now < held.good_until) {
+                    held.fresh_until = held.good_until.min(now + PAUSE);
+                    return Ok(held.token.clone());
                 }
+                let is_worth_more = is_patient && is_hasty && Self::is_passing(&failure, state.has_given);
+                drop(state);
+                // The old token was good when this began, and is not any more.
+                if is_worth_more { self.token_by(end, true) } else { Err(failure) }
             }
         }
     }
@@ -230,19 +269,29 @@ impl Iam {
         }
     }
 
-    /// What a failure means for who needs a token. A place that nobody ever reached is likely a wrong one: asking again does not help.
+    /// Whether asking again may help whoever needs a token. A place that nobody ever reached is likely a wrong one: asking again does not help.
+    fn may_pass(&self, error: &IbmError) -> bool {
+        let has_given = self.lock().has_given;
+        Self::is_passing(error, has_given)
+    }
+
+    const fn is_passing(error: &IbmError, has_given: bool) -> bool {
+        match error {
+            IbmError::Busy { .. } => true,
+            IbmError::Unreachable { may_pass: true, was_connected, .. } => *was_connected || has_given,
+            _ => false,
+        }
+    }
+
+    /// What a failure means for who needs a token.
     pub(crate) fn token_error(&self, error: IbmError) -> TokenError {
         let endpoint = self.url.strip_suffix("/identity/token").unwrap_or(&self.url).to_owned();
         let fault = match &error {
             IbmError::Refused { status, .. } if REFUSALS.contains(status) => {
                 return TokenError::Refused { source: error.into() };
             }
-            IbmError::Busy { retry_after, .. } => TokenFault::Unavailable { retry_after: *retry_after },
-            IbmError::Unreachable { may_pass: true, was_connected, .. }
-                if *was_connected || self.lock().has_given =>
-            {
-                TokenFault::Unavailable { retry_after: None }
-            }
+            IbmError::Busy { .. } => TokenFault::Unavailable,
+            IbmError::Unreachable { .. } if self.may_pass(&error) => TokenFault::Unavailable,
             IbmError::Unreachable { .. } => TokenFault::Unreachable,
             IbmError::Tls { .. } => TokenFault::Tls,
             IbmError::Refused { .. } | IbmError::Malformed { .. } => TokenFault::NotIdentity,

@@ -8,13 +8,14 @@
 //! - [`KeyServices`] are key services, whose root keys wrap and open key slots: Key Protect, HPCS, and services with
 //!   their interface.
 //!
-//! But for the key services nothing here tries again on its own: [`IbmError::is_retryable`] and [`IbmError::retry_after`] are for the one who
-//! knows how long to go on. Nothing reads the environment but the proxy's variables, and nothing is logged.
+//! But for the key services, and tokens for stores ([`Patience`]), nothing here tries again on its own: [`IbmError::is_retryable`] and
+//! [`IbmError::retry_after`] are for the one who knows how long to go on. Nothing reads the environment but the proxy's variables, and nothing is logged.
 
 mod error;
 mod http;
 mod iam;
 mod key_service;
+mod patience;
 mod service;
 
 pub use error::IbmError;
@@ -23,4 +24,5 @@ pub use iam::{IAM_ENDPOINT, Iam, IamCredential, PRIVATE_IAM_ENDPOINT, Profile};
 pub use key_service::{
     KeyFacts, KeyServiceOptions, KeyServices, Place, PlaceError, Rewrapped, ServiceRoot, TrustedHost,
 };
+pub use patience::Patience;
 pub use service::Service;

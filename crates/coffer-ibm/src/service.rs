@@ -86,7 +86,7 @@ impl Service {
 
 impl BearerSource for Iam {
     fn token(&self) -> Result<BearerToken, TokenError> {
-        self.current().map_err(|error| self.token_error(error))
+        self.current_patiently().map_err(|error| self.token_error(error))
     }
 
     fn refused(&self, token: &BearerToken) {

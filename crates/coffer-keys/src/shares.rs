@@ -149,6 +149,18 @@ impl Share {
         self.number
     }
 
+    /// Whether the other one is of the same set.
+    #[must_use]
+    pub fn is_beside(&self, other: &Self) -> bool {
+        (self.set_id, self.threshold, self.count) == (other.set_id, other.threshold, other.count)
+    }
+
+    /// Whether the other one says the same: it counts once with this one.
+    #[must_use]
+    pub fn is_copy_of(&self, other: &Self) -> bool {
+        self.is_beside(other) && self.number == other.number && self.part == other.part
+    }
+
     fn digest(&self) -> [u8; 16] {
         share_digest(&self.part, &self.set_id, self.number)
     }
@@ -194,12 +206,11 @@ impl RecoveryShares {
                 kept.push(share);
                 continue;
             };
-            let set = |share: &Share| (share.set_id, share.threshold, share.count);
-            if set(first) != set(&share) {
+            if !first.is_beside(&share) {
                 return Err(KeyError::ShareSets { numbers: [first.number, share.number] });
             }
             let same = kept.iter().find(|known| known.number == share.number);
-            match same.map(|known| known.part == share.part) {
+            match same.map(|known| known.is_copy_of(&share)) {
                 None => kept.push(share),
                 Some(true) => {}
                 Some(false) => return Err(KeyError::ShareTwice { number: share.number }),

@@ -157,6 +157,24 @@ impl FrameReader {
         Some((kind, if codec == Codec::Zstd { &self.plain } else { self.opened.get(FRAME_HEAD_LEN..)? }))
     }
 
+    /// Does `work` with `room` as the buffer that a frame of this length needs most of, and then forgets what it opened.
+    pub(crate) fn with_room<R>(
+        &mut self,
+        room: &mut Vec<u8>,
+        (sealed_len, plain_len): (u32, u32),
+        work: impl FnOnce(&mut Self) -> R,
+    ) -> R {
+        let is_stored = sealed_len >= plain_len;
+        let buffer = |reader: &mut Self, room: &mut Vec<u8>| {
+            std::mem::swap(if is_stored { &mut reader.opened } else { &mut reader.plain }, room);
+        };
+        buffer(self, room);
+        let result = work(self);
+        self.last = None;
+        buffer(self, room);
+        result
+    }
+
     /// The bytes of the frame opened last are wiped from sight: a failed call leaves nothing to be used by mistake.
     pub fn clear(&mut self) {
         self.last = None;

@@ -157,16 +157,22 @@ impl PackWriter {
         Ok(())
     }
 
-    /// Opens the newest frame again, decompresses it and rehashes its chunks, as a reader would.
+    /// Opens the newest frame again, decompresses it and rehashes its chunks, as a reader would. It does so in `room`, whatever is in it: memory
+    /// as long as the frame, which the caller has anyway.
     ///
     /// # Errors
     /// [`PipelineError::ExtraVerify`] when it does not give back what was put in: nothing of this pack may be stored then.
-    pub fn verify_newest(&self, keys: &DomainKeys, reader: &mut FrameReader) -> Result<(), PipelineError> {
+    pub fn verify_newest(
+        &self,
+        keys: &DomainKeys,
+        reader: &mut FrameReader,
+        room: &mut Vec<u8>,
+    ) -> Result<(), PipelineError> {
         let Some(frame) = self.frames.last() else { return Ok(()) };
         let from = frame.place.offset as usize;
         let sealed = &self.bytes[from..from + frame.place.sealed_len as usize];
         let ordinal = (self.frames.len() - 1) as u64;
-        let mut check = || -> Result<(), PipelineError> {
+        let check = |reader: &mut FrameReader| -> Result<(), PipelineError> {
             let (kind, plain) = reader.open_with(&self.key, ordinal, frame.place.plain_len, sealed)?;
             let mut rest = plain;
             for chunk in &frame.chunks {
@@ -183,7 +189,10 @@ impl PackWriter {
                 Err(PipelineError::Decompress { plain_len: frame.place.plain_len })
             }
         };
-        check().map_err(|source| PipelineError::ExtraVerify { source: Box::new(source) })
+        let lens = (frame.place.sealed_len, frame.place.plain_len);
+        reader
+            .with_room(room, lens, check)
+            .map_err(|source| PipelineError::ExtraVerify { source: Box::new(source) })
     }
 
     /// Closes the pack with its directory, padding and footer.

@@ -109,7 +109,7 @@ pub struct Switches {
     pub token_refusal: TokenRefusal,
     /// How buckets of other locations are refused.
     pub wrong_location: WrongLocation,
-    /// How far the clock that checks signatures is ahead of the machine, in seconds.
+    /// How far the clock that checks signatures, and whose time answers tell, is ahead of the machine, in seconds.
     pub signature_skew_s: i64,
     /// How long tokens live, in seconds.
     pub token_lifetime_s: u64,

@@ -8,10 +8,11 @@
 //!
 //! Times are seconds or milliseconds since 1970, in UTC, as the store tells them.
 
+use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use crate::{Checksums, ObjectKey, PutOutcome, StoreError, Trial, UploadFacts, UploadForm};
+use crate::{Attempt, Checksums, ObjectKey, PutOutcome, StoreError, Trial, UploadFacts, UploadForm};
 
 /// The calls of a store on S3 or Cloud Object Storage that a plain [`ObjectStore`](crate::ObjectStore) has not.
 ///
@@ -36,6 +37,25 @@ pub trait CloudStore: Send + Sync {
         prefix: &str,
         visit: &mut dyn FnMut(VersionItem) -> ControlFlow<()>,
     ) -> Result<(), StoreError>;
+
+    /// As [`Self::versions`], with each request that it takes made by `attempt`: see [`ObjectStore::list_by`](crate::ObjectStore::list_by).
+    ///
+    /// # Errors
+    /// As there, and what `attempt` ends with.
+    fn versions_by(
+        &self,
+        attempt: Attempt<'_>,
+        prefix: &str,
+        visit: &mut dyn FnMut(VersionItem) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        attempt(&mut || self.versions(prefix, visit))
+    }
+
+    /// How far the clock of this machine is from that of the store, as its last answer told; `None` before one told a time. Asks
+    /// nothing.
+    fn clock_ahead(&self) -> Option<ClockAhead> {
+        None
+    }
 
     /// Whether the bucket keeps versions, as far as what was read until now shows it; `None` before anything was read. Asks
     /// nothing.
@@ -70,7 +90,8 @@ pub trait CloudStore: Send + Sync {
     /// from its first moment. One that was there before is left as it is, its retention too.
     ///
     /// # Errors
-    /// [`StoreError::Denied`] and [`StoreError::LockRefused`] when the bucket cannot lock.
+    /// [`StoreError::Denied`] and [`StoreError::LockRefused`] when the bucket cannot lock, [`StoreError::ClockSkew`] when the
+    /// clock of this machine, by which the retention was reckoned, is [too far](ClockAhead::is_too_far) from that of the store.
     fn put_if_absent_retained(
         &self,
         key: &ObjectKey,
@@ -154,7 +175,8 @@ pub trait CloudStore: Send + Sync {
     /// mode is [`RetentionMode::Policy`].
     ///
     /// # Errors
-    /// [`StoreError::Rejected`] for an earlier end or another kind of protection than the bucket has.
+    /// [`StoreError::Rejected`] for an earlier end or another kind of protection than the bucket has; [`StoreError::ClockSkew`]
+    /// as for a creation.
     fn extend_retention(
         &self,
         key: &ObjectKey,
@@ -185,7 +207,8 @@ pub trait CloudStore: Send + Sync {
     /// [`StoreError::NotFound`].
     fn storage_class(&self, key: &ObjectKey, version_id: Option<&str>) -> Result<StorageState, StoreError>;
 
-    /// Asks for a readable copy of an archived object, for `days` days. That one is on its way already is no error.
+    /// Asks for a readable copy of an archived object, for `days` days; one of S3 Intelligent-Tiering comes back itself, and stays until
+    /// nobody has read it for long. That one is on its way already is no error.
     ///
     /// # Errors
     /// [`StoreError::Rejected`] when the object is not archived or the tier is not offered.
@@ -324,6 +347,35 @@ pub enum RetentionMode {
     Policy,
 }
 
+/// Most seconds by which the clock of this machine may be off where locks are set: what stores allow for signatures.
+const CLOCK_AHEAD_S_MAX: u64 = 15 * 60;
+
+/// By how many seconds the clock of this machine is ahead of that of a store; negative if it is behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ClockAhead(pub i64);
+
+impl ClockAhead {
+    /// Whether a lock that is reckoned by the clock of this machine would be too short or too long.
+    #[must_use]
+    pub const fn is_too_far(self) -> bool {
+        self.0.unsigned_abs() > CLOCK_AHEAD_S_MAX
+    }
+}
+
+impl fmt::Display for ClockAhead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let minutes = self.0.unsigned_abs() / 60;
+        f.write_str("the clock of this machine is ")?;
+        match (minutes / (24 * 60), minutes / 60, minutes % 60) {
+            (0, 0, minutes) => write!(f, "{minutes} min")?,
+            (0, hours, minutes) => write!(f, "{hours} h {minutes} min")?,
+            (days, hours, _) => write!(f, "{days} day(s) {} h", hours % 24)?,
+        }
+        f.write_str(if self.0 < 0 { " behind" } else { " ahead of" })?;
+        f.write_str(" that of the store")
+    }
+}
+
 /// How an object is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct StorageState {
@@ -355,4 +407,25 @@ pub enum RestoreTier {
     Standard,
     /// Fastest: `Expedited` on AWS, `Accelerated` on Cloud Object Storage.
     Expedited,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clocks_that_differ_by_more_than_signatures_allow_are_too_far_apart() {
+        let check = |seconds, is_too_far, text: &str| {
+            let ahead = ClockAhead(seconds);
+            assert_eq!(ahead.is_too_far(), is_too_far, "{seconds}");
+            assert_eq!(ahead.to_string(), format!("the clock of this machine is {text} that of the store"));
+        };
+        check(0, false, "0 min ahead of");
+        check(900, false, "15 min ahead of");
+        check(901, true, "15 min ahead of");
+        check(-901, true, "15 min behind");
+        check(3 * 3600 + 125, true, "3 h 2 min ahead of");
+        check(-(50 * 3600), true, "2 day(s) 2 h behind");
+        check(i64::MIN, true, "106751991167300 day(s) 15 h behind");
+    }
 }

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::{
-    BucketFacts, Checksums, CloudStore, ListItem, ObjectKey, ObjectStat, ObjectStore, PutOutcome,
-    RestoreTier, Retention, StorageState, StoreError, Trial, UploadFacts, UploadForm, VersionItem,
+    AskedWaits, Attempt, BucketFacts, Checksums, ClockAhead, CloudStore, ListItem, ObjectKey, ObjectStat,
+    ObjectStore, PutOutcome, RestoreTier, Retention, StorageState, StoreError, Trial, UploadFacts,
+    UploadForm, VersionItem,
 };
 
 /// How many requests of each kind a store has had.
@@ -273,6 +274,16 @@ impl<S: ObjectStore> ObjectStore for CountingStore<S> {
         self.inner.list(prefix, start_after, visit)
     }
 
+    fn list_by(
+        &self,
+        attempt: Attempt<'_>,
+        prefix: &str,
+        start_after: Option<&str>,
+        visit: &mut dyn FnMut(ListItem) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        self.inner.list_by(&self.counting(attempt), prefix, start_after, visit)
+    }
+
     fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
         add(&self.counters.delete_count, 1);
         self.inner.delete(key)
@@ -296,12 +307,29 @@ impl<S: ObjectStore> ObjectStore for CountingStore<S> {
         self.inner.moved_bytes().max(counts.create_bytes + counts.read_bytes)
     }
 
+    fn asked_waits(&self) -> AskedWaits {
+        self.inner.asked_waits()
+    }
+
     fn cloud(&self) -> Option<&dyn CloudStore> {
         self.inner.cloud().is_some().then_some(self)
     }
 }
 
 impl<S: ObjectStore> CountingStore<S> {
+    /// Makes requests of a listing by `attempt`, and counts each time.
+    fn counting<'a>(
+        &'a self,
+        attempt: Attempt<'a>,
+    ) -> impl Fn(&mut dyn FnMut() -> Result<(), StoreError>) -> Result<(), StoreError> + 'a {
+        move |request| {
+            attempt(&mut || {
+                add(&self.counters.list_count, 1);
+                request()
+            })
+        }
+    }
+
     fn inner_cloud(&self) -> Result<&dyn CloudStore, StoreError> {
         self.inner.cloud().ok_or_else(|| StoreError::Unsupported {
             store: self.inner.url(),
@@ -324,6 +352,19 @@ impl<S: ObjectStore> CloudStore for CountingStore<S> {
     ) -> Result<(), StoreError> {
         add(&self.counters.list_count, 1);
         self.inner_cloud()?.versions(prefix, visit)
+    }
+
+    fn versions_by(
+        &self,
+        attempt: Attempt<'_>,
+        prefix: &str,
+        visit: &mut dyn FnMut(VersionItem) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        self.inner_cloud()?.versions_by(&self.counting(attempt), prefix, visit)
+    }
+
+    fn clock_ahead(&self) -> Option<ClockAhead> {
+        self.inner.cloud().and_then(CloudStore::clock_ahead)
     }
 
     fn keeps_versions(&self) -> Option<bool> {

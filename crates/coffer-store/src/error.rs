@@ -189,7 +189,7 @@ pub enum StoreError {
         source: Cause,
     },
     /// Requests need a token, and the service that gives it does not answer as it should. Nothing was asked of the store.
-    #[error("no token for {store} can be had")]
+    #[error("no token for {store} can be had from {endpoint}")]
     NoToken {
         /// Where.
         store: String,
@@ -209,11 +209,11 @@ pub enum StoreError {
         source: Cause,
     },
     /// The clock of this machine and that of the store are too far apart.
-    #[error("{store} refuses the request as its clock and that of this machine differ too much")]
+    #[error("the clock of {store} and that of this machine differ too much")]
     ClockSkew {
         /// Where.
         store: String,
-        /// What the store said.
+        /// What the store said, or by how much.
         source: Cause,
     },
     /// No secure connection could be made: an unknown issuer, another name, an expired certificate.
@@ -286,6 +286,14 @@ pub enum StoreError {
         /// What it lacks.
         what: &'static str,
     },
+    /// The store keeps no versions any more, by which it was to be told who was first. What was written is replaced by who writes next.
+    #[error("{store} keeps no versions of objects any more, so that who created {name} first cannot be told")]
+    VersionsOff {
+        /// Key of the object.
+        name: String,
+        /// Where.
+        store: String,
+    },
     /// A setting or a file that it names is of no use. Neither is repeated: it may hold credentials.
     #[error("{what} cannot be used: {reason}")]
     InvalidSetting {
@@ -300,12 +308,7 @@ impl StoreError {
     /// Whether making the same call again may succeed.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(
-            self,
-            Self::Unavailable { .. }
-                | Self::Unreachable { has_answered: true, .. }
-                | Self::NoToken { fault: TokenFault::Unavailable { .. }, .. }
-        )
+        matches!(self, Self::Unavailable { .. } | Self::Unreachable { has_answered: true, .. })
     }
 
     /// Whether it says that the store could not be asked or does not do as asked, and nothing of the object: that one may
@@ -328,7 +331,6 @@ impl StoreError {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Unavailable { source, .. } => source.downcast_ref::<RequestFailure>()?.retry_after,
-            Self::NoToken { fault: TokenFault::Unavailable { retry_after }, .. } => *retry_after,
             _ => None,
         }
     }

@@ -36,8 +36,8 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 pub use cloud::{
-    Access, BucketFacts, CloudStore, Fact, ObjectLock, Protection, RestoreTier, Retention, RetentionMode,
-    StorageState, VersionItem, Versioning,
+    Access, BucketFacts, ClockAhead, CloudStore, Fact, ObjectLock, Protection, RestoreTier, Retention,
+    RetentionMode, StorageState, VersionItem, Versioning,
 };
 pub use counting::{CountingStore, RequestCounter, RequestCounts};
 pub use error::{Cause, CredentialFault, StoreError};
@@ -95,6 +95,18 @@ pub struct ListItem {
     pub len: u64,
     /// Whether this can be an object.
     pub kind: ItemKind,
+}
+
+/// Makes a request, once or until it succeeds, and gives what it gave at last.
+pub type Attempt<'a> = &'a dyn Fn(&mut dyn FnMut() -> Result<(), StoreError>) -> Result<(), StoreError>;
+
+/// Waits that a store asked for, by saying how long it wants to be left alone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct AskedWaits {
+    /// Calls that wait so now.
+    pub under_way_count: u64,
+    /// Such waits that are over.
+    pub ended_count: u64,
 }
 
 /// A flat space of immutable objects.
@@ -155,6 +167,22 @@ pub trait ObjectStore: Send + Sync + Debug {
         visit: &mut dyn FnMut(ListItem) -> ControlFlow<()>,
     ) -> Result<(), StoreError>;
 
+    /// As [`Self::list`], with each request that it takes made by `attempt`, which may make it more than once; what was shown before
+    /// is not asked for again. A store that lists in one go, as this does by itself, is asked for all of it each time, and may show
+    /// names twice.
+    ///
+    /// # Errors
+    /// As there, and what `attempt` ends with.
+    fn list_by(
+        &self,
+        attempt: Attempt<'_>,
+        prefix: &str,
+        start_after: Option<&str>,
+        visit: &mut dyn FnMut(ListItem) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        attempt(&mut || self.list(prefix, start_after, visit))
+    }
+
     /// Removes an object; that it is absent already is no error. Unlike a creation it need not survive a crash of the
     /// machine.
     ///
@@ -190,10 +218,22 @@ pub trait ObjectStore: Send + Sync + Debug {
         0
     }
 
+    /// How many calls wait because the store asked for it, and how many have. While one does, the store does not hang, though nothing moves.
+    fn asked_waits(&self) -> AskedWaits {
+        AskedWaits::default()
+    }
+
     /// Which version of a name counts, for each store in it that keeps versions and knows by now: its URL and the rule. Asks
     /// nothing.
     fn version_rules(&self) -> Vec<(String, VersionRule)> {
         Vec::new()
+    }
+
+    /// From now on this rule holds in each store in it that keeps versions and was told none: the object that tells it is not there.
+    /// A store that is shown as it was stays so. Says whether one of them goes by the oldest versions from now on, which went by the
+    /// newest. Asks nothing.
+    fn settle_rule(&self, _rule: VersionRule) -> bool {
+        false
     }
 
     /// Names over which something was laid, as far as listings showed it, and whose first version counts all the same. Asks
@@ -240,6 +280,16 @@ macro_rules! forward_to_inner {
                 (**self).list(prefix, start_after, visit)
             }
 
+            fn list_by(
+                &self,
+                attempt: Attempt<'_>,
+                prefix: &str,
+                start_after: Option<&str>,
+                visit: &mut dyn FnMut(ListItem) -> ControlFlow<()>,
+            ) -> Result<(), StoreError> {
+                (**self).list_by(attempt, prefix, start_after, visit)
+            }
+
             fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
                 (**self).delete(key)
             }
@@ -264,8 +314,16 @@ macro_rules! forward_to_inner {
                 (**self).moved_bytes()
             }
 
+            fn asked_waits(&self) -> AskedWaits {
+                (**self).asked_waits()
+            }
+
             fn version_rules(&self) -> Vec<(String, VersionRule)> {
                 (**self).version_rules()
+            }
+
+            fn settle_rule(&self, rule: VersionRule) -> bool {
+                (**self).settle_rule(rule)
             }
 
             fn overwritten(&self) -> Vec<String> {

@@ -9,8 +9,8 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, OnceLock};
 
 use crate::{
-    CloudStore, ListItem, ObjectKey, ObjectStat, ObjectStore, PutOutcome, Retention, RetentionMode,
-    StoreError, VersionRule,
+    AskedWaits, CloudStore, ListItem, ObjectKey, ObjectStat, ObjectStore, PutOutcome, Retention,
+    RetentionMode, StoreError, VersionRule,
 };
 
 /// A wrapper that puts `S`'s new objects under a retention.
@@ -114,8 +114,16 @@ impl<S: ObjectStore> ObjectStore for RetainingStore<S> {
         self.inner.moved_bytes()
     }
 
+    fn asked_waits(&self) -> AskedWaits {
+        self.inner.asked_waits()
+    }
+
     fn version_rules(&self) -> Vec<(String, VersionRule)> {
         self.inner.version_rules()
+    }
+
+    fn settle_rule(&self, rule: VersionRule) -> bool {
+        self.inner.settle_rule(rule)
     }
 
     fn overwritten(&self) -> Vec<String> {

@@ -4,7 +4,8 @@
 //! exponential backoff and jitter, and no sooner than a store asked for. It reads no clock; how it waits comes from
 //! outside. It repeats nothing else: a failed sync or a denied access stays what it is.
 //!
-//! It is the one place that tries again: a backend makes each request once.
+//! It is the one place that tries again: a backend makes each request once. What gives tokens goes on by itself, as several
+//! stores may wait for it: that it gave up is final here.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -15,8 +16,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::{
-    BucketFacts, Checksums, CloudStore, ListItem, ObjectKey, ObjectStat, ObjectStore, PutOutcome,
-    RestoreTier, Retention, StorageState, StoreError, Trial, UploadFacts, UploadForm, VersionItem,
+    AskedWaits, Attempt, BucketFacts, Checksums, ClockAhead, CloudStore, ListItem, ObjectKey, ObjectStat,
+    ObjectStore, PutOutcome, RestoreTier, Retention, StorageState, StoreError, Trial, UploadFacts,
+    UploadForm, VersionItem,
 };
 
 /// Longest piece read at once when an object is compared with what was to be written.
@@ -42,6 +44,26 @@ impl RetryPolicy {
     pub const fn remote() -> Self {
         Self { attempts_max: 10, delay_first: Duration::from_millis(200), delay_max: Duration::from_secs(30) }
     }
+
+    /// Half of the backoff after so many failures, and a random part of the other half: that of `number` in the row of `seed`.
+    #[must_use]
+    pub fn delay_after(&self, failure_count: u32, seed: u64, number: u64) -> Duration {
+        let full = self.backoff_after(failure_count);
+        let counter = seed.wrapping_add(number.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let share = (mix(counter) >> 32) as f64 / f64::from(u32::MAX);
+        full / 2 + (full / 2).mul_f64(share)
+    }
+
+    /// All waits of one call together, at most, unless a store asks for more.
+    #[must_use]
+    pub fn wait_max(&self) -> Duration {
+        (1..self.attempts_max).map(|failure_count| self.backoff_after(failure_count)).sum()
+    }
+
+    fn backoff_after(&self, failure_count: u32) -> Duration {
+        let factor = 1u32.checked_shl(failure_count.saturating_sub(1)).unwrap_or(u32::MAX);
+        self.delay_first.saturating_mul(factor).min(self.delay_max)
+    }
 }
 
 impl Default for RetryPolicy {
@@ -54,12 +76,15 @@ impl Default for RetryPolicy {
 /// A wrapper that retries the calls of `S`.
 ///
 /// A creation whose reply was lost is settled: when a later attempt finds the object there, it is read back, and if it
-/// holds the bytes that were to be written, the creation counts as this call's. A listing that is repeated shows each name
-/// once.
+/// holds the bytes that were to be written, the creation counts as this call's. Of a listing each page is retried by itself, with the
+/// same patience for each; where a store lists in one go, all of it is, and shows each name once.
 pub struct RetryStore<S> {
     inner: S,
     policy: RetryPolicy,
-    jitter: AtomicU64,
+    seed: u64,
+    wait_count: AtomicU64,
+    asked_under_way_count: AtomicU64,
+    asked_ended_count: AtomicU64,
     sleep: Box<dyn Fn(Duration) + Send + Sync>,
 }
 
@@ -77,7 +102,15 @@ impl<S: ObjectStore> RetryStore<S> {
         seed: u64,
         sleep: impl Fn(Duration) + Send + Sync + 'static,
     ) -> Self {
-        Self { inner, policy, jitter: AtomicU64::new(seed), sleep: Box::new(sleep) }
+        Self {
+            inner,
+            policy,
+            seed,
+            wait_count: AtomicU64::new(0),
+            asked_under_way_count: AtomicU64::new(0),
+            asked_ended_count: AtomicU64::new(0),
+            sleep: Box::new(sleep),
+        }
     }
 
     /// The wrapped store.
@@ -96,20 +129,24 @@ impl<S: ObjectStore> RetryStore<S> {
                         return Err(error);
                     }
                     let asked = error.retry_after().unwrap_or_default().min(RETRY_AFTER_MAX);
-                    (self.sleep)(self.delay_after(failure_count).max(asked));
+                    let number = self.wait_count.fetch_add(1, Ordering::Relaxed);
+                    self.wait(self.policy.delay_after(failure_count, self.seed, number), asked);
                 }
                 result => return result,
             }
         }
     }
 
-    /// Half of the backoff, and a random part of the other half.
-    fn delay_after(&self, failure_count: u32) -> Duration {
-        let factor = 1u32.checked_shl(failure_count - 1).unwrap_or(u32::MAX);
-        let full = self.policy.delay_first.saturating_mul(factor).min(self.policy.delay_max);
-        let counter = self.jitter.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed);
-        let share = (mix(counter) >> 32) as f64 / f64::from(u32::MAX);
-        full / 2 + (full / 2).mul_f64(share)
+    /// Waits for `delay`, or for as long as the store asked to be left alone.
+    fn wait(&self, delay: Duration, asked: Duration) {
+        if asked.is_zero() {
+            return (self.sleep)(delay);
+        }
+        self.asked_under_way_count.fetch_add(1, Ordering::SeqCst);
+        (self.sleep)(delay.max(asked));
+        // It is over before it is not under way any more: who looks in between sees one or the other.
+        self.asked_ended_count.fetch_add(1, Ordering::SeqCst);
+        self.asked_under_way_count.fetch_sub(1, Ordering::SeqCst);
     }
 
     /// Creates by `put` until it is known whether the object is this call's.
@@ -199,14 +236,9 @@ impl<S: ObjectStore> ObjectStore for RetryStore<S> {
         // Names come in any order, so what was shown already is known by name: by a hash, 8 bytes for each.
         let hasher = RandomState::new();
         let mut shown = HashSet::new();
-        self.attempt(|| {
-            self.inner.list(prefix, start_after, &mut |item| {
-                if shown.insert(hasher.hash_one(&item.name)) {
-                    visit(item)
-                } else {
-                    ControlFlow::Continue(())
-                }
-            })
+        let retry: Attempt<'_> = &|request| self.attempt(request);
+        self.inner.list_by(retry, prefix, start_after, &mut |item| {
+            if shown.insert(hasher.hash_one(&item.name)) { visit(item) } else { ControlFlow::Continue(()) }
         })
     }
 
@@ -228,6 +260,13 @@ impl<S: ObjectStore> ObjectStore for RetryStore<S> {
 
     fn moved_bytes(&self) -> u64 {
         self.inner.moved_bytes()
+    }
+
+    fn asked_waits(&self) -> AskedWaits {
+        let inner = self.inner.asked_waits();
+        let under_way_count = self.asked_under_way_count.load(Ordering::SeqCst) + inner.under_way_count;
+        let ended_count = self.asked_ended_count.load(Ordering::SeqCst) + inner.ended_count;
+        AskedWaits { under_way_count, ended_count }
     }
 
     fn cloud(&self) -> Option<&dyn CloudStore> {
@@ -256,15 +295,18 @@ impl<S: ObjectStore> CloudStore for RetryStore<S> {
     ) -> Result<(), StoreError> {
         let hasher = RandomState::new();
         let mut shown = HashSet::new();
-        self.attempt(|| {
-            self.inner_cloud()?.versions(prefix, &mut |item| {
-                if shown.insert(hasher.hash_one((&item.name, &item.version_id))) {
-                    visit(item)
-                } else {
-                    ControlFlow::Continue(())
-                }
-            })
+        let retry: Attempt<'_> = &|request| self.attempt(request);
+        self.inner_cloud()?.versions_by(retry, prefix, &mut |item| {
+            if shown.insert(hasher.hash_one((&item.name, &item.version_id))) {
+                visit(item)
+            } else {
+                ControlFlow::Continue(())
+            }
         })
+    }
+
+    fn clock_ahead(&self) -> Option<ClockAhead> {
+        self.inner.cloud().and_then(CloudStore::clock_ahead)
     }
 
     fn keeps_versions(&self) -> Option<bool> {

@@ -10,6 +10,7 @@
 
 mod bearer;
 mod client;
+mod clock;
 mod cloud;
 mod credentials;
 mod download;
@@ -40,12 +41,12 @@ pub use failure::RequestFailure;
 
 use crate::url::check_endpoint;
 use crate::{
-    Checksums, CloudStore, ListItem, Network, ObjectKey, ObjectStat, ObjectStore, PutOutcome, RateLimit,
-    RequestCounter, S3Location, S3Place, StoreError, UploadMemory,
+    Attempt, Checksums, CloudStore, ListItem, Network, ObjectKey, ObjectStat, ObjectStore, PutOutcome,
+    RateLimit, RequestCounter, S3Location, S3Place, StoreError, UploadMemory,
 };
 use download::Source;
 use failure::Whom;
-use list::Pages;
+use list::{Pages, made, once};
 use region::Sides;
 use sums::Uploads;
 use transport::Transport;
@@ -294,11 +295,24 @@ impl ObjectStore for S3Store {
         start_after: Option<&str>,
         visit: &mut dyn FnMut(ListItem) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
+        self.list_by(&once, prefix, start_after, visit)
+    }
+
+    /// Page by page.
+    fn list_by(
+        &self,
+        attempt: Attempt<'_>,
+        prefix: &str,
+        start_after: Option<&str>,
+        visit: &mut dyn FnMut(ListItem) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
         let mut pages = Pages::default();
         let mut token = None;
         loop {
-            let this = token.take();
-            let (items, next) = self.run(async || self.page(prefix, start_after, this.clone()).await)?;
+            let page =
+                made(attempt, || self.run(async || self.page(prefix, start_after, token.clone()).await))?;
+            // Whoever makes no request wants no page.
+            let Some((items, next)) = page else { return Ok(()) };
             for item in items {
                 if visit(item).is_break() {
                     return Ok(());

@@ -19,7 +19,9 @@ use std::ops::ControlFlow;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use crate::{CloudStore, ListItem, ObjectKey, ObjectStat, ObjectStore, PutOutcome, StoreError, VersionItem};
+use crate::{
+    AskedWaits, CloudStore, ListItem, ObjectKey, ObjectStat, ObjectStore, PutOutcome, StoreError, VersionItem,
+};
 
 /// Names whose version is remembered; with more, all are forgotten and asked for anew.
 const KNOWN_COUNT_MAX: usize = 100_000;
@@ -50,6 +52,17 @@ impl VersionRule {
 
     const fn follows_newest(self) -> bool {
         matches!(self, Self::NewestElseOldest | Self::OneWriter)
+    }
+
+    /// The rule of a store that is shown as `first` has it, if that is how it was.
+    const fn shown_by(self, first: Self) -> Self {
+        match (self, first) {
+            (Self::Oldest | Self::OldestAsOf(_), Self::AsOf(at_ms) | Self::OldestAsOf(at_ms)) => {
+                Self::OldestAsOf(at_ms)
+            }
+            (_, Self::AsOf(at_ms) | Self::OldestAsOf(at_ms)) => Self::AsOf(at_ms),
+            (rule, _) => rule,
+        }
     }
 
     /// The rule for names whose first version counts in any case.
@@ -369,14 +382,15 @@ impl<S: ObjectStore> VersionedStore<S> {
         body: &[u8],
         write: &Write<'_>,
     ) -> Result<PutOutcome, StoreError> {
-        if self.find(key)?.is_some() {
+        if let Some(there) = self.find(key)?
+            && !self.is_unfixed(key, &there, body)?
+        {
             return Ok(PutOutcome::AlreadyExists);
         }
         let cloud = self.cloud_inside()?;
         let written = write(cloud)?;
         let Some(written) = written.filter(|id| id != NULL_VERSION) else {
-            let what = "versions of objects any more, by which this vault's writers tell who was first";
-            return Err(StoreError::Unsupported { store: self.inner.url(), what });
+            return Err(StoreError::VersionsOff { name: key.to_string(), store: self.inner.url() });
         };
         let versions = self.versions_of(key)?;
         let Some(oldest) = VersionRule::Oldest.choose(&versions).map(chosen_of) else {
@@ -390,10 +404,23 @@ impl<S: ObjectStore> VersionedStore<S> {
         if oldest.version_id == written {
             return Ok(PutOutcome::Created);
         }
+        let is_same = self.holds(key, &oldest, body)?;
+        Ok(if is_same { PutOutcome::Created } else { PutOutcome::AlreadyExists })
+    }
+
+    /// Whether these very bytes are there and nothing else, written while versions were off: who finds the name free at the same time
+    /// replaces them. They stay once a version is above them.
+    fn is_unfixed(&self, key: &ObjectKey, there: &Chosen, body: &[u8]) -> Result<bool, StoreError> {
+        Ok(there.version_id == NULL_VERSION
+            && self.versions_of(key)?.len() == 1
+            && self.holds(key, there, body)?)
+    }
+
+    fn holds(&self, key: &ObjectKey, version: &Chosen, body: &[u8]) -> Result<bool, StoreError> {
         let mut there = Vec::new();
-        match cloud.read_version(key, &oldest.version_id, body.len() as u64, &mut there) {
-            Ok(()) if there == body => Ok(PutOutcome::Created),
-            Ok(()) | Err(StoreError::TooLong { .. }) => Ok(PutOutcome::AlreadyExists),
+        match self.cloud_inside()?.read_version(key, &version.version_id, body.len() as u64, &mut there) {
+            Ok(()) => Ok(there == body),
+            Err(StoreError::TooLong { .. }) => Ok(false),
             Err(error) => Err(error),
         }
     }
@@ -544,8 +571,18 @@ impl<S: ObjectStore> ObjectStore for VersionedStore<S> {
         self.inner.moved_bytes()
     }
 
+    fn asked_waits(&self) -> AskedWaits {
+        self.inner.asked_waits()
+    }
+
     fn version_rules(&self) -> Vec<(String, VersionRule)> {
         self.rule.get().map(|rule| (self.inner.url(), *rule)).into_iter().collect()
+    }
+
+    fn settle_rule(&self, rule: VersionRule) -> bool {
+        let rule = self.decider.as_ref().map_or(rule, |decider| rule.shown_by(decider.first_rule));
+        let is_oldest = matches!(rule, VersionRule::Oldest | VersionRule::OldestAsOf(_));
+        self.rule.set(rule).is_ok() && is_oldest
     }
 
     fn overwritten(&self) -> Vec<String> {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::ControlFlow;
 
 use coffer_store::{
-    CloudStore, ListItem, ObjectKey, ObjectStat, ObjectStore, PutOutcome, StoreError, VersionRule,
+    AskedWaits, CloudStore, ListItem, ObjectKey, ObjectStat, ObjectStore, PutOutcome, StoreError, VersionRule,
 };
 
 type Put<'a, S> = Box<dyn Fn(&S, &ObjectKey, &[u8]) -> Result<PutOutcome, StoreError> + Send + Sync + 'a>;
@@ -161,8 +161,16 @@ impl<S: ObjectStore> ObjectStore for AlteredStore<'_, S> {
         self.inner.moved_bytes()
     }
 
+    fn asked_waits(&self) -> AskedWaits {
+        self.inner.asked_waits()
+    }
+
     fn version_rules(&self) -> Vec<(String, VersionRule)> {
         self.inner.version_rules()
+    }
+
+    fn settle_rule(&self, rule: VersionRule) -> bool {
+        self.inner.settle_rule(rule)
     }
 
     fn overwritten(&self) -> Vec<String> {

@@ -27,6 +27,10 @@ use crate::source::{Fetched, ReadFault, Source};
 const EVIDENCE_COUNT_MAX: usize = 4_096;
 /// Records read at once, for each thread.
 const WINDOW_COUNT: u64 = 4;
+/// What they have together, unless one alone is longer.
+const WINDOW_LEN_MAX: u64 = 32 << 20;
+/// A record that is not listed is not read before its turn if it is longer than this.
+const UNLISTED_LEN_MAX: u64 = 256 << 10;
 
 /// The state of a vault, and what its log tells beyond that.
 #[derive(Debug)]
@@ -233,25 +237,49 @@ enum Word {
 impl Replay<'_> {
     fn run(&mut self, progress: &dyn Progress, findings: &mut Findings) -> Result<(), VerifyError> {
         loop {
-            let from = self.log.next;
             let threads = self.source.threads(self.options.threads);
-            let count = (WINDOW_COUNT * self.options.threads.max(1) as u64).max(threads as u64);
-            // Behind what is listed there is hardly anything, but that has to be seen.
-            let listed_end = self.listing.records.last().map_or(0, |(last, _)| last.saturating_add(1));
-            let end = (from + count).min(listed_end.max(from) + 1);
-            let numbers = from..end.min(LOG_NUMBER_MAX + 1);
-            let read = |(): &mut (), number| read_record(self.source, number);
-            let window = parallel::map(threads, numbers.clone(), || Ok(()), read)?;
-            for (number, fetched) in numbers.clone().zip(window) {
+            let window = self.window(threads);
+            if window.is_empty() {
+                return Ok(());
+            }
+            let read = |(): &mut (), (number, len_max)| read_record_within(self.source, number, len_max);
+            let fetched = parallel::map(threads, window.iter().copied(), || Ok(()), read)?;
+            for ((number, len_max), fetched) in window.into_iter().zip(fetched) {
+                let fetched = match fetched {
+                    // Longer than it was listed: its turn is now.
+                    Err(ReadFault::TooLong { .. }) if len_max < RECORD_LEN_MAX => {
+                        read_record(self.source, number)?
+                    }
+                    fetched => fetched,
+                };
                 if !self.take(number, fetched, findings)? {
                     return Ok(());
                 }
                 progress.advance(Stage::Log, 1);
             }
-            if numbers.is_empty() {
-                return Ok(());
-            }
         }
+    }
+
+    /// The records that are read together, the next one first, and how much is read of each: what it is listed with, which the listing may be
+    /// wrong about.
+    fn window(&self, threads: usize) -> Vec<(u64, u64)> {
+        let from = self.log.next;
+        let listed = &self.listing.records;
+        let count = (WINDOW_COUNT * self.options.threads.max(1) as u64).max(threads as u64);
+        // Behind what is listed there is hardly anything, but that has to be seen.
+        let listed_end = listed.last().map_or(0, |(last, _)| last.saturating_add(1));
+        let end = (from + count).min(listed_end.max(from) + 1).min(LOG_NUMBER_MAX + 1);
+        let (mut window, mut left) = (Vec::new(), WINDOW_LEN_MAX);
+        for number in from..end {
+            let at = listed.binary_search_by_key(&number, |(number, _)| *number);
+            let len = at.map_or(UNLISTED_LEN_MAX, |at| listed[at].1.min(RECORD_LEN_MAX));
+            match left.checked_sub(len) {
+                Some(rest) => left = rest,
+                None => break,
+            }
+            window.push((number, if number == from { RECORD_LEN_MAX } else { len }));
+        }
+        window
     }
 
     /// Applies what was fetched as the next record; false when the log has ended before it.
@@ -542,8 +570,16 @@ fn word_of(before: Option<[u8; 32]>, outcome: Outcome, bytes: &[u8]) -> Word {
 }
 
 fn read_record(source: &Source<'_>, number: u64) -> Result<Fetched<Vec<u8>>, VerifyError> {
+    read_record_within(source, number, RECORD_LEN_MAX)
+}
+
+fn read_record_within(
+    source: &Source<'_>,
+    number: u64,
+    len_max: u64,
+) -> Result<Fetched<Vec<u8>>, VerifyError> {
     let mut bytes = Vec::new();
-    Ok(source.read(ObjectName::Record(number), RECORD_LEN_MAX, &mut bytes)?.map(|()| bytes))
+    Ok(source.read(ObjectName::Record(number), len_max, &mut bytes)?.map(|()| bytes))
 }
 
 /// Whether a record is a checkpoint of another state than `log`, which is the one before it. Where the log has damage, nothing is known.

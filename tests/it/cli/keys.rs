@@ -85,6 +85,12 @@ fn a_slot_is_added_tested_and_revoked() {
     let safe = listed.iter().find(|slot| slot["label"] == "safe").unwrap();
     let id = text_of(&safe["id"]);
     desk.run("keys revoke 00zz").expect(1).says("coffer keys list");
+    for len in 1..4 {
+        let refused =
+            desk.run(&format!("keys revoke {}", &id[..len])).expect(1).says("is too short, give at least 4");
+        refused.says(&id[..8]);
+    }
+    assert_eq!(slots(&desk, "").len(), 3);
     let revoked = desk.run(&format!("keys revoke {}", &id[..8])).expect(0);
     revoked.says("whoever has an old copy of this slot and its secret can still open");
     desk.run("--key-file ../second snapshots").expect(12);
@@ -198,7 +204,9 @@ fn as_many_recovery_shares_as_are_needed_open_a_vault() {
     with(&[2, 1, 0], "restore latest -t ../out").expect(0);
     assert_eq!(fs::read(desk.path("out/src/a")).unwrap(), b"a small file\n");
     with(&[1], "snapshots").expect(12).says("1 share is good and 2 are needed").says("--share FILE");
-    with(&[1, 1], "snapshots").expect(12).says("1 share is good and 2 are needed");
+    let counted = "1 different share(s) are given, and 2 are needed";
+    let few = with(&[1, 1], "snapshots").expect(12).says(counted).says("1 share is good and 2 are needed");
+    few.says(&format!("{} is given twice, and counts once", files[1]));
     let mut command = desk.bare_command(&["-V", "../vault", "snapshots"]);
     desk.finish(command.env("COFFER_SHARES", format!("{}:{}", files[0], files[2]))).expect(0);
     // Typed from paper, with a wrong digit and without.

@@ -151,6 +151,38 @@ fn a_false_share_is_named_whether_or_not_enough_are_left() {
 }
 
 #[test]
+fn a_share_that_is_given_twice_counts_once_and_one_that_claims_the_place_of_another_is_refused() {
+    let desk = Desk::new();
+    desk.run("init --add-shares 2of3 --shares-dir ../board").expect(0);
+    let board = files(&desk, "board");
+    let copy = desk.path("copy").display().to_string();
+    fs::copy(&board[1], &copy).unwrap();
+    let bare = |shares: &[&String]| {
+        let shares: Vec<_> = shares.iter().map(|file| format!("--share {file}")).collect();
+        desk.bare(&format!("-V ../vault {} snapshots", shares.join(" ")))
+    };
+    let same = format!("{copy} holds the same share as {}, and counts once: ", board[1]);
+    let two = "2 different share(s) are given, and 2 are needed";
+    bare(&[&board[1], &copy, &board[0]]).expect(0).says(&format!("{same}{two}"));
+    bare(&[&board[0], &board[1], &board[1]])
+        .expect(0)
+        .says(&format!("{} is given twice, and counts once: {two}", board[1]));
+    bare(&[&board[0], &board[1]]).expect(0).says_not("counts once");
+    let one = "1 different share(s) are given, and 2 are needed";
+    bare(&[&board[1], &copy]).expect(12).says(&format!("{same}{one}")).says("give more shares of the set");
+
+    let bad = false_share(&desk, &board[1]);
+    let rivals = format!("{} and {bad} hold two different shares, and both claim to be number 2", board[1]);
+    for shares in [
+        vec![&board[1], &bad],
+        vec![&board[0], &board[1], &bad],
+        vec![&board[1], &copy, &board[2], &bad, &board[0]],
+    ] {
+        bare(&shares).expect(12).says(&rivals).says("at least one is false").says("compare both");
+    }
+}
+
+#[test]
 fn slots_that_were_not_tested_are_marked_and_may_be_demanded() {
     let desk = Desk::with_vault();
     phrase(&desk, "phrase", PASSPHRASE);

@@ -1,5 +1,7 @@
 //! Packs in an archive class are asked for, exactly those that are needed, and waited for or come back to.
 
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::Duration;
 
 use coffer_sandbox::Policy;
@@ -24,6 +26,17 @@ fn archive(desk: &Desk, name: &str, objects: &[ObjectKey]) {
         let path = format!("/{name}/v/{object}");
         desk.raw("PUT", &path, &[("x-amz-storage-class", "GLACIER")], &bytes);
     }
+}
+
+/// Makes a slot for the new key file `../other` and puts its object into an archive class; returns those that were there before.
+fn add_archived_slot(desk: &Desk) -> Vec<ObjectKey> {
+    let first = desk.names("slots/");
+    desk.run("keys new-file ../other").expect(0);
+    desk.run("keys add --new-key-file ../other").expect(0);
+    let second: Vec<_> = desk.names("slots/").into_iter().filter(|name| !first.contains(name)).collect();
+    assert_eq!(second.len(), 1);
+    archive(desk, BUCKET, &second);
+    first
 }
 
 #[test]
@@ -101,12 +114,8 @@ fn key_slots_that_are_archived_are_no_wrong_key() {
     let desk = Desk::new(|_| {});
     desk.run("init --single-slot").expect(0);
     desk.run("backup src").expect(0);
-    let first = desk.names("slots/");
-    desk.run("keys new-file ../other").expect(0);
-    desk.run("keys add --new-key-file ../other").expect(0);
-    let second: Vec<_> = desk.names("slots/").into_iter().filter(|name| !first.contains(name)).collect();
+    let first = add_archived_slot(&desk);
     // One slot opens, and the other one is not called lost.
-    archive(&desk, BUCKET, &second);
     let listed = desk.run("keys list --no-cache").expect(25).says("archived");
     assert!(!listed.out.contains("missing"), "{listed:?}");
     desk.run("backup src --no-cache").expect(0);
@@ -173,11 +182,7 @@ fn a_key_slot_that_is_archived_beside_one_that_opens_is_asked_for_and_not_waited
     let desk = Desk::new(|_| {});
     desk.run("init --single-slot").expect(0);
     desk.run("backup src").expect(0);
-    let first = desk.names("slots/");
-    desk.run("keys new-file ../other").expect(0);
-    desk.run("keys add --new-key-file ../other").expect(0);
-    let second: Vec<_> = desk.names("slots/").into_iter().filter(|name| !first.contains(name)).collect();
-    archive(&desk, BUCKET, &second);
+    add_archived_slot(&desk);
     desk.run("--key-file ../other snapshots --no-cache").expect(25).says("--request-archived");
     let line = "restore latest -t ../out --request-archived --no-cache";
     desk.run(line).expect(0).says("1 archived key slot(s) were asked for as well");
@@ -292,4 +297,66 @@ fn packs_that_several_stores_have_archived_are_asked_for_once() {
     }
     assert_eq!(asked, packs.len() as u64, "each pack was asked for once");
     desk.assert_restores(&format!("{both} --no-cache"), "out2");
+}
+
+/// A way to the region on which no answer says that an object is of an archive class. The URL of it.
+fn way_without_classes(desk: &Desk) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let region = desk.sandbox.endpoint().strip_prefix("http://").unwrap().to_owned();
+    std::thread::spawn(move || {
+        for client in listener.incoming().map_while(Result::ok) {
+            let Ok(server) = TcpStream::connect(&region) else { return };
+            let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            std::thread::spawn(move || pass(from, to, |_| {}));
+            std::thread::spawn(move || pass(server, client, forget_class));
+        }
+    });
+    format!("http://{address}")
+}
+
+/// Passes bytes on until one side ends, each piece changed; the header of an answer comes in one piece.
+fn pass(mut from: TcpStream, mut to: TcpStream, change: fn(&mut [u8])) {
+    let mut buffer = vec![0; 1 << 16];
+    while let Ok(len) = from.read(&mut buffer) {
+        change(&mut buffer[..len]);
+        if len == 0 || to.write_all(&buffer[..len]).is_err() {
+            break;
+        }
+    }
+    // The other direction ends with it.
+    drop((from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both)));
+}
+
+fn forget_class(bytes: &mut [u8]) {
+    let (told, other) = (b"x-amz-storage-class: GLACIER", b"x-amz-storage-class: UNKNOWN");
+    let places: Vec<_> =
+        bytes.windows(told.len()).enumerate().filter(|(_, found)| found == told).map(|(at, _)| at).collect();
+    places.into_iter().for_each(|at| bytes[at..at + other.len()].copy_from_slice(other));
+}
+
+/// Nothing can be asked for then, and nothing waited for.
+#[test]
+fn a_store_that_calls_an_object_archived_and_readable_is_not_asked_for_ever() {
+    let desk = Desk::new(|_| {});
+    desk.run("init --single-slot").expect(0);
+    desk.run("backup src").expect(0);
+    archive_packs(&desk);
+    let way = way_without_classes(&desk);
+    let run = |line: &str| desk.run_at(&way, &format!("{line} --no-cache"));
+    for line in [
+        "restore latest --target ../out --request-archived",
+        "restore latest --target ../out --request-archived --wait --poll 1",
+    ] {
+        let ran =
+            run(line).expect(1).says("packs/").says("cannot be read: the store says that it is archived");
+        assert!(!ran.out.contains("again"), "{ran:?}");
+    }
+    // The same of what the vault is opened with.
+    let slots = desk.names("slots/");
+    archive(&desk, BUCKET, &slots);
+    run("restore latest --target ../out --request-archived --wait --poll 1")
+        .expect(1)
+        .says("slots/")
+        .says("the store says of all that a vault is opened with that it can be read");
 }

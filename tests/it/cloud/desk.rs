@@ -99,7 +99,12 @@ impl Desk {
     }
 
     pub(super) fn run(&self, line: &str) -> Ran {
-        let output = self.command(line).output().unwrap();
+        self.run_at(self.sandbox.endpoint(), line)
+    }
+
+    /// The same by another way to the region.
+    pub(super) fn run_at(&self, endpoint: &str, line: &str) -> Ran {
+        let output = self.command(line).env("COFFER_ENDPOINT", endpoint).output().unwrap();
         let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
         Ran { code: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) }
     }

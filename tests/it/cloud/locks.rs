@@ -123,6 +123,43 @@ fn the_version_that_readers_take_is_locked() {
     }
 }
 
+/// With a token nobody compares clocks, and the end of a lock is reckoned by that of this machine.
+#[test]
+fn no_lock_is_set_by_a_clock_that_is_wrong() {
+    let desk = Desk::new(|bucket| bucket.object_lock = true);
+    std::fs::write(desk.path("api-key"), desk.sandbox.api_key()).unwrap();
+    let by_token = |line: &str| {
+        desk.run(&format!(
+            "{line} --ibm-api-key-file ../api-key --iam-endpoint {}",
+            desk.sandbox.iam_endpoint()
+        ))
+    };
+    by_token("init --single-slot --lock governance --lock-days 3").expect(0);
+    by_token("backup src").expect(0);
+    let before = desk.names("").len();
+    for (skew_s, told) in [(7200, "behind"), (-7200, "ahead of")] {
+        let told = format!("{told} that of the store");
+        desk.sandbox.switch(|switches| switches.signature_skew_s = skew_s).unwrap();
+        for line in [
+            "backup src --force --tag one",
+            "locks extend --days 9",
+            "policy set --lock-days 5 --lock governance",
+        ] {
+            let refused = by_token(line).expect(30).says(&told).says("set the clock of this machine");
+            assert!(refused.err.contains(" h "), "{line}: {refused:?}");
+        }
+        by_token("verify --locks --min-days 2").expect(0).says(&told);
+        by_token("locks extend --days 9 --dry-run").expect(0).says(&told);
+    }
+    // Not by much.
+    desk.sandbox.switch(|switches| switches.signature_skew_s = 600).unwrap();
+    assert_eq!(desk.names("").len(), before);
+    let verified = by_token("verify --locks --min-days 2").expect(0);
+    assert!(!verified.err.contains("that of the store"), "{verified:?}");
+    by_token("locks extend --days 9").expect(0);
+    by_token("backup src --force").expect(0);
+}
+
 /// Each bucket of several is asked and prolonged.
 #[test]
 fn the_locks_of_several_buckets_are_looked_at_and_prolonged() {

@@ -1,11 +1,13 @@
 //! Each command against exactly the actions that the table gives it, and against one less.
 
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use coffer_cli::permissions::{TABLE, document};
+use coffer_cli::permissions::{Permission, TABLE, document};
 use coffer_sandbox::Policy;
 use coffer_store::{CloudStore, ObjectStore};
+use coffer_testkit::proxy::{NetworkFault, Proxy};
 
 use super::desk::{BUCKET, Desk, Ran};
 
@@ -87,7 +89,7 @@ fn each_command_works_with_exactly_the_actions_of_the_table_and_fails_with_one_l
     let mut wrong = Vec::new();
     for row in TABLE {
         for line in lines_of(row.commands) {
-            check(&line, row.actions, &mut wrong);
+            check(&line, row, &mut wrong);
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -185,10 +187,10 @@ fn is_done(line: &str, ran: &Ran) -> bool {
     is_taken_over || matches!(ran.code, 0 | 24 | 25)
 }
 
-fn check(line: &str, actions: &[&str], wrong: &mut Vec<String>) {
-    let full: Vec<_> = actions.iter().map(|action| format!("cloud-object-storage.{action}")).collect();
+/// A desk at which there is something to do for the command, and the whole line of it.
+fn prepare(line: &str) -> (Desk, String) {
     let needs_lock = line.starts_with("locks") || line.contains("--locks");
-    let mut desk = Desk::new(|bucket| bucket.object_lock = needs_lock);
+    let desk = Desk::new(|bucket| bucket.object_lock = needs_lock);
     desk.run("keys new-file ../second").expect(0);
     let is_of_several = OF_SEVERAL_STORES.iter().any(|word| line.contains(word));
     let mut line = line.to_owned();
@@ -218,38 +220,104 @@ fn check(line: &str, actions: &[&str], wrong: &mut Vec<String>) {
     if line.contains("SERVICE") {
         line = prepare_service(&desk, &line);
     }
-    let line = line.as_str();
     if line.contains("--writer ") {
         desk.run("keys grant-writer web --out ../web.writer").expect(0);
     }
     if line.contains("--request-archived") {
         super::cold::archive_packs(&desk);
     }
-    let id = desk.sandbox.create_service_id("job", &[]).unwrap();
-    let hmac = desk.sandbox.create_hmac(&id).unwrap();
-    desk.act_as(&hmac.access_key_id, &hmac.secret_access_key);
-    let allow = |desk: &Desk, without: Option<&str>| {
-        let actions = full.iter().map(String::as_str).filter(|action| Some(*action) != without);
-        let actions: Vec<_> = actions.collect();
-        let on = |bucket| Policy::actions(actions.iter().copied()).on_bucket(bucket);
-        desk.sandbox.set_policies(&id, &[on(BUCKET), on("second")]).unwrap();
-    };
-    // First with one less: what succeeds may leave nothing to do.
-    for (at, action) in full.iter().enumerate() {
-        allow(&desk, Some(action));
-        // Each time there is something left to prolong.
-        let ran = desk.run(&line.replace("--days 9", &format!("--days {}", 9 + at)));
-        if is_done(line, &ran) {
-            wrong.push(format!("`{line}` works without {action}"));
-        } else if !(ran.err.contains("denied")
-            || ran.err.contains("AccessDenied")
-            || ran.out.contains("denied")
-            || ran.out.contains("? object(s)"))
-        {
-            wrong.push(format!("`{line}` without {action} does not say why it fails: {}", ran.err));
+    (desk, line)
+}
+
+/// Somebody who may do what a test says.
+struct Somebody {
+    id: String,
+}
+
+impl Somebody {
+    /// From now on the desk acts as somebody new.
+    fn at(desk: &mut Desk) -> Self {
+        let id = desk.sandbox.create_service_id("job", &[]).unwrap();
+        let hmac = desk.sandbox.create_hmac(&id).unwrap();
+        desk.act_as(&hmac.access_key_id, &hmac.secret_access_key);
+        Self { id }
+    }
+
+    fn allow(&self, desk: &Desk, actions: &[&str], without: Option<&str>) {
+        let actions = actions.iter().filter(|action| Some(**action) != without);
+        let actions: Vec<_> = actions.map(|action| format!("cloud-object-storage.{action}")).collect();
+        let on = |bucket| Policy::actions(actions.iter().map(String::as_str)).on_bucket(bucket);
+        desk.sandbox.set_policies(&self.id, &[on(BUCKET), on("second")]).unwrap();
+    }
+}
+
+/// Notes a command that does what it is for with one action less, or does not say why it fails.
+fn note_less(line: &str, action: &str, ran: &Ran, wrong: &mut Vec<String>) {
+    if is_done(line, ran) {
+        wrong.push(format!("`{line}` works without {action}"));
+    } else if !(ran.err.contains("denied")
+        || ran.err.contains("AccessDenied")
+        || ran.out.contains("denied")
+        || ran.out.contains("? object(s)"))
+    {
+        wrong.push(format!("`{line}` without {action} does not say why it fails: {}", ran.err));
+    }
+}
+
+/// The action that a command which commits needs to find out what became of a write whose answer was lost. It does without on a
+/// good day.
+const OF_LOST_ANSWERS: &str = "object.head";
+
+/// Runs a command of which the answer to the first creation is lost on the way back; gives also whether there was one.
+fn run_with_a_lost_answer(desk: &Desk, line: &str) -> (Ran, bool) {
+    let region = desk.sandbox.endpoint().strip_prefix("http://").unwrap().parse().unwrap();
+    let proxy = Proxy::start(region).unwrap();
+    let is_lost = AtomicBool::new(false);
+    proxy.set_plan(move |request| {
+        let is_first = request.is_if_absent && !is_lost.swap(true, Ordering::SeqCst);
+        is_first.then_some(NetworkFault::LoseReply)
+    });
+    let ran = desk.run_at(&proxy.endpoint(), line);
+    (ran, proxy.fault_count() == 1)
+}
+
+/// The same for a command that does what it is for however often: with all actions of its row, and with one less.
+fn check_lost_answers(line: &str, actions: &[&str], wrong: &mut Vec<String>) {
+    for without in [Some(OF_LOST_ANSWERS), None] {
+        // What it did before its answer was lost is done.
+        let (mut desk, line) = prepare(line);
+        Somebody::at(&mut desk).allow(&desk, actions, without);
+        let (ran, is_lost) = run_with_a_lost_answer(&desk, &line);
+        if !is_lost {
+            wrong.push(format!("`{line}` creates nothing"));
+        }
+        match without {
+            Some(action) => note_less(&line, action, &ran, wrong),
+            None if is_done(&line, &ran) => {}
+            None => wrong.push(format!("`{line}` fails where an answer is lost: {} {}", ran.out, ran.err)),
         }
     }
-    allow(&desk, None);
+}
+
+fn check(line: &str, row: &Permission, wrong: &mut Vec<String>) {
+    let actions = row.actions;
+    // Elsewhere the action is needed in any case.
+    let may_lose = row.commands.contains(&"backup");
+    if may_lose {
+        check_lost_answers(line, actions, wrong);
+    }
+    let (mut desk, line) = prepare(line);
+    let line = line.as_str();
+    let somebody = Somebody::at(&mut desk);
+    // First with one less: what succeeds may leave nothing to do.
+    let needed = actions.iter().filter(|action| !(may_lose && **action == OF_LOST_ANSWERS));
+    for (at, action) in needed.enumerate() {
+        somebody.allow(&desk, actions, Some(action));
+        // Each time there is something left to prolong.
+        let ran = desk.run(&line.replace("--days 9", &format!("--days {}", 9 + at)));
+        note_less(line, action, &ran, wrong);
+    }
+    somebody.allow(&desk, actions, None);
     let ran = desk.run(&line.replace("--days 9", "--days 90"));
     if !is_done(line, &ran) {
         wrong.push(format!(

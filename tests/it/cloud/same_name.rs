@@ -40,3 +40,36 @@ fn two_services_with_a_bucket_of_one_name_are_two_places() {
     desk.run("backup src").expect(23).says("delete this machine's memory of it");
     run_at(&desk, &other, "snapshots").expect(0);
 }
+
+/// The same where each vault has a directory beside its bucket, which is the home of one and a replica of the other.
+#[test]
+fn two_vaults_of_two_stores_with_a_bucket_of_one_name_are_two_places() {
+    const HERE: &str = "--store ../one --store s3://backups/v";
+    const THERE: &str = "--store s3://backups/v --store ../two";
+    let desk = Desk::new(|_| {});
+    let regions = [(); 2].map(|()| Sandbox::start(&SandboxOptions::default()).unwrap());
+    regions.iter().for_each(|region| region.create_bucket(&NewBucket::named(BUCKET)).unwrap());
+    let [other, third] = &regions;
+    let here = |line: &str| desk.run(&format!("{HERE} {line}"));
+    let there = |line: &str| run_at(&desk, other, &format!("{THERE} {line}"));
+    here("init --single-slot").expect(0);
+    there("init --single-slot").expect(0);
+    for _ in 0..2 {
+        here("backup src").expect(0);
+        there("backup src").expect(0);
+        here("verify").expect(0);
+        there("verify").expect(0);
+        desk.run("snapshots").expect(0);
+        run_at(&desk, other, "snapshots").expect(0);
+    }
+    // An empty bucket of the name of the home, at a third service, is not filled as the home.
+    let refused = run_at(&desk, third, "--store ../two --store s3://backups/v replicate --new");
+    assert_ne!(refused.code, 0, "{refused:?}");
+    assert!((refused.out + &refused.err).contains("may be the home of the log"));
+    there("backup src").expect(0);
+    // Which vault the bucket has that is a replica is known when it is used alone.
+    desk.delete_all();
+    desk.run("init --single-slot --no-cache").expect(0);
+    desk.run("backup src").expect(23).says("delete this machine's memory of it");
+    there("backup src").expect(0);
+}

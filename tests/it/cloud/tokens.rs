@@ -36,7 +36,7 @@ fn an_identity_service_that_is_not_there_is_named_at_once() {
     for endpoint in [nobody.as_str(), "https://iam.no-such-host.invalid"] {
         ask(&desk, endpoint, KEY)
             .expect(31)
-            .says("no token for s3://backups/v can be had: IAM at ")
+            .says("no token for s3://backups/v can be had from ")
             .says(&format!("hint: IAM was asked at {endpoint}: check --iam-endpoint"));
     }
     let told = ask(&desk, &nobody, &format!("--json {KEY}")).expect(31);

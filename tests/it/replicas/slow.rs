@@ -1,10 +1,15 @@
 //! Stores over a slow line: they are waited for while anything moves, and not blamed for it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use coffer_engine::{Ack, FailedOver, ReplicaOptions, Replicas};
-use coffer_store::{ObjectKey, ObjectStore};
+use coffer_store::{
+    AskedWaits, CountingStore, ObjectKey, ObjectStore, RequestFailure, RetainingStore, RetryPolicy,
+    RetryStore, StoreError, VersionRule, VersionedStore,
+};
+use coffer_testkit::AlteredStore;
 
 use super::stores::{NamedStore, url};
 use super::{Site, impatient};
@@ -48,6 +53,36 @@ fn a_slow_replica_is_waited_for_while_bytes_move() {
     assert_eq!(replicas.left_behind(), []);
     drop(replicas);
     site.assert_equal(&[0, 1], "a slow replica");
+}
+
+/// It says when it wants to be asked again: it does not hang until then, though nothing moves for three times as long as is waited for.
+#[test]
+fn a_replica_that_asks_for_time_is_waited_for() {
+    let (site, stores) = site();
+    site.write("b", 2);
+    let is_asked = AtomicBool::new(false);
+    let busy = AlteredStore::new(Arc::clone(&stores[1])).on_put(move |inner, key, body| {
+        if is_asked.swap(true, Ordering::SeqCst) {
+            return inner.put_if_absent(key, body);
+        }
+        let mut answer = RequestFailure::default();
+        answer.retry_after = Some(Duration::from_secs(90));
+        let (name, store) = (key.to_string(), inner.url());
+        Err(StoreError::Unavailable { name, store, source: answer.into() })
+    });
+    // Ninety seconds go by in three.
+    let sleep = |wait: Duration| std::thread::sleep(wait / 30);
+    let retried = RetryStore::with_sleeper(CountingStore::new(busy), RetryPolicy::default(), 1, sleep);
+    let versioned = VersionedStore::new(Arc::new(retried), VersionRule::NewestElseOldest);
+    let replica = Arc::new(RetainingStore::new(versioned));
+    let replicas = Replicas::open(vec![stores[0].clone(), replica.clone()], options()).unwrap();
+    let (_, receipt) = site.backup(&replicas).unwrap();
+    assert!(receipt.is_acknowledged, "{receipt:?}");
+    assert_eq!((receipt.holders, receipt.lagging), (vec![url(0), url(1)], Vec::new()));
+    assert_eq!(replicas.left_behind(), []);
+    assert_eq!(replica.asked_waits(), AskedWaits { under_way_count: 0, ended_count: 1 });
+    drop(replicas);
+    site.assert_equal(&[0, 1], "a busy replica");
 }
 
 #[test]

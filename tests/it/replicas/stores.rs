@@ -1,4 +1,4 @@
-//! A store with an address of its own, that can hang, and that stops with the others of its process.
+//! A store with an address of its own, that can hang or be broken, and that stops with the others of its process.
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -48,6 +48,10 @@ pub(super) struct NamedStore {
     /// Steps of each transfer, and the pause before each.
     pace: Mutex<(u64, Duration)>,
     moved_bytes: AtomicU64,
+    /// Where it is, if its address does not tell.
+    place: Option<&'static str>,
+    /// The call that panics.
+    broken: Mutex<Option<&'static str>>,
 }
 
 impl NamedStore {
@@ -65,7 +69,24 @@ impl NamedStore {
             read_count: AtomicU64::new(0),
             pace: Mutex::default(),
             moved_bytes: AtomicU64::new(0),
+            place: None,
+            broken: Mutex::default(),
         }
+    }
+
+    /// As [`Self::new`], at a place that its address does not tell.
+    pub(super) fn placed(at: usize, inner: Arc<MemoryStore>, place: &'static str) -> Arc<Self> {
+        Arc::new(Self { place: Some(place), ..Self::new(at, inner) })
+    }
+
+    /// From now on every call of this name panics.
+    pub(super) fn break_at(&self, call: &'static str) {
+        *self.broken.lock().unwrap() = Some(call);
+    }
+
+    fn check_broken(&self, call: &'static str) {
+        let broken = *self.broken.lock().unwrap();
+        assert_ne!(broken, Some(call), "this store is broken");
     }
 
     /// From now on each call takes so many steps with a pause before each, and in each of them something moves.
@@ -142,6 +163,7 @@ impl NamedStore {
 
 impl ObjectStore for NamedStore {
     fn put_if_absent(&self, key: &ObjectKey, body: &[u8]) -> Result<PutOutcome, StoreError> {
+        self.check_broken("put");
         self.write_call(key.as_str(), || self.inner.put_if_absent(key, body))
     }
 
@@ -163,6 +185,7 @@ impl ObjectStore for NamedStore {
         start_after: Option<&str>,
         visit: &mut dyn FnMut(ListItem) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
+        self.check_broken("list");
         self.read_call(prefix, || self.inner.list(prefix, start_after, visit))
     }
 
@@ -176,6 +199,10 @@ impl ObjectStore for NamedStore {
 
     fn url(&self) -> String {
         url(self.at)
+    }
+
+    fn place(&self) -> String {
+        self.place.map_or_else(|| self.url(), str::to_owned)
     }
 
     fn moved_bytes(&self) -> u64 {

@@ -4,8 +4,11 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use coffer_engine::{BackupOptions, EngineError, Vault, backup};
-use coffer_store::{MemoryStore, ObjectStore};
+use coffer_format::limits::RECORD_LEN_MAX;
+use coffer_format::object::ObjectName;
+use coffer_store::{ListItem, MemoryStore, ObjectStore};
 use coffer_testkit::AlteredStore;
+use coffer_verify::{Options, Silent, verify};
 
 use super::super::support::{Quiet, World, backup_options, clone_of, scratch};
 use super::{IN_FLIGHT, LOG_IN_FLIGHT, RECORDS_IN_FLIGHT, far, grow, tell};
@@ -270,4 +273,46 @@ fn about_the_end_of_a_thousand_records_nothing_is_missed() {
             assert_eq!((found.state().damaged.to_vec(), found.state().next), (lost, end), "{known}");
         }
     }
+}
+
+#[test]
+fn verification_reads_few_long_records_at_once() {
+    const LONG_COUNT: u64 = 10;
+    let (world, near) = (World::new(9), MemoryStore::new());
+    world.init(&near).unwrap();
+    for number in 1..=LONG_COUNT {
+        let len = usize::try_from(RECORD_LEN_MAX).unwrap();
+        near.insert_raw(ObjectName::Record(number).to_string(), vec![0; len]);
+    }
+    let store = far(near, 60);
+    let report = verify(&store, &Options::default(), &Silent).unwrap();
+    assert_eq!(report.findings.len() as u64, LONG_COUNT, "each is void: {:?}", report.findings);
+    let counts = store.reset();
+    tell("verification of long records", &counts);
+    assert!(counts.in_flight_max <= 5, "32 MiB together: {counts:?}");
+}
+
+#[test]
+fn verification_does_not_rely_on_the_lengths_that_a_listing_gives() {
+    let place = scratch();
+    let source = place.path().join("src");
+    grow(&source, 3);
+    let (world, near) = (World::new(10), MemoryStore::new());
+    world.init(&near).unwrap();
+    add_snapshots(&world, &near, &source, 40, 16);
+    for said in [0, 100, u64::MAX] {
+        let store = AlteredStore::new(clone_of(&near)).on_list(move |store, prefix, start_after, visit| {
+            store.list(prefix, start_after, &mut |item| {
+                let len = if item.name.starts_with("log/") { said } else { item.len };
+                visit(ListItem { len, ..item })
+            })
+        });
+        let report = verify(&store.with_parallelism(IN_FLIGHT), &Options::default(), &Silent).unwrap();
+        assert!(report.findings.is_empty(), "{said}: {:?}", report.findings);
+        assert_eq!(report.counts.records, record_count(&near));
+    }
+}
+
+fn record_count(store: &MemoryStore) -> u64 {
+    store.names().iter().filter(|name| name.starts_with("log/")).count() as u64
 }

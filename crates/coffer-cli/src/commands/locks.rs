@@ -7,9 +7,10 @@ use coffer_engine::{
     hold_objects, lock_mode_name, look_at_locks, record_locks,
 };
 use coffer_format::id::SnapshotId;
-use coffer_store::{ObjectStore, Retention, RetentionMode};
+use coffer_store::{ClockAhead, ObjectStore, Retention, RetentionMode};
 use serde_json::{Value, json};
 
+use crate::bucket::Bucket;
 use crate::command_error::{Failure, chain};
 use crate::exit_code::Exit;
 use crate::output::{time, time_utc};
@@ -79,6 +80,12 @@ fn extend(world: &World, args: &ExtendArgs) -> Result<Exit> {
             .hint("`coffer policy set --lock MODE --lock-days DAYS` says how objects are locked")
             .into());
     };
+    let clocks = clocks_apart(&store);
+    if let Some((url, ahead)) = clocks.first().filter(|_| !args.dry_run) {
+        let message =
+            format!("no lock is set at {url}: {ahead}, and each would end as much too late or too early");
+        return Err(Failure::new(Exit::NoAccess, message).hint(CLOCK_HINT).into());
+    }
     let days = args.days.unwrap_or(policy.days);
     let until_s = world.now_s() + u64::from(days) * DAY_S;
     let retention = Retention { mode: policy.mode, until_s };
@@ -98,6 +105,7 @@ fn extend(world: &World, args: &ExtendArgs) -> Result<Exit> {
     } else {
         None
     };
+    warn_of_clocks(world, &clocks);
     let errors = &needed.unreadable;
     let value = json!({
         "message_type": "summary", "command": "locks extend", "dry_run": args.dry_run, "mode": lock_mode_name(policy.mode),
@@ -231,6 +239,26 @@ fn widened_text(needed: &Needed) -> Option<String> {
     })
 }
 
+/// What to do where the clocks are apart.
+const CLOCK_HINT: &str = "set the clock of this machine, best by a time service, and run the command again";
+
+/// Buckets whose clock is too far from that of this machine, by which locks are reckoned.
+fn clocks_apart(store: &Store) -> Vec<(String, ClockAhead)> {
+    let apart = |bucket: &Bucket| {
+        let ahead = bucket.plain().cloud()?.clock_ahead().filter(|ahead| ahead.is_too_far())?;
+        Some((bucket.plain().url(), ahead))
+    };
+    store.reached_buckets().filter_map(apart).collect()
+}
+
+fn warn_of_clocks(world: &World, clocks: &[(String, ClockAhead)]) {
+    for (url, ahead) in clocks {
+        world.output.warn(&format!(
+            "{url}: {ahead}: how long locks last is reckoned by the clock of this machine, and is as wrong as that is"
+        ));
+    }
+}
+
 fn refuse_directories(store: &Store) -> Result<()> {
     if store.buckets().next().is_some() || !store.unreached_buckets().is_empty() {
         return Ok(());
@@ -292,6 +320,7 @@ pub(super) fn verify(world: &World, min_days: Option<u32>) -> Result<Exit> {
     lines.extend(not_asked.iter().map(|(url, reason)| format!("{url}: NOT looked at: {reason}")));
     lines.extend(widened_text(&needed));
     lines.push(world.requests_text());
+    warn_of_clocks(world, &clocks_apart(&store));
     let is_unreadable = reports.iter().any(|(_, report)| !report.unreadable.is_empty());
     let is_unknown = is_unreadable || !not_asked.is_empty();
     let weaker_count: u64 = reports.iter().map(|(_, report)| report.weaker_count).sum();

@@ -19,6 +19,7 @@ use crossbeam_channel::{Receiver, Sender};
 
 use super::run::{Fingerprints, NO_FINGERPRINT};
 use crate::error::EngineError;
+use crate::threads;
 
 /// Entries of a batch.
 const BATCH_ENTRY_COUNT: usize = 256;
@@ -170,8 +171,8 @@ pub(super) struct ReadAhead {
 struct ReaderGone;
 
 impl Entries {
-    /// Entries that `reader_count` threads read ahead, and one walks; with 0, nothing is done before its turn. `guess` tells
-    /// which files to read.
+    /// Entries that `reader_count` threads read ahead, and one walks; with 0, or where the system gives no threads, nothing is done before
+    /// its turn. `guess` tells which files to read.
     pub(super) fn new<'scope, 'env>(
         scope: &'scope Scope<'scope, 'env>,
         walk: Walk,
@@ -182,9 +183,13 @@ impl Entries {
         if reader_count == 0 {
             return Self::Direct(Box::new(walk), guess.fingerprints);
         }
+        let fingerprints = guess.fingerprints;
         let guess = Arc::new(guess);
         let read = move |batch| guess.read(batch, keys);
-        Self::Ahead(ReadAhead::start(scope, walk, reader_count, read))
+        match ReadAhead::start(scope, Box::new(walk), reader_count, read) {
+            Ok(ahead) => Self::Ahead(ahead),
+            Err(walk) => Self::Direct(walk, fingerprints),
+        }
     }
 
     /// The next entry; `None` at the end.
@@ -219,29 +224,32 @@ impl Entries {
 }
 
 impl ReadAhead {
-    /// Starts a thread that walks, and `reader_count` that do `read` with each batch.
+    /// Starts a thread that walks, and `reader_count` that do `read` with each batch, or as many of these as the system gives. Without one of
+    /// each kind the walk comes back.
     fn start<'scope, 'env>(
         scope: &'scope Scope<'scope, 'env>,
-        walk: Walk,
+        walk: Box<Walk>,
         reader_count: usize,
         read: impl Fn(Batch) -> Ready + Clone + Send + 'scope,
-    ) -> Self {
+    ) -> Result<Self, Box<Walk>> {
         let batch_count = 2 * reader_count + 2;
         let (jobs_in, jobs) = crossbeam_channel::bounded(batch_count);
         let (done_in, done) = crossbeam_channel::bounded(batch_count);
         let (walked_in, walked) = crossbeam_channel::bounded(1);
         let (buffers, free) = crossbeam_channel::bounded(batch_count);
         (0..batch_count).for_each(|_| drop(buffers.try_send(Vec::new())));
-        scope.spawn(move || {
-            let mut walk = walk;
+        // The walk is handed over when all threads are there.
+        let (walk_in, walk_out) = crossbeam_channel::bounded::<Box<Walk>>(1);
+        let walker = threads::start(scope, move || {
+            let Ok(mut walk) = walk_out.recv() else { return };
             let walker = Walker { jobs: jobs_in, free };
             let batch_count = walker.run(&mut walk);
             // Nobody listens only when the backup has already failed.
             drop(walked_in.send(Walked::of(&walk, batch_count)));
         });
-        for _ in 0..reader_count {
+        let start_reader = || {
             let (jobs, done, read) = (jobs.clone(), done_in.clone(), read.clone());
-            scope.spawn(move || {
+            threads::start(scope, move || {
                 let alarm = Alarm(done.clone());
                 for batch in jobs {
                     if done.send(Ok(read(batch))).is_err() {
@@ -249,11 +257,17 @@ impl ReadAhead {
                     }
                 }
                 drop(alarm);
-            });
+            })
+        };
+        let has_reader = (0..reader_count).take_while(|_| start_reader().is_ok()).count() > 0;
+        if walker.is_err() || !has_reader {
+            // What was started ends, as nothing comes.
+            return Err(walk);
         }
+        walk_in.send(walk).map_err(|unsent| unsent.0)?;
         let (early, items) = (HashMap::new(), Vec::new().into_iter());
         let (next_number, bytes, is_broken) = (0, Vec::new(), false);
-        Self { done, walked, buffers, early, next_number, items, bytes, is_broken }
+        Ok(Self { done, walked, buffers, early, next_number, items, bytes, is_broken })
     }
 
     fn next(&mut self) -> Option<Result<Item, CollectError>> {
@@ -369,6 +383,9 @@ mod tests {
     use std::path::PathBuf;
     use std::time::Duration;
 
+    use coffer_crypto::VaultKey;
+    use coffer_crypto::rng::OsRng;
+
     use super::*;
 
     /// Walks 3000 files with `reader_count` readers that first do `check`; the number of entries that came, and whether that was all.
@@ -390,7 +407,9 @@ mod tests {
             // A scope hands the panic of a thread on.
             let outcome = catch_unwind(AssertUnwindSafe(|| {
                 std::thread::scope(|scope| {
-                    let mut reading = ReadAhead::start(scope, walk, reader_count, read);
+                    let Ok(mut reading) = ReadAhead::start(scope, Box::new(walk), reader_count, read) else {
+                        panic!("there are threads")
+                    };
                     let count = std::iter::from_fn(|| reading.next()).filter(Result::is_ok).count();
                     let finished = reading.finish();
                     result_in.send((count, finished.is_ok())).unwrap();
@@ -411,6 +430,35 @@ mod tests {
                 assert!(!is_whole && count < 3001, "{reader_count} readers, batch {lost}: {count}");
             }
             assert!(!run(reader_count, |_| panic!("a panic that is meant")).1);
+        }
+    }
+
+    /// The entries of a walk over a thousand files that is to be read ahead by three threads, where there are so many threads; and whether any
+    /// other thread read them.
+    fn run_with(thread_count: usize) -> (usize, bool) {
+        let place = tempfile::tempdir().unwrap();
+        for number in 0..1000 {
+            std::fs::write(place.path().join(number.to_string()), "x").unwrap();
+        }
+        let walk = Walk::new(&[PathBuf::from(".")], place.path()).unwrap();
+        let keys = VaultKey::generate(&OsRng).unwrap().reader().domain_keys(&[3; 16]);
+        let rule = Fingerprints { start_ns: 0, ignore_inode: false, ignore_ctime: false };
+        let guess = Guess::new(rule, Some(Unchanged::default()), 1 << 20);
+        std::thread::scope(|scope| {
+            threads::tests::leave(thread_count);
+            let mut entries = Entries::new(scope, walk, guess, &keys, 3);
+            threads::tests::leave(usize::MAX);
+            let items: Vec<_> = std::iter::from_fn(|| entries.next()).map(Result::unwrap).collect();
+            entries.finish().unwrap();
+            (items.len(), items.iter().any(|item| item.ahead.is_some()))
+        })
+    }
+
+    #[test]
+    fn where_there_are_few_threads_those_read_and_without_any_nothing_is_read_ahead() {
+        for thread_count in 0..=4 {
+            // One walks, and at least one reads.
+            assert_eq!(run_with(thread_count), (1001, thread_count >= 2), "{thread_count} threads");
         }
     }
 }

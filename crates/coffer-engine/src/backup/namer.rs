@@ -1,7 +1,10 @@
 //! Ids of chunks, computed by a thread of its own while the next ones are read and cut.
 //!
 //! One thread, so that ids come back in the order in which chunks were given. It begins with the first chunk, and ends with the [`Namer`].
+//! Where the system gives none, ids are computed as chunks are given.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use coffer_crypto::DomainKeys;
@@ -12,6 +15,7 @@ use crossbeam_channel::{Receiver, Sender};
 
 use super::stage::BUFFER_LEN;
 use crate::error::EngineError;
+use crate::threads;
 
 /// Chunks on their way: more of them only wait.
 const UNDER_WAY_COUNT_MAX: usize = 2;
@@ -35,11 +39,16 @@ pub(super) struct Namer {
 
 enum State {
     /// With the keys of the domain.
-    Idle(Box<DomainKeys>),
+    Idle(Arc<DomainKeys>),
     Running {
         chunks: Sender<Vec<u8>>,
         named: Receiver<Named>,
         thread: JoinHandle<()>,
+    },
+    /// Without a thread.
+    Alone {
+        keys: Arc<DomainKeys>,
+        named: VecDeque<Named>,
     },
     Ended,
 }
@@ -47,7 +56,7 @@ enum State {
 impl Namer {
     /// Ids are those of the domain whose `keys` are given.
     pub(super) fn new(keys: DomainKeys) -> Self {
-        Self { state: State::Idle(Box::new(keys)), under_way_count: 0, under_way_len: 0, spare: None }
+        Self { state: State::Idle(Arc::new(keys)), under_way_count: 0, under_way_len: 0, spare: None }
     }
 
     /// Gives a chunk, whose id comes behind those of the chunks given before.
@@ -57,8 +66,14 @@ impl Namer {
         copy.reserve_exact(bytes.len().max(BUFFER_LEN));
         copy.extend_from_slice(bytes);
         self.begin();
-        let State::Running { chunks, .. } = &self.state else { return Err(EngineError::WorkerGone) };
-        chunks.send(copy).map_err(|_| EngineError::WorkerGone)?;
+        match &mut self.state {
+            State::Running { chunks, .. } => chunks.send(copy).map_err(|_| EngineError::WorkerGone)?,
+            State::Alone { keys, named } => {
+                let id = chunk_id(keys, ChunkKind::Data, &copy);
+                named.push_back(Named { bytes: copy, id });
+            }
+            State::Idle(_) | State::Ended => return Err(EngineError::WorkerGone),
+        }
         self.under_way_count += 1;
         self.under_way_len += bytes.len();
         Ok(())
@@ -75,8 +90,12 @@ impl Namer {
         if self.under_way_count == 0 {
             return Ok(None);
         }
-        let State::Running { named, .. } = &self.state else { return Err(EngineError::WorkerGone) };
-        let taken = named.recv().map_err(|_| EngineError::WorkerGone)?;
+        let taken = match &mut self.state {
+            State::Running { named, .. } => named.recv().ok(),
+            State::Alone { named, .. } => named.pop_front(),
+            State::Idle(_) | State::Ended => None,
+        };
+        let taken = taken.ok_or(EngineError::WorkerGone)?;
         self.under_way_count -= 1;
         self.under_way_len -= taken.bytes.len();
         Ok(Some(taken))
@@ -104,15 +123,19 @@ impl Namer {
         };
         let (chunks, given) = crossbeam_channel::bounded::<Vec<u8>>(UNDER_WAY_COUNT_MAX);
         let (done, named) = crossbeam_channel::bounded(UNDER_WAY_COUNT_MAX);
-        let thread = std::thread::spawn(move || {
+        let same = Arc::clone(&keys);
+        let thread = threads::start_alone(move || {
             for bytes in given {
-                let id = chunk_id(&keys, ChunkKind::Data, &bytes);
+                let id = chunk_id(&same, ChunkKind::Data, &bytes);
                 if done.send(Named { bytes, id }).is_err() {
                     return;
                 }
             }
         });
-        self.state = State::Running { chunks, named, thread };
+        self.state = match thread {
+            Ok(thread) => State::Running { chunks, named, thread },
+            Err(_) => State::Alone { keys, named: VecDeque::new() },
+        };
     }
 }
 
@@ -141,6 +164,13 @@ mod tests {
 
     #[test]
     fn ids_come_in_order_and_are_those_of_the_chunks() {
+        name_all();
+        // The same without a thread.
+        threads::tests::leave(0);
+        name_all();
+    }
+
+    fn name_all() {
         let [keys, same] = keys();
         let mut namer = Namer::new(keys);
         let chunks: Vec<Vec<u8>> = (0..100_u8).map(|n| vec![n; usize::from(n) * 100_000]).collect();

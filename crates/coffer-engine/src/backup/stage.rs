@@ -34,7 +34,7 @@ use crate::read::Opener;
 /// Frames waiting for a worker.
 const QUEUE_COUNT: usize = 2;
 /// Packs that are open or being stored have about this many bytes together, or there are [`PACK_COUNT_MIN`] of them.
-const PACKS_LEN_MAX: u64 = 96 << 20;
+const PACKS_LEN_MAX: u64 = 80 << 20;
 /// While one is being stored, another one can be filled.
 const PACK_COUNT_MIN: usize = 2;
 /// More workers than this wait for the one thread that reads, cuts and hashes, unless they compress more than by default.
@@ -203,7 +203,7 @@ impl<'scope, 'env> Stage<'scope, 'env> {
             return Ok(());
         }
         if self.worker_count == 0 {
-            self.start_worker();
+            self.start_worker()?;
         }
         let jobs = self.open.as_ref().ok_or(EngineError::WorkerGone)?.jobs.clone();
         let mut job = match jobs.try_send(Job { kind, frame }) {
@@ -212,7 +212,7 @@ impl<'scope, 'env> Stage<'scope, 'env> {
             Err(TrySendError::Disconnected(_)) => return Err(EngineError::WorkerGone),
         };
         if self.worker_count < self.options.worker_count_max {
-            self.start_worker();
+            self.start_worker()?;
         }
         loop {
             match jobs.send_timeout(job, FAILURE_POLL) {
@@ -250,7 +250,11 @@ impl<'scope, 'env> Stage<'scope, 'env> {
         self.open = None;
         // Ends when the last worker has dropped its end.
         while let Ok(result) = self.results.recv() {
-            stored(result?)?;
+            if let Err(error) = result.and_then(&mut *stored) {
+                // What others would still store is of no use.
+                self.stop();
+                return Err(error);
+            }
         }
         Ok(())
     }
@@ -261,11 +265,17 @@ impl<'scope, 'env> Stage<'scope, 'env> {
         self.options.stopped.store(true, Ordering::Relaxed);
     }
 
-    fn start_sender(&self, open: &Open) {
-        let Some((_, packs)) = &open.packs else { return };
+    /// Starts a thread; whether the system gave one.
+    fn start(&self, work: impl FnOnce() + Send + 'scope) -> Result<(), EngineError> {
+        let started = std::thread::Builder::new().spawn_scoped(self.scope, work);
+        started.map(drop).map_err(|source| EngineError::NoThread { source })
+    }
+
+    fn start_sender(&self, open: &Open) -> Result<(), EngineError> {
+        let Some((_, packs)) = &open.packs else { return Ok(()) };
         let (options, packs) = (self.options, packs.clone());
         let results = open.results.clone();
-        self.scope.spawn(move || {
+        self.start(move || {
             let alarm = Alarm(results.clone());
             for pack in packs {
                 if let Err(error) = pack.store(&options, &results) {
@@ -274,22 +284,23 @@ impl<'scope, 'env> Stage<'scope, 'env> {
                 }
             }
             drop(alarm);
-        });
+        })
     }
 
-    fn start_worker(&mut self) {
-        let Some(open) = &self.open else { return };
+    /// Starts one more worker, and with the first one the senders. Where the system gives no more threads, those that there are do the work.
+    fn start_worker(&mut self) -> Result<(), EngineError> {
+        let Some(open) = &self.open else { return Ok(()) };
         if self.worker_count == 0 {
-            (0..self.options.sender_count).for_each(|_| self.start_sender(open));
+            let started = (0..self.options.sender_count).map(|_| self.start_sender(open));
+            needs_one(started)?;
         }
-        self.worker_count += 1;
         let (options, queue) = (self.options, open.queue.clone());
         let (results, used) = (open.results.clone(), self.used_in.clone());
         let packs = open.packs.as_ref().map(|(packs, _)| packs.clone());
         let (places, openers) = (Arc::clone(&self.places), Arc::clone(&self.openers));
         let at_work_count = Arc::clone(&self.at_work_count);
-        at_work_count.fetch_add(1, Ordering::AcqRel);
-        self.scope.spawn(move || {
+        self.at_work_count.fetch_add(1, Ordering::AcqRel);
+        let started = self.start(move || {
             let alarm = Alarm(results.clone());
             let worker = Worker { options, packs, places, openers, at_work_count, results: &results };
             if let Err(error) = worker.run(&queue, &used) {
@@ -298,7 +309,28 @@ impl<'scope, 'env> Stage<'scope, 'env> {
             }
             drop(alarm);
         });
+        match started {
+            Ok(()) => self.worker_count += 1,
+            Err(error) => {
+                self.at_work_count.fetch_sub(1, Ordering::AcqRel);
+                if self.worker_count == 0 {
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
     }
+}
+
+/// The error of the first thread of several, without which there is none.
+fn needs_one(mut started: impl Iterator<Item = Result<(), EngineError>>) -> Result<(), EngineError> {
+    started.next().unwrap_or(Ok(()))?;
+    for started in started {
+        if started.is_err() {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// A pack that is complete and not stored yet, with its place.
@@ -357,13 +389,14 @@ impl Worker<'_, '_> {
                 }
             };
             pack.add_payload(kind, &payload, chunks)?;
-            if frame.plain.capacity() <= BUFFER_LEN {
-                drop(used.try_send(frame));
-            }
             if self.options.extra_verify {
                 let mut opener = self.openers.take(|_| true);
                 let (reader, _) = opener.parts()?;
-                pack.verify_newest(&self.options.sealer.domain, reader)?;
+                // The frame is in the pack; its memory will do for what is opened.
+                pack.verify_newest(&self.options.sealer.domain, reader, &mut frame.plain)?;
+            }
+            if frame.plain.capacity() <= BUFFER_LEN {
+                drop(used.try_send(frame));
             }
             // From here on others may add to it; one that failed is gone.
             let target_reached = pack.stored_len() >= self.options.pack_len_target;

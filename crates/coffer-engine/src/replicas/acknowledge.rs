@@ -7,12 +7,15 @@ use std::time::Instant;
 
 use coffer_format::id::Head;
 use coffer_format::log::LogState;
+use crossbeam_channel::Sender;
 
-use super::seen::{LastSeen, remembered};
-use super::{HomeId, Member, Replicas, Standing, lock};
+use super::lane::Lane;
+use super::seen::{LastSeen, last_seen, remembered};
+use super::{Member, Replicas, Standing, lock};
 use crate::access::Access;
 use crate::error::EngineError;
 use crate::log::{Log, explain};
+use crate::refusal::HomeId;
 
 /// On how many stores record and objects have to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -118,7 +121,7 @@ impl Replicas {
         let mut incomplete = std::collections::BTreeSet::new();
         for (at, member) in self.members.iter().enumerate() {
             // An empty store is not filled unasked, and one that hangs is not asked again.
-            let is_stalled = member.lane.get().is_some_and(super::lane::Lane::is_stalled);
+            let is_stalled = member.lane.get().is_some_and(Lane::is_stalled);
             let is_candidate = matches!(self.place_of(member), Standing::InLine { next } if next > 0)
                 && Some(at) != self.home
                 && !is_stalled;
@@ -152,16 +155,20 @@ impl Replicas {
         let lanes: Vec<_> = self.lanes().collect();
         std::thread::scope(|scope| {
             let (done_in, done) = crossbeam_channel::unbounded();
+            let wait = move |lane: &Lane, done_in: Sender<()>| {
+                while lane.next() <= head.number && lane.broken().is_none() && lane.is_busy() {
+                    lane.wait();
+                }
+                // The receiver lives until all have said so.
+                let _ = done_in.send(());
+            };
             for (_, lane) in &lanes {
-                let done_in = done_in.clone();
-                let lane = *lane;
-                scope.spawn(move || {
-                    while lane.next() <= head.number && lane.broken().is_none() && lane.is_busy() {
-                        lane.wait();
-                    }
-                    // The receiver lives until all have said so.
-                    let _ = done_in.send(());
-                });
+                let (lane, told) = (*lane, done_in.clone());
+                let started = std::thread::Builder::new().spawn_scoped(scope, move || wait(lane, told));
+                if started.is_err() {
+                    // Where the system gives no more threads, they are waited for one after the other.
+                    wait(lane, done_in.clone());
+                }
             }
             drop(done_in);
             while self.holders(head).len() < wanted_count && done.recv().is_ok() {}
@@ -181,7 +188,7 @@ impl Replicas {
     }
 
     fn lag(&self, member: &Member, state: &LogState, failure: Option<String>) -> Lag {
-        let broken = member.lane.get().and_then(super::lane::Lane::broken);
+        let broken = member.lane.get().and_then(Lane::broken);
         let (record_count, reason) = match self.place_of(member) {
             Standing::InLine { next } => {
                 let reason =
@@ -191,7 +198,7 @@ impl Replicas {
             Standing::Fenced { fork, .. } => (None, format!("its log left the line at record {fork}")),
             Standing::Unreachable { reason } => (None, reason),
         };
-        let is_stalled = member.lane.get().is_some_and(super::lane::Lane::is_stalled);
+        let is_stalled = member.lane.get().is_some_and(Lane::is_stalled);
         let object_count = record_count.filter(|_| !is_stalled).and_then(|behind| {
             let plan = self.plan(member, state, state.next.saturating_sub(behind)).ok()?;
             Some(self.missing_count(&plan))
@@ -234,7 +241,7 @@ impl Replicas {
             let id = if self.is_alone { self.home_id().unwrap_or_default() } else { *lock(&member.id) };
             let is_home = self.home == Some(at) && id == log.state.home;
             let is_unreachable = matches!(standing, Standing::Unreachable { .. });
-            let last_seen = seen.get(&member.url).filter(|_| is_unreachable).cloned();
+            let last_seen = last_seen(&seen, &*member.store).filter(|_| is_unreachable).cloned();
             let store = member.url.clone();
             StoreStatus { store, id, is_home, standing, behind_records, behind_objects, last_seen }
         });
@@ -255,7 +262,7 @@ impl Replicas {
             .collect();
         let write = || -> Result<(), EngineError> {
             for member in self.members.iter().filter(|_| !self.is_alone) {
-                cache.set_location(&member.url, &log.vault)?;
+                cache.set_location(&member.store.place(), &log.vault)?;
             }
             let mut there = String::new();
             let file = cache.open_file(&log.vault, super::home::SEEN_FILE);

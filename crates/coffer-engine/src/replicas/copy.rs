@@ -21,10 +21,12 @@ use coffer_store::{ItemKind, ListItem, ObjectStore, StoreError};
 use super::lane::put_same;
 use super::reading::Everywhere;
 use super::seen::{LastSeen, remembered};
-use super::{Member, Refusal, Replicas, Standing, lock};
+use super::{Member, Replicas, Standing, lock};
 use crate::access::{Access, key_of};
 use crate::error::EngineError;
 use crate::log::{Ahead, Log, explain};
+use crate::parallel;
+use crate::refusal::Refusal;
 
 /// Packs copied side by side: each may be 128 MiB long.
 const COPIER_COUNT_MAX: usize = 4;
@@ -128,12 +130,14 @@ impl Replicas {
                 Standing::Unreachable { reason } => left_out.push((member.url.clone(), reason)),
             }
         }
-        let copies: Vec<CopyReport> = std::thread::scope(|scope| {
-            let (log, access) = (&log, &access);
-            let copiers: Vec<_> =
-                targets.iter().map(|at| scope.spawn(move || self.catch_up(access, log, *at))).collect();
-            copiers.into_iter().map(|copier| copier.join().unwrap_or_default()).collect()
-        });
+        let copied = parallel::at_once(&targets, |at| self.catch_up(&access, &log, *at)).into_iter();
+        let gone = |at: usize| CopyReport {
+            store: self.members[at].url.clone(),
+            error: Some(EngineError::WorkerGone.to_string()),
+            ..CopyReport::default()
+        };
+        let copies = copied.zip(&targets).map(|(copy, at)| copy.unwrap_or_else(|| gone(*at)));
+        let copies: Vec<CopyReport> = copies.collect();
         access.check_interrupt()?;
         let whole = |copy: &CopyReport| copy.error.is_none() && copy.lost.is_empty();
         let whole = targets.iter().zip(&copies).filter(|(_, copy)| whole(copy)).map(|(at, _)| (*at, 0));
@@ -150,7 +154,8 @@ impl Replicas {
             return *lock(&member.id) == home;
         }
         let was_home = |seen: &LastSeen| seen.is_home && seen.id == home;
-        seen.get(&member.url).is_some_and(was_home) && member.set_id(&home).is_ok_and(|id| id == home)
+        seen.get(&member.store.place()).is_some_and(was_home)
+            && member.set_id(&home).is_ok_and(|id| id == home)
     }
 
     /// Brings one store in line up to `state`. What is wrong is in the report.
@@ -300,12 +305,14 @@ impl Replicas {
             Ok(())
         };
         std::thread::scope(|scope| {
-            let workers: Vec<_> =
-                (0..COPIER_COUNT_MAX.min(objects.len())).map(|_| scope.spawn(work)).collect();
+            // Where the system gives no more threads, those that there are do the work.
+            let start = |_| std::thread::Builder::new().spawn_scoped(scope, work).ok();
+            let workers: Vec<_> = (1..COPIER_COUNT_MAX.min(objects.len())).map_while(start).collect();
+            let own = work();
             let ended =
                 workers.into_iter().map(|worker| worker.join().map_err(|_| EngineError::WorkerGone)?);
             // All are waited for, whatever one says.
-            ended.fold(Ok(()), Result::and)
+            ended.fold(own, Result::and)
         })
     }
 

@@ -8,10 +8,11 @@ use coffer_format::object::ObjectName;
 use coffer_store::{ObjectStore, StoreError};
 
 use super::reading::Everywhere;
-use super::{CopyReport, Refusal, Replicas, Standing, lock};
+use super::{CopyReport, Replicas, Standing, lock};
 use crate::access::{Access, key_of};
 use crate::error::EngineError;
 use crate::log::{Log, explain};
+use crate::refusal::Refusal;
 
 /// What became of one object of one store.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,10 +11,11 @@ use coffer_format::log::LogState;
 use coffer_format::record::{Details, RecordKind};
 
 use super::survey::{chain_at, read_id, replay};
-use super::{Member, Refusal, Replicas, Standing, lock};
+use super::{Member, Replicas, Standing, lock};
 use crate::access::Access;
 use crate::cache::Cache;
 use crate::error::EngineError;
+use crate::refusal::Refusal;
 use crate::vault::Vault;
 
 /// Where this machine remembers which snapshots it has seen.
@@ -196,7 +197,7 @@ impl Replicas {
         let state = vault.state();
         if let Some(cache) = cache {
             // What this machine saw of the old line is void from here on.
-            cache.set_location(&member.url, &vault.id())?;
+            cache.set_location(&member.store.place(), &vault.id())?;
             cache.set_head(&vault.id(), &head, state.epoch(), state.term)?;
         }
         Ok(Promotion::Done { head, term: state.term, loss })

@@ -5,6 +5,7 @@
 //! is written: what is missing is found by comparing, later.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -183,13 +184,13 @@ impl Lane {
     }
 
     /// Waits until something changes. If for long enough no write ends and not a byte moves, the lane is left behind: over a slow line
-    /// many large objects may be on their way for minutes before the first of them is there.
+    /// many large objects may be on their way for minutes before the first of them is there. A store that asked to be left alone is.
     fn wait_for_progress<'s>(&self, state: MutexGuard<'s, State>) -> MutexGuard<'s, State> {
-        let before = (state.done_count, self.shared.store.moved_bytes());
+        let (before, _) = self.shared.progress(&state);
         let waited = self.shared.changed.wait_timeout(state, self.patience);
         let (mut state, waited) = waited.unwrap_or_else(PoisonError::into_inner);
-        let after = (state.done_count, self.shared.store.moved_bytes());
-        if waited.timed_out() && after == before && state.broken.is_none() {
+        let (after, is_asked_to_wait) = self.shared.progress(&state);
+        if waited.timed_out() && after == before && !is_asked_to_wait && state.broken.is_none() {
             state.is_stalled = true;
             state.give_up("nothing has moved on the way to it for too long");
             self.shared.changed.notify_all();
@@ -228,6 +229,13 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What grows as long as the store does not hang, and whether a call waits because the store asked for it.
+    fn progress(&self, state: &State) -> ([u64; 3], bool) {
+        let waits = self.store.asked_waits();
+        let counts = [state.done_count, self.store.moved_bytes(), waits.ended_count];
+        (counts, waits.under_way_count > 0)
+    }
+
     fn push(self: &Arc<Self>, mut state: MutexGuard<'_, State>, job: Job) {
         if state.broken.is_some() {
             return;
@@ -237,9 +245,13 @@ impl Shared {
         if state.worker_count < self.worker_count_max
             && state.worker_count < state.queue.len() + state.writing_count
         {
-            state.worker_count += 1;
             let shared = Arc::clone(self);
-            std::thread::spawn(move || shared.work());
+            match std::thread::Builder::new().spawn(move || shared.work()) {
+                Ok(_) => state.worker_count += 1,
+                // Where the system gives no more threads, those that there are do the work.
+                Err(_) if state.worker_count > 0 => {}
+                Err(error) => state.give_up(format!("no thread can be started that writes to it: {error}")),
+            }
         }
         self.changed.notify_all();
     }
@@ -257,7 +269,8 @@ impl Shared {
             state.writing_count += 1;
             let (len, next) = (job.len(), state.next);
             drop(state);
-            let done = self.perform(job, next);
+            let done = catch_unwind(AssertUnwindSafe(|| self.perform(job, next)));
+            let done = done.unwrap_or(Err(EngineError::WorkerGone));
             state = self.state();
             state.writing_count -= 1;
             state.done_count += 1;
@@ -320,5 +333,90 @@ pub(super) fn put_same(store: &dyn ObjectStore, key: &ObjectKey, body: &[u8]) ->
             EngineError::invalid(format!("other bytes stand under its name in {}", store.url())),
         )),
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::ControlFlow;
+
+    use coffer_store::{AskedWaits, ListItem, MemoryStore, ObjectStat};
+
+    use super::*;
+
+    /// A store whose writes end when they are let go; what it says of its waits is set.
+    #[derive(Debug, Default)]
+    struct Held {
+        inner: MemoryStore,
+        is_let_go: Mutex<bool>,
+        changed: Condvar,
+        waits: Mutex<AskedWaits>,
+    }
+
+    impl Held {
+        fn set(&self, under_way_count: u64, ended_count: u64) {
+            *self.waits.lock().unwrap() = AskedWaits { under_way_count, ended_count };
+        }
+
+        fn let_go(&self) {
+            *self.is_let_go.lock().unwrap() = true;
+            self.changed.notify_all();
+        }
+    }
+
+    impl ObjectStore for Held {
+        fn put_if_absent(&self, key: &ObjectKey, body: &[u8]) -> Result<PutOutcome, StoreError> {
+            drop(self.changed.wait_while(self.is_let_go.lock().unwrap(), |is_let_go| !*is_let_go).unwrap());
+            self.inner.put_if_absent(key, body)
+        }
+
+        fn read(&self, key: &ObjectKey, len_max: u64, out: &mut Vec<u8>) -> Result<(), StoreError> {
+            self.inner.read(key, len_max, out)
+        }
+
+        fn read_range(&self, key: &ObjectKey, offset: u64, out: &mut [u8]) -> Result<(), StoreError> {
+            self.inner.read_range(key, offset, out)
+        }
+
+        fn stat(&self, key: &ObjectKey) -> Result<ObjectStat, StoreError> {
+            self.inner.stat(key)
+        }
+
+        fn list(
+            &self,
+            prefix: &str,
+            start_after: Option<&str>,
+            visit: &mut dyn FnMut(ListItem) -> ControlFlow<()>,
+        ) -> Result<(), StoreError> {
+            self.inner.list(prefix, start_after, visit)
+        }
+
+        fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
+            self.inner.delete(key)
+        }
+
+        fn url(&self) -> String {
+            "held:".to_owned()
+        }
+
+        fn asked_waits(&self) -> AskedWaits {
+            *self.waits.lock().unwrap()
+        }
+    }
+
+    #[test]
+    fn a_store_that_asked_to_be_left_alone_does_not_hang() {
+        let store = Arc::new(Held::default());
+        let lane = Lane::new(store.clone(), 0, 1000, Duration::from_millis(1));
+        store.set(1, 0);
+        lane.object(ObjectKey::new("packs/a").unwrap(), Arc::from(&b"a"[..]), true);
+        (0..100).for_each(|_| lane.wait());
+        assert_eq!((lane.broken(), lane.is_busy()), (None, true));
+        // It is asked again, and there is no end to that.
+        store.set(0, 1);
+        lane.wait();
+        assert_eq!(lane.broken().as_deref(), Some("nothing has moved on the way to it for too long"));
+        assert!(lane.is_stalled());
+        store.let_go();
     }
 }

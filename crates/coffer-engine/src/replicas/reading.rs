@@ -468,12 +468,16 @@ impl Helpers {
         let reserve = |idle: usize| idle.checked_sub(1);
         if self.idle.fetch_update(Ordering::AcqRel, Ordering::Acquire, reserve).is_err() {
             let (queue, idle) = (self.queue.clone(), Arc::clone(&self.idle));
-            std::thread::spawn(move || {
+            let started = std::thread::Builder::new().spawn(move || {
                 for work in queue {
                     work();
                     idle.fetch_add(1, Ordering::AcqRel);
                 }
             });
+            if started.is_err() {
+                // Where the system gives no more threads, whoever asks waits for the answer.
+                return work();
+            }
         }
         // The receiving end lives as long as this.
         drop(self.work.send(work));

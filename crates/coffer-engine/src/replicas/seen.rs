@@ -8,11 +8,13 @@ use std::sync::atomic::Ordering;
 
 use coffer_format::id::{VaultId, hex};
 use coffer_format::log::LogState;
+use coffer_store::ObjectStore;
 
-use super::{HomeId, Replicas, Standing, lock};
+use super::{Replicas, Standing, lock};
 use crate::access::Access;
 use crate::cache::Cache;
 use crate::error::EngineError;
+use crate::refusal::HomeId;
 
 /// Where it is remembered: a line for each store.
 const FILE: &str = "stores";
@@ -34,7 +36,7 @@ pub struct LastSeen {
     pub is_home: bool,
 }
 
-/// What is remembered of the stores of a vault, by their addresses.
+/// What is remembered of the stores of a vault, by their places.
 pub(super) fn remembered(cache: Option<&Cache>, vault: &VaultId) -> BTreeMap<String, LastSeen> {
     let mut text = String::new();
     let file = cache.and_then(|cache| cache.open_file(vault, FILE));
@@ -65,10 +67,24 @@ fn id_of(text: &str) -> Option<HomeId> {
     Some(id)
 }
 
-fn line(url: &str, seen: &LastSeen) -> String {
+/// What is remembered of a store. One that cannot be opened does not tell which service it is at: there its address has to do, if it is that of
+/// one only.
+pub(super) fn last_seen<'s>(
+    seen: &'s BTreeMap<String, LastSeen>,
+    store: &dyn ObjectStore,
+) -> Option<&'s LastSeen> {
+    let exact = seen.get(&store.place());
+    exact.or_else(|| {
+        let start = format!("{} at ", store.url());
+        let mut found = seen.iter().filter(|(place, _)| place.starts_with(&start)).map(|(_, seen)| seen);
+        found.next().filter(|_| found.next().is_none())
+    })
+}
+
+fn line(place: &str, seen: &LastSeen) -> String {
     let LastSeen { time_s, next, behind_objects, id, is_home } = seen;
     let objects = behind_objects.map_or_else(|| "-".to_owned(), |count| count.to_string());
-    format!("{time_s} {next} {objects} {} {} {url}\n", hex(id), if *is_home { "home" } else { "replica" })
+    format!("{time_s} {next} {objects} {} {} {place}\n", hex(id), if *is_home { "home" } else { "replica" })
 }
 
 impl Replicas {
@@ -97,9 +113,9 @@ impl Replicas {
                 id,
                 is_home: self.home == Some(at) && id == state.home,
             };
-            stores.insert(member.url.clone(), seen);
+            stores.insert(member.store.place(), seen);
         }
-        let text: String = stores.iter().map(|(url, seen)| line(url, seen)).collect();
+        let text: String = stores.iter().map(|(place, seen)| line(place, seen)).collect();
         let write = |text: &str| -> Result<(), EngineError> {
             cache.write_file(vault, FILE, &mut |out| out.write_all(text.as_bytes()))
         };

@@ -19,14 +19,17 @@ use coffer_format::store::{FIRST_STORE, STORE_LEN, decode_store};
 use coffer_pipeline::record::signature_is_good;
 use coffer_store::{ObjectStore, StoreError};
 
-use super::{HomeId, Refusal, Standing};
+use super::Standing;
 use crate::access::key_of;
 use crate::error::EngineError;
 use crate::log::{Ahead, Log, chain_value_of, explain, listed_numbers};
 use crate::parallel;
+use crate::refusal::{HomeId, Refusal};
 
 /// How many absent records below the end of a log are told apart: the lowest.
 const GAP_COUNT_MAX: usize = 4096;
+/// How often logs that grew while they were read are read again.
+const AGAIN_COUNT_MAX: usize = 4;
 /// How many records at the end of a listing are looked at for one that can be read.
 const TIP_TRY_COUNT_MAX: usize = 8;
 
@@ -78,6 +81,8 @@ pub(super) struct Judgement {
     pub(super) standings: Vec<Standing>,
     /// Why nothing may be committed.
     pub(super) refusal: Option<Refusal>,
+    /// Stores whose logs, if they have gone on since they were read, refute that.
+    doubted: Vec<usize>,
 }
 
 /// The id of a store, and whether it has one: what is no id counts as none.
@@ -99,16 +104,14 @@ pub(super) fn read_id(store: &dyn ObjectStore) -> Result<(HomeId, bool), EngineE
 
 /// Looks at every store, side by side.
 pub(super) fn look_at(stores: &[Arc<dyn ObjectStore>]) -> Vec<Seen> {
-    std::thread::scope(|scope| {
-        let lookers: Vec<_> = stores.iter().map(|store| scope.spawn(move || look(&**store))).collect();
-        let gone = || Seen {
-            id: FIRST_STORE,
-            has_id: false,
-            found: Found::Unreachable("a worker ended early".to_owned()),
-            gaps: BTreeSet::new(),
-        };
-        lookers.into_iter().map(|looker| looker.join().unwrap_or_else(|_| gone())).collect()
-    })
+    let gone = || Seen {
+        id: FIRST_STORE,
+        has_id: false,
+        found: Found::Unreachable(EngineError::WorkerGone.to_string()),
+        gaps: BTreeSet::new(),
+    };
+    let seen = parallel::at_once(stores, |store| look(&**store));
+    seen.into_iter().map(|seen| seen.unwrap_or_else(gone)).collect()
 }
 
 fn look(store: &dyn ObjectStore) -> Seen {
@@ -246,11 +249,38 @@ pub(super) fn judge(stores: &[Arc<dyn ObjectStore>], seen: &[Seen]) -> Result<Ju
         Some(_) => replayed_tip(&**store),
         None => Ok(None),
     });
-    let tips = replayed.into_iter().collect::<Result<Vec<_>, _>>()?;
-    if tips.iter().all(Option::is_none) {
-        return Ok(nothing_yet(seen));
+    let mut tips = replayed.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let mut seen = seen.to_vec();
+    for _ in 0..AGAIN_COUNT_MAX {
+        if tips.iter().all(Option::is_none) {
+            return Ok(nothing_yet(&seen));
+        }
+        let judgement = judge_tips(stores, &seen, &tips)?;
+        if !look_again(stores, &judgement.doubted, &mut seen, &mut tips)? {
+            return Ok(judgement);
+        }
     }
-    judge_tips(stores, seen, &tips)
+    judge_tips(stores, &seen, &tips)
+}
+
+/// Reads those of the `doubted` stores again whose log goes on by now where it ended before; says whether there are any. Each store was read
+/// in its own time, and others commit meanwhile: what a replica showed, its home may have got after it was read.
+fn look_again(
+    stores: &[Arc<dyn ObjectStore>],
+    doubted: &[usize],
+    seen: &mut [Seen],
+    tips: &mut [Option<Tip>],
+) -> Result<bool, EngineError> {
+    let mut has_grown = false;
+    for at in doubted {
+        let (Some(tip), store) = (tips[*at], &*stores[*at]) else { continue };
+        if chain_at(store, tip.next)?.is_some() {
+            has_grown = true;
+            seen[*at].gaps = gaps_in(&listed_numbers(store)?);
+            tips[*at] = replayed_tip(store)?;
+        }
+    }
+    Ok(has_grown)
 }
 
 impl Judgement {
@@ -281,7 +311,8 @@ fn nothing_yet(seen: &[Seen]) -> Judgement {
         })
         .collect();
     let is_reached = matches!(standings.first(), Some(Standing::InLine { .. }));
-    Judgement { source: 0, line: None, home: is_reached.then_some(0), standings, refusal: None }
+    let home = is_reached.then_some(0);
+    Judgement { source: 0, line: None, home, standings, refusal: None, doubted: Vec::new() }
 }
 
 fn judge_tips(
@@ -303,6 +334,7 @@ fn judge_tips(
     let Some((mut source, mut line)) = chosen else { return Ok(nothing_yet(seen)) };
     let mut home = homes.contains(&source).then_some(source);
     let mut refusal = None;
+    let mut doubted = Vec::new();
     let mut standings = Vec::new();
     let gaps = &seen[source].gaps;
     for (at, seen) in seen.iter().enumerate() {
@@ -325,15 +357,16 @@ fn judge_tips(
         };
         standings.push(standing);
     }
-    let apart: Vec<String> = held()
+    let apart: Vec<usize> = held()
         .filter(|(at, tip)| leads(tip) && *at != source)
         .filter(|(at, _)| {
             homes.contains(at) || (homes.is_empty() && matches!(standings[*at], Standing::Fenced { .. }))
         })
-        .map(|(at, _)| stores[at].url())
+        .map(|(at, _)| at)
         .collect();
     if !apart.is_empty() {
-        let stores = [vec![stores[source].url()], apart].concat();
+        doubted = [vec![source], apart].concat();
+        let stores = doubted.iter().map(|at| stores[*at].url()).collect();
         refusal = Some(Refusal::PromotedApart { stores, term });
     }
     // A replica that goes on where the home ends: the home has lost what it had.
@@ -346,6 +379,7 @@ fn judge_tips(
     {
         let (home, replica) = (stores[source].url(), stores[at].url());
         refusal = Some(Refusal::HomeBehind { home, home_next: line.next, replica, next });
+        doubted.push(source);
         (source, line) = (at, tips[at].unwrap_or(line));
     }
     if homes.is_empty() && refusal.is_none() {
@@ -354,7 +388,9 @@ fn judge_tips(
         let meant = |at: &usize| seen[*at].id == line.home && is_reached(at) && !nameless(at);
         let all_are_reached =
             !standings.iter().any(|standing| matches!(standing, Standing::Unreachable { .. }));
-        refusal = Some(match (0..seen.len()).find(meant) {
+        let found = (0..seen.len()).find(meant);
+        doubted.extend(found);
+        refusal = Some(match found {
             // One without an id and records may be any: it is only taken for the home where nothing else can be it.
             Some(at) if tips[at].is_none() && (seen[at].has_id || all_are_reached) => {
                 Refusal::HomeEmpty { store: stores[at].url() }
@@ -377,7 +413,7 @@ fn judge_tips(
             },
         });
     }
-    Ok(Judgement { source, line: Some(line), home, standings, refusal })
+    Ok(Judgement { source, line: Some(line), home, standings, refusal, doubted })
 }
 
 /// Whether the last record of a log that took effect hands it over to `home`.

@@ -12,9 +12,8 @@ use super::ranges::DataRanges;
 use super::report::{Overwrite, RestoreAction};
 use super::warning_text;
 use super::writing::{OpenFile, Piece, Writer};
-use crate::error::EngineError;
+use crate::error::{EngineError, is_archived};
 use crate::index::Place;
-use crate::needs::is_archived;
 use crate::tree_reader::{ContentReader, holes};
 
 /// A file that is to be restored.

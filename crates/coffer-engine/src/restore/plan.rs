@@ -5,14 +5,16 @@
 use std::collections::hash_map::RandomState;
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use coffer_collect::{
     CollectError, DirectoryTarget, EntryKind, EntryPath, Existing, SpecialOutcome, Warning,
 };
+use coffer_format::id::PackId;
 use coffer_format::tree::{Kind, TreeEntry};
 use crossbeam_channel::Sender;
 
+use super::jobs::Job;
 use super::links::Link;
 use super::report::{Overwrite, RestoreAction, RestoreObserver, RestoreOptions, RestoreReport};
 use super::surplus::Surplus;
@@ -20,7 +22,7 @@ use super::walk::{Role, Visitor};
 use super::writing::{Piece, Shared};
 use super::{OPEN_FRAME_COUNT, UNREAD_COUNT_MAX, chain, lookup, warning_text};
 use crate::content::metadata;
-use crate::error::EngineError;
+use crate::error::{EngineError, is_archived};
 use crate::read::ChunkReader;
 use crate::tree_reader::{LostSubtree, path_text};
 use crate::vault::{Snapshot, Vault};
@@ -31,13 +33,13 @@ pub(super) struct Plan<'p, 'v, 'a> {
     pub(super) snapshot: &'p Snapshot,
     pub(super) chunks: ChunkReader<'a>,
     pub(super) shared: &'p Shared<'v>,
-    pub(super) jobs: Option<Sender<Vec<Piece>>>,
+    pub(super) jobs: Option<Sender<Job>>,
     pub(super) piece_count_max: usize,
     pub(super) options: &'p RestoreOptions,
     pub(super) observer: &'p mut dyn RestoreObserver,
     pub(super) surplus: Surplus<'p>,
-    /// Pieces of the frames that are being gathered, the one used last at the end.
-    pub(super) open: VecDeque<Vec<Piece>>,
+    /// The frames whose pieces are being gathered, the one used last at the end.
+    pub(super) open: VecDeque<Gathered>,
     /// Hard links, made when all files are there.
     pub(super) links: Vec<Link>,
     /// First paths that are not restored, and the path that was restored in their place.
@@ -47,6 +49,12 @@ pub(super) struct Plan<'p, 'v, 'a> {
     pub(super) begun_count: usize,
     /// What is compared.
     pub(super) buffer: Vec<u8>,
+}
+
+/// Pieces of one frame that are being gathered.
+pub(super) struct Gathered {
+    frame: (PackId, u16),
+    job: Job,
 }
 
 /// Which entries were left as they were: 8 bytes for each.
@@ -163,7 +171,7 @@ impl RestoreReport {
 
     pub(super) fn add_lost(&mut self, subtree: &LostSubtree) {
         self.add_error(format!("entries up to {}", path_text(&subtree.last_path)), chain(&subtree.error));
-        self.degraded |= !crate::needs::is_archived(&subtree.error);
+        self.degraded |= !is_archived(&subtree.error);
     }
 }
 
@@ -298,34 +306,39 @@ impl Plan<'_, '_, '_> {
     /// Puts a piece with the others of its frame. A few frames are gathered at once: files that were changed lie in newer
     /// packs than their neighbours.
     pub(super) fn add(&mut self, piece: Piece) {
-        let frame = |piece: &Piece| (piece.place.pack.id, piece.place.frame_number);
-        let same = |job: &Vec<Piece>| job.first().is_some_and(|first| frame(first) == frame(&piece));
-        let position = self.open.iter().position(same);
-        let mut job = position.and_then(|position| self.open.remove(position)).unwrap_or_default();
-        job.push(piece);
-        if job.len() >= self.piece_count_max {
-            self.submit(job);
-            return;
+        let frame = piece.place.frame_id();
+        let position = self.open.iter().position(|gathered| gathered.frame == frame);
+        let known = position.and_then(|position| self.open.remove(position));
+        let mut gathered = known.unwrap_or_else(|| Gathered { frame, job: Job::default() });
+        gathered.job.pieces.push(piece);
+        if gathered.job.pieces.len() >= self.piece_count_max {
+            // More of the frame is likely to follow.
+            let fetched = Arc::clone(gathered.job.fetched.get_or_insert_default());
+            let pieces = std::mem::take(&mut gathered.job.pieces);
+            self.submit(Job { pieces, fetched: Some(fetched) });
         }
-        self.open.push_back(job);
+        self.open.push_back(gathered);
         if self.open.len() > OPEN_FRAME_COUNT
             && let Some(oldest) = self.open.pop_front()
         {
-            self.submit(oldest);
+            self.submit(oldest.job);
         }
     }
 
-    fn submit(&mut self, pieces: Vec<Piece>) {
+    fn submit(&mut self, job: Job) {
+        if job.pieces.is_empty() {
+            return;
+        }
         self.observer.progress(self.shared.done_bytes());
         if let Some(jobs) = &self.jobs {
             // Workers end only when this sender is dropped.
-            drop(jobs.send(pieces));
+            drop(jobs.send(job));
         }
     }
 
     pub(super) fn flush(&mut self) {
-        while let Some(pieces) = self.open.pop_front() {
-            self.submit(pieces);
+        while let Some(gathered) = self.open.pop_front() {
+            self.submit(gathered.job);
         }
     }
 }

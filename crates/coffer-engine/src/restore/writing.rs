@@ -13,7 +13,7 @@ use coffer_format::pack::ChunkKind;
 use coffer_format::tree::{ChunkRef, TreeEntry};
 use crossbeam_channel::Receiver;
 
-use super::jobs::Jobs;
+use super::jobs::{Job, Jobs, Ready};
 use super::report::{RestoreAction, RestoreReport};
 use super::{chain, warning_text};
 use crate::error::EngineError;
@@ -204,17 +204,21 @@ impl Piece {
     }
 }
 
-/// Opens the frame that all pieces of a job come from, and writes them.
-pub(super) fn work(queue: &Receiver<Vec<Piece>>, shared: &Shared<'_>) {
-    for (pieces, fetched) in Jobs::new(queue, &shared.packs, &shared.budget) {
-        let Some(first) = pieces.first() else { continue };
-        let mut opener = shared.openers.take(|_| true);
-        let opened = opener.parts().and_then(|(reader, sealed)| match &fetched {
-            Some(frame) => shared.packs.open_frame(&first.place, frame, reader),
-            None => shared.packs.frame(&first.place, reader, sealed),
+/// Opens the frame that all pieces of a job come from, unless the job before was of the same, and writes them.
+pub(super) fn work(queue: &Receiver<Job>, shared: &Shared<'_>) {
+    for Ready { pieces, frame, is_shared, mut is_new } in Jobs::new(queue, &shared.packs, &shared.budget) {
+        let Some(place) = pieces.first().map(|piece| piece.place) else { continue };
+        let mut opener = shared.openers.take(|opener| opener.has(&place));
+        let kept = frame.clone().filter(|_| is_shared);
+        let opened = opener.frame(&place, kept, |reader, sealed| match &frame {
+            Some(frame) => shared.packs.open_frame(&place, frame, reader).map(drop),
+            None => {
+                is_new = true;
+                shared.packs.frame(&place, reader, sealed).map(drop)
+            }
         });
-        if opened.is_ok() {
-            shared.fetched_bytes.fetch_add(u64::from(first.place.frame.sealed_len), Ordering::Relaxed);
+        if is_new && opened.is_ok() {
+            shared.fetched_bytes.fetch_add(u64::from(place.frame.sealed_len), Ordering::Relaxed);
         }
         // A chunk with holes has many pieces, one behind the other: it is checked once.
         let mut checked: Option<(ChunkId, u32, &[u8])> = None;

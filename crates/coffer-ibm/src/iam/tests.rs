@@ -2,6 +2,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Barrier};
 
+use coffer_store::RetryPolicy;
+
 use super::*;
 use crate::{HttpOptions, Service};
 
@@ -13,6 +15,11 @@ struct FakeIam {
 
 impl FakeIam {
     fn start(answer: impl Fn(usize, &str) -> (u16, String) + Send + 'static) -> Self {
+        Self::asking_for(4, answer)
+    }
+
+    /// One that asks for so many seconds.
+    fn asking_for(seconds: u64, answer: impl Fn(usize, &str) -> (u16, String) + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
         let forms = Arc::new(Mutex::new(Vec::new()));
@@ -43,7 +50,7 @@ impl FakeIam {
                 };
                 let (status, text) = answer(number, &head);
                 let reply = format!(
-                    "HTTP/1.1 {status} X\r\nConnection: close\r\nTransaction-Id: t-{number}\r\nRetry-After: 4\r\n\
+                    "HTTP/1.1 {status} X\r\nConnection: close\r\nTransaction-Id: t-{number}\r\nRetry-After: {seconds}\r\n\
                      Content-Length: {}\r\n\r\n{text}",
                     text.len()
                 );
@@ -75,6 +82,45 @@ fn clock() -> (Arc<Mutex<Instant>>, impl Fn() -> Instant + Send + Sync + 'static
     let time = Arc::new(Mutex::new(Instant::now()));
     let read = Arc::clone(&time);
     (time, move || *read.lock().expect("no panic"))
+}
+
+/// Waits that were asked for, and a clock that they move, so that nobody waits.
+#[derive(Clone)]
+struct Waits {
+    begun: Instant,
+    all: Arc<Mutex<Vec<Duration>>>,
+}
+
+impl Default for Waits {
+    fn default() -> Self {
+        Self { begun: Instant::now(), all: Arc::default() }
+    }
+}
+
+impl Waits {
+    fn all(&self) -> Vec<Duration> {
+        self.all.lock().expect("no panic").clone()
+    }
+
+    fn clock(&self) -> impl Fn() -> Instant + Send + Sync + 'static {
+        let waits = self.clone();
+        move || waits.begun + waits.all().iter().sum::<Duration>()
+    }
+
+    fn wait(&self, time: Duration) {
+        self.all.lock().expect("no panic").push(time);
+    }
+
+    fn patience(&self) -> Arc<Patience> {
+        let waits = self.clone();
+        Arc::new(Patience::with_clock(7, self.clock(), move |time| waits.wait(time)))
+    }
+}
+
+/// An identity whose clock is that of the waits.
+fn patient_at(fake: &FakeIam, waits: &Waits, patience: &Arc<Patience>) -> Iam {
+    let iam = Iam::with_clock(client(), &fake.endpoint, key(), waits.clock()).expect("an identity");
+    iam.sharing(Arc::clone(patience))
 }
 
 #[test]
@@ -278,7 +324,7 @@ fn a_store_is_told_what_is_wrong_with_the_identity_service() {
         }
     }
     let answers = [
-        (503, "busy", Some(TokenFault::Unavailable { retry_after: Some(Duration::from_secs(4)) })),
+        (503, "busy", Some(TokenFault::Unavailable)),
         (200, "<html>", Some(TokenFault::NotIdentity)),
         (404, "nothing here", Some(TokenFault::NotIdentity)),
         (307, "elsewhere", Some(TokenFault::NotIdentity)),
@@ -286,7 +332,8 @@ fn a_store_is_told_what_is_wrong_with_the_identity_service() {
     ];
     for (status, text, expected) in answers {
         let fake = FakeIam::start(move |_, _| (status, text.to_owned()));
-        let iam = Iam::new(client(), &fake.endpoint, key()).expect("an identity");
+        let waits = Waits::default();
+        let iam = patient_at(&fake, &waits, &waits.patience());
         match expected {
             Some(expected) => check(&iam, &fake.endpoint, expected),
             None => {
@@ -310,6 +357,7 @@ fn a_store_is_told_what_is_wrong_with_the_identity_service() {
     let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
     let (time, now) = clock();
     let iam = Iam::with_clock(client(), &endpoint, key(), now).expect("an identity");
+    let iam = iam.sharing(Waits::default().patience());
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let (mut connection, _) = listener.accept().expect("a connection");
@@ -330,7 +378,142 @@ fn a_store_is_told_what_is_wrong_with_the_identity_service() {
     drop(listener);
     assert!(TcpStream::connect(address).is_err(), "nobody listens any more");
     *time.lock().expect("no panic") += Duration::from_secs(4000);
-    check(&iam, &endpoint, TokenFault::Unavailable { retry_after: None });
+    check(&iam, &endpoint, TokenFault::Unavailable);
     let stranger = Iam::new(client(), &endpoint, key()).expect("an identity");
     check(&stranger, &endpoint, TokenFault::Unreachable);
+}
+
+/// How often a service that is busy for ever is asked, and for how long.
+#[track_caller]
+fn check_busy(status: u16, seconds: u64) -> (usize, Duration) {
+    let fake = FakeIam::asking_for(seconds, move |_, _| (status, "busy".to_owned()));
+    let waits = Waits::default();
+    let iam = patient_at(&fake, &waits, &waits.patience());
+    let error = coffer_store::BearerSource::token(&iam).expect_err("busy for ever");
+    let TokenError::Failed { endpoint, fault: TokenFault::Unavailable, source } = error else {
+        panic!("{error:?}")
+    };
+    assert_eq!(endpoint, fake.endpoint);
+    let told = source.to_string();
+    assert!(told.contains(&format!("status {status}")), "the last answer is told: {told}");
+    assert!(told.contains(&format!("t-{}", fake.count() - 1)), "the last answer is told: {told}");
+    (fake.count(), waits.all().iter().sum())
+}
+
+#[test]
+fn a_service_that_is_busy_for_ever_is_given_up_when_a_store_would_be() {
+    let bound = RetryPolicy::remote().wait_max();
+    assert!(bound > Duration::from_secs(75) && bound < Duration::from_secs(85), "{bound:?}");
+    for status in [429, 503] {
+        let (count, waited) = check_busy(status, 0);
+        assert_eq!(waited, bound);
+        assert!((9..20).contains(&count), "{count} requests");
+        // What it asks for is heeded, and no longer than the bound.
+        assert_eq!(check_busy(status, 30), (4, bound));
+        assert_eq!(check_busy(status, 86_400), (2, bound));
+    }
+}
+
+#[test]
+fn a_service_that_is_busy_for_a_while_is_waited_for() {
+    let fake = FakeIam::start(|number, _| if number < 3 { (429, "busy".to_owned()) } else { grant(3, 3600) });
+    let waits = Waits::default();
+    let iam = patient_at(&fake, &waits, &waits.patience());
+    let token = coffer_store::BearerSource::token(&iam).expect("a token at last");
+    assert_eq!((token.expose(), fake.count()), ("token-3", 4));
+    assert_eq!(waits.all(), [Duration::from_secs(4); 3]);
+}
+
+#[test]
+fn several_who_need_a_token_wait_no_longer_than_one() {
+    let fake = FakeIam::asking_for(0, |_, _| (503, "busy".to_owned()));
+    let waits = Waits::default();
+    let patience = waits.patience();
+    let bound = RetryPolicy::remote().wait_max();
+    let all: Vec<_> = (0..5).map(|_| patient_at(&fake, &waits, &patience)).collect();
+    for iam in &all {
+        coffer_store::BearerSource::token(iam).expect_err("busy for ever");
+        assert_eq!(waits.all().iter().sum::<Duration>(), bound);
+    }
+    // Each of the others asked once.
+    let (own, asked) = (waits.all().len() + 1, fake.count());
+    assert_eq!(asked, own + 4);
+    // Who was told so is told so again, and asks anew later.
+    for iam in &all {
+        coffer_store::BearerSource::token(iam).expect_err("given up");
+    }
+    assert_eq!(fake.count(), asked);
+    waits.wait(PAUSE);
+    for iam in &all {
+        coffer_store::BearerSource::token(iam).expect_err("busy for ever");
+    }
+    assert_eq!((fake.count(), waits.all().len()), (asked + 5, own));
+}
+
+#[test]
+fn the_next_time_a_service_is_busy_is_another_one() {
+    let is_busy = Arc::new(Mutex::new(true));
+    let state = Arc::clone(&is_busy);
+    let fake = FakeIam::asking_for(0, move |number, _| {
+        if *state.lock().expect("no panic") { (503, "busy".to_owned()) } else { grant(number, 3600) }
+    });
+    let waits = Waits::default();
+    let patience = waits.patience();
+    let bound = RetryPolicy::remote().wait_max();
+    let iam = patient_at(&fake, &waits, &patience);
+    coffer_store::BearerSource::token(&iam).expect_err("busy");
+    *is_busy.lock().expect("no panic") = false;
+    waits.wait(PAUSE);
+    coffer_store::BearerSource::token(&iam).expect("a token");
+    *is_busy.lock().expect("no panic") = true;
+    // While the old token is good, nobody waits; then as long as before.
+    waits.wait(Duration::from_secs(3000));
+    let before = waits.all().len();
+    coffer_store::BearerSource::token(&iam).expect("the old one");
+    assert_eq!(waits.all().len(), before);
+    waits.wait(Duration::from_secs(600));
+    coffer_store::BearerSource::token(&iam).expect_err("busy");
+    assert_eq!(waits.all()[before + 1..].iter().sum::<Duration>(), bound);
+}
+
+#[test]
+fn who_gave_up_and_asks_no_more_leaves_the_others_their_time() {
+    let answers = Arc::new(Mutex::new(503));
+    let state = Arc::clone(&answers);
+    let fake = FakeIam::asking_for(0, move |number, _| match *state.lock().expect("no panic") {
+        200 => grant(number, 3600),
+        status => (status, "busy".to_owned()),
+    });
+    let waits = Waits::default();
+    let patience = waits.patience();
+    let [gone, other] = [(); 2].map(|()| patient_at(&fake, &waits, &patience));
+    coffer_store::BearerSource::token(&gone).expect_err("busy");
+    *answers.lock().expect("no panic") = 200;
+    waits.wait(PAUSE);
+    coffer_store::BearerSource::token(&other).expect("a token");
+    *answers.lock().expect("no panic") = 503;
+    waits.wait(Duration::from_secs(3600));
+    let before = waits.all().len();
+    coffer_store::BearerSource::token(&other).expect_err("busy");
+    assert_eq!(waits.all()[before..].iter().sum::<Duration>(), RetryPolicy::remote().wait_max());
+}
+
+#[test]
+fn a_token_that_ends_while_a_fresh_one_is_asked_for_is_waited_for() {
+    let waits = Waits::default();
+    let slow = waits.clone();
+    let fake = FakeIam::asking_for(0, move |number, _| match number {
+        1 => {
+            // The answer takes until the old token is of no use.
+            slow.wait(Duration::from_secs(700));
+            (503, "busy".to_owned())
+        }
+        2 => (503, "busy".to_owned()),
+        number => grant(number, 3600),
+    });
+    let iam = patient_at(&fake, &waits, &waits.patience());
+    coffer_store::BearerSource::token(&iam).expect("a token");
+    waits.wait(Duration::from_secs(3000));
+    let token = coffer_store::BearerSource::token(&iam).expect("the next one");
+    assert_eq!((token.expose(), fake.count()), ("token-3", 4));
 }

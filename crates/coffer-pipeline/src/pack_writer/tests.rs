@@ -44,12 +44,13 @@ proptest! {
         let world = World::new(seed);
         let mut writer = PackWriter::begin(&world.sealer(), &SeededRng::new(!seed), vec![9; 100]).unwrap();
         let mut compressor = Compressor::new(Compression::Auto).unwrap();
-        let mut reader = FrameReader::new().unwrap();
+        let (mut reader, mut room) = (FrameReader::new().unwrap(), vec![7; 5000]);
         for (kind, chunks) in &frames {
             let rows = chunks.iter().map(|bytes| world.chunk(*kind, bytes)).collect();
             let before = writer.stored_len();
             writer.add_frame(*kind, &chunks.concat(), rows, &mut compressor).unwrap();
-            writer.verify_newest(&world.keys, &mut reader).unwrap();
+            writer.verify_newest(&world.keys, &mut reader, &mut room).unwrap();
+            prop_assert_eq!(reader.last(), None);
             prop_assert!(writer.stored_len() > before);
         }
         prop_assert_eq!(writer.is_empty(), frames.is_empty());
@@ -260,10 +261,10 @@ fn a_pack_has_65536_frames_at_most() {
 fn verify(world: &World, plain: &[u8], rows: Vec<ChunkRef>) -> Result<(), PipelineError> {
     let mut writer = PackWriter::begin(&world.sealer(), &SeededRng::new(2), Vec::new()).unwrap();
     let mut reader = FrameReader::new().unwrap();
-    writer.verify_newest(&world.keys, &mut reader).expect("there is no frame yet");
+    writer.verify_newest(&world.keys, &mut reader, &mut Vec::new()).expect("there is no frame yet");
     let mut compressor = Compressor::new(Compression::Auto).unwrap();
     writer.add_frame(ChunkKind::Data, plain, rows, &mut compressor).unwrap();
-    writer.verify_newest(&world.keys, &mut reader)
+    writer.verify_newest(&world.keys, &mut reader, &mut Vec::new())
 }
 
 #[test]
@@ -316,7 +317,7 @@ fn the_check_after_sealing_finds_what_memory_lost() {
     for (what, damage) in damages {
         let mut writer = add();
         damage(&mut writer);
-        let found = writer.verify_newest(&world.keys, &mut FrameReader::new().unwrap());
+        let found = writer.verify_newest(&world.keys, &mut FrameReader::new().unwrap(), &mut Vec::new());
         assert!(matches!(found, Err(PipelineError::ExtraVerify { .. })), "{what}: {found:?}");
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, RETRY_AFTER, SERVER};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, DATE, EXPECT, RETRY_AFTER, SERVER};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
@@ -18,7 +18,7 @@ use super::checksums;
 use super::chunked::Unchunked;
 use super::extensions::Extra;
 use super::service::Service;
-use super::text::escaped;
+use super::text::{escaped, http_date};
 use super::unread::Shared;
 use crate::clock::machine_now_ms;
 use crate::random;
@@ -90,6 +90,10 @@ impl Front {
         if let Ok(id) = HeaderValue::from_str(&id) {
             headers.insert("x-clv-request-id", id.clone());
             headers.insert("x-amz-request-id", id);
+        }
+        // Else the server below tells the time of the machine.
+        if let Some(date) = self.skewed_date() {
+            headers.insert(DATE, date);
         }
         Ok(response)
     }
@@ -185,6 +189,13 @@ impl Front {
             code: "RequestTimeTooSkewed",
             message: "The difference between the request time and the server's time is too large.",
         })
+    }
+
+    /// The time by the clock that is switched to be off.
+    fn skewed_date(&self) -> Option<HeaderValue> {
+        let skew_ms = self.region.switches().signature_skew_s.saturating_mul(1000);
+        let now_ms = machine_now_ms().saturating_add_signed(skew_ms);
+        HeaderValue::from_str(&http_date(now_ms)).ok().filter(|_| skew_ms != 0)
     }
 
     fn refuse(&self, refusal: &Refusal) -> Response<Body> {

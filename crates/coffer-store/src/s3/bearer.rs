@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use zeroize::Zeroizing;
 
@@ -34,7 +33,8 @@ impl fmt::Debug for BearerToken {
 
 /// What gives tokens and keeps them fresh.
 pub trait BearerSource: Send + Sync {
-    /// The token in force; may block while a new one is fetched. Calls that come meanwhile share that fetch.
+    /// The token in force; may block while a new one is fetched. Calls that come meanwhile share that fetch. Asking again
+    /// where that may help is part of it: an error is final.
     ///
     /// # Errors
     /// [`TokenError`].
@@ -76,11 +76,8 @@ pub enum TokenError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TokenFault {
-    /// It is busy, or the connection broke; it may be asked again.
-    Unavailable {
-        /// How long it asked to be left alone.
-        retry_after: Option<Duration>,
-    },
+    /// It is busy, or the connection broke, for as long as it was asked.
+    Unavailable,
     /// No connection could be made: the name is not known, or nobody listens.
     Unreachable,
     /// No secure connection could be made.

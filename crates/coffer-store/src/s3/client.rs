@@ -21,6 +21,7 @@ use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 
 use super::S3Options;
+use super::clock::StoreClock;
 use super::credentials::{AwsKeys, Credentials};
 use super::transport::Transport;
 use crate::StoreError;
@@ -75,11 +76,13 @@ pub(super) fn client(
     region: &str,
     endpoint: Option<&str>,
     credentials: &Credentials,
+    clock: StoreClock,
 ) -> Client {
     let mut config = Config::builder()
         .behavior_version(BehaviorVersion::v2026_01_12())
         .region(Region::new(region.to_owned()))
         .http_client(transport)
+        .interceptor(clock)
         .sleep_impl(TokioSleep::new())
         .retry_config(RetryConfig::disabled())
         .timeout_config(TimeoutConfig::disabled())

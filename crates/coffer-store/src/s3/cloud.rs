@@ -17,12 +17,13 @@ use aws_smithy_types::date_time::Format;
 use super::S3Store;
 use super::download::Source;
 use super::failure::{RequestFailure, chain};
+use super::list::once;
 use super::raw::{RawRequest, elements};
 use super::upload::{Put, RETAIN_UNTIL_HEADER, add_md5, date_time, iso_time};
 use crate::{
-    Access, BucketFacts, Checksums, CloudStore, Credentials, Fact, ObjectKey, ObjectLock, Protection,
-    PutOutcome, RestoreTier, Retention, RetentionMode, StorageState, StoreError, Trial, UploadFacts,
-    UploadForm, VersionItem, Versioning,
+    Access, Attempt, BucketFacts, Checksums, ClockAhead, CloudStore, Credentials, Fact, ObjectKey,
+    ObjectLock, Protection, PutOutcome, RestoreTier, Retention, RetentionMode, StorageState, StoreError,
+    Trial, UploadFacts, UploadForm, VersionItem, Versioning,
 };
 
 /// The id of the legal holds that coffer lays under a bucket's policy.
@@ -47,7 +48,20 @@ impl CloudStore for S3Store {
         prefix: &str,
         visit: &mut dyn FnMut(VersionItem) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
-        self.visit_versions(prefix, visit)
+        self.visit_versions(&once, prefix, visit)
+    }
+
+    fn versions_by(
+        &self,
+        attempt: Attempt<'_>,
+        prefix: &str,
+        visit: &mut dyn FnMut(VersionItem) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        self.visit_versions(attempt, prefix, visit)
+    }
+
+    fn clock_ahead(&self) -> Option<ClockAhead> {
+        self.sides.clock().ahead()
     }
 
     fn keeps_versions(&self) -> Option<bool> {
@@ -142,6 +156,8 @@ impl CloudStore for S3Store {
                     return Ok(());
                 }
             }
+            // By now the store has told a time.
+            self.check_clock()?;
             let is_compliance = current.is_some_and(|current| current.mode == RetentionMode::Compliance);
             self.retain(key.as_str(), version_id, retention, is_compliance).await
         })
@@ -176,11 +192,14 @@ impl CloudStore for S3Store {
     fn storage_class(&self, key: &ObjectKey, version_id: Option<&str>) -> Result<StorageState, StoreError> {
         let head = self.run(async || self.head(key.as_str(), version_id).await)?;
         let class = head.storage_class().map_or("STANDARD", |class| class.as_str()).to_owned();
+        let is_class = matches!(class.as_str(), "GLACIER" | "DEEP_ARCHIVE" | "ACCELERATED");
+        let is_tier = is_in_archive_tier(&head);
         let access = match head.restore() {
-            _ if !matches!(class.as_str(), "GLACIER" | "DEEP_ARCHIVE" | "ACCELERATED") => Access::Now,
-            None => Access::Archived,
+            _ if !is_class && !is_tier => Access::Now,
             Some(state) if state.contains("ongoing-request=\"true\"") => Access::Restoring,
-            Some(state) => Access::Restored(expiry(state)),
+            // Out of a tier the object comes back itself, and has no copy: it is in the tier as long as it is said to be.
+            Some(state) if is_class => Access::Restored(expiry(state)),
+            _ => Access::Archived,
         };
         Ok(StorageState { class, access })
     }
@@ -202,8 +221,10 @@ impl CloudStore for S3Store {
         self.run(async || {
             let odd = |error: aws_sdk_s3::error::BuildError| self.odd(key.as_str(), &error.to_string());
             let job = GlacierJobParameters::builder().tier(tier.clone()).build().map_err(odd)?;
-            let days = i32::try_from(days).unwrap_or(i32::MAX);
-            let wish = RestoreRequest::builder().days(days).glacier_job_parameters(job).build();
+            // What comes back out of a tier has no end, and a request that names one is refused.
+            let is_tier = !self.is_cos && is_in_archive_tier(&self.head(key.as_str(), version_id).await?);
+            let days = (!is_tier).then(|| i32::try_from(days).unwrap_or(i32::MAX));
+            let wish = RestoreRequest::builder().set_days(days).glacier_job_parameters(job).build();
             let request = self
                 .client()
                 .restore_object()
@@ -343,7 +364,10 @@ impl S3Store {
             .bucket(&self.location.bucket)
             .key(self.full(name))
             .set_version_id(version_id.map(str::to_owned));
-        request.send().await.map_err(|error| self.sdk(name, error))
+        match request.send().await.map_err(|error| self.sdk(name, error)) {
+            Err(error) => Err(self.reason(Source { name, version_id }, error).await),
+            head => head,
+        }
     }
 
     /// A header of an object that the SDK does not know; nothing on AWS.
@@ -454,6 +478,11 @@ fn fact<T>(result: Result<T, StoreError>) -> Result<Fact<T>, StoreError> {
         ) => Ok(Fact::Unknown(chain(&error))),
         Err(error) => Err(error),
     }
+}
+
+/// Whether S3 Intelligent-Tiering has put an object into one of its tiers from which it is read only after it was asked for.
+fn is_in_archive_tier(head: &HeadObjectOutput) -> bool {
+    head.archive_status().is_some()
 }
 
 /// A delete marker is there, but there is nothing to read.

@@ -209,8 +209,27 @@ impl S3Store {
             .bucket(&self.location.bucket)
             .key(self.full(source.name))
             .set_version_id(source.version_id.map(str::to_owned));
-        let output = request.send().await.map_err(|error| self.sdk(source.name, error))?;
-        self.length(source.name, output.content_length)
+        match request.send().await.map_err(|error| self.sdk(source.name, error)) {
+            Ok(output) => self.length(source.name, output.content_length),
+            Err(error) => Err(self.reason(source, error).await),
+        }
+    }
+
+    /// Why a question for the head of an object failed. The answer to one has no body, so that a status of 400 alone says neither that the
+    /// credentials have expired nor anything else: then the first byte is asked for, which the store refuses with a reason.
+    pub(super) async fn reason(&self, source: Source<'_>, error: StoreError) -> StoreError {
+        let is_bare = |cause: &crate::Cause| {
+            let failure = cause.downcast_ref::<RequestFailure>();
+            failure.is_some_and(|failure| failure.status == Some(400) && failure.message.is_empty())
+        };
+        match &error {
+            StoreError::Rejected { source: cause, .. } if is_bare(cause) => {}
+            _ => return error,
+        }
+        match self.get(source, Some((0, 0)), None).await {
+            Err(told) if !told.is_not_found() => told,
+            _ => error,
+        }
     }
 
     fn length(&self, name: &str, len: Option<i64>) -> Result<u64, StoreError> {

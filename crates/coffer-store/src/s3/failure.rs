@@ -22,7 +22,8 @@ use crate::{Cause, CredentialFault, StoreError};
 const MESSAGE_CHARS_MAX: usize = 300;
 
 /// That a checksum is not that of what arrived, in the words of one store or another. What is sent once more may arrive whole.
-pub(super) const MISMATCHES: [&str; 3] = ["BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch"];
+pub(super) const MISMATCHES: [&str; 4] =
+    ["BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"];
 
 /// What a store or the way to it said about a failed request.
 #[derive(Debug, Clone, Default)]

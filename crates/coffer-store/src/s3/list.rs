@@ -6,7 +6,7 @@ use std::hash::{BuildHasher, Hash, RandomState};
 use aws_sdk_s3::types::EncodingType;
 
 use super::S3Store;
-use crate::{ItemKind, ListItem, ObjectKey, StoreError};
+use crate::{Attempt, ItemKind, ListItem, ObjectKey, StoreError};
 
 /// Pages of one listing, at most: with a thousand names each, more than a billion.
 const PAGE_COUNT_MAX: usize = 1 << 20;
@@ -30,6 +30,24 @@ impl Pages {
         }
         Ok(())
     }
+}
+
+/// Makes a request and leaves it at that.
+pub(super) fn once(request: &mut dyn FnMut() -> Result<(), StoreError>) -> Result<(), StoreError> {
+    request()
+}
+
+/// What a request gives that `attempt` makes; nothing, if it makes none.
+pub(super) fn made<T>(
+    attempt: Attempt<'_>,
+    mut request: impl FnMut() -> Result<T, StoreError>,
+) -> Result<Option<T>, StoreError> {
+    let mut given = None;
+    attempt(&mut || {
+        given = Some(request()?);
+        Ok(())
+    })?;
+    Ok(given)
 }
 
 impl S3Store {

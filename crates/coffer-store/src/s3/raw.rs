@@ -65,6 +65,7 @@ impl S3Store {
             let failure = RequestFailure { message: chain(&error), ..RequestFailure::default() };
             self.whom().connection(name, &error, failure, self.transport.has_answered())
         })?;
+        self.sides.clock().learn(response.headers(), SystemTimeSource::new().now());
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let body = self.collect(name, response.into_body()).await?;
         if (200..300).contains(&status) {

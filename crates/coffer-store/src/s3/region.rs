@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 use aws_sdk_s3::Client;
 
 use super::client;
+use super::clock::StoreClock;
 use super::credentials::Credentials;
 use super::failure::Whom;
 use super::transport::Transport;
@@ -34,6 +35,7 @@ pub(super) struct Sides {
     followed: OnceLock<Side>,
     /// Whether another region is followed at all.
     may_follow: bool,
+    clock: StoreClock,
 }
 
 impl Sides {
@@ -56,12 +58,18 @@ impl Sides {
             endpoint: endpoint.map_or_else(|| aws_host(region), |endpoint| host_of(endpoint).to_owned()),
             region: region.to_owned(),
         };
-        let client = client::client(transport.clone(), region, endpoint, credentials);
+        let clock = StoreClock::default();
+        let client = client::client(transport.clone(), region, endpoint, credentials, clock.clone());
         // Without a signature nothing would change at the same endpoint.
         let is_signed = matches!(credentials, Credentials::Keys(_));
         let may_follow = !is_fixed && (endpoint.is_none() || is_signed);
         let first = Side { client, region: region.to_owned(), whom };
-        Ok(Self { first, followed: OnceLock::new(), may_follow })
+        Ok(Self { first, followed: OnceLock::new(), may_follow, clock })
+    }
+
+    /// What the answers of both tell of the store's clock.
+    pub(super) const fn clock(&self) -> &StoreClock {
+        &self.clock
     }
 
     /// The one that is in force.
@@ -86,7 +94,7 @@ impl Sides {
             if endpoint.is_none() {
                 whom.endpoint = aws_host(region);
             }
-            let client = client::client(transport.clone(), region, endpoint, credentials);
+            let client = client::client(transport.clone(), region, endpoint, credentials, self.clock.clone());
             Side { client, region: region.to_owned(), whom }
         });
         // Another request may have been led elsewhere before; nobody is sent round in circles.

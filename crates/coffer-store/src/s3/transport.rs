@@ -59,6 +59,8 @@ struct Shared {
     stall_timeout: Duration,
     has_answered: AtomicBool,
     counter: RequestCounter,
+    /// The token that took the place of one that was refused.
+    renewed: Mutex<Option<BearerToken>>,
 }
 
 /// A transfer in which no byte moved for a while.
@@ -89,6 +91,7 @@ impl Transport {
                 stall_timeout,
                 has_answered: AtomicBool::new(false),
                 counter,
+                renewed: Mutex::new(None),
             }),
         }
     }
@@ -113,13 +116,27 @@ impl Transport {
         let token = current(source).await?;
         authorize(&mut request, &token)?;
         let response = self.send_once(request, permit).await?;
-        let (401, Some(mut request)) = (response.status().as_u16(), again) else { return Ok(response) };
+        let Some(mut request) = again.filter(|_| self.may_be_stale(response.status().as_u16(), &token))
+        else {
+            return Ok(response);
+        };
         // Its permit goes with it.
         drop(response);
         source.refused(&token);
         let token = current(source).await?;
+        *self.shared.renewed.lock().unwrap_or_else(PoisonError::into_inner) = Some(token.clone());
         authorize(&mut request, &token)?;
         self.send_once(request, self.shared.requests.acquire().await).await
+    }
+
+    /// Whether a request may have been refused because its token is over: COS says 403 then, as it does where rights are missing. A token that was
+    /// fetched because of such an answer is believed to be good.
+    fn may_be_stale(&self, status: u16, token: &BearerToken) -> bool {
+        let is_renewed = || {
+            let renewed = self.shared.renewed.lock().unwrap_or_else(PoisonError::into_inner);
+            renewed.as_ref() == Some(token)
+        };
+        status == 401 || status == 403 && !is_renewed()
     }
 
     async fn send_once(
@@ -264,6 +281,16 @@ struct Outgoing {
     counter: RequestCounter,
 }
 
+impl Outgoing {
+    /// Counts a piece that may pass now.
+    fn hand_on(&mut self, piece: Bytes) -> Frame<Bytes> {
+        self.progress.moves(Instant::now());
+        self.counter.moved(piece.len());
+        self.left = self.left.map(|left| left.saturating_sub(piece.len() as u64));
+        Frame::data(piece)
+    }
+}
+
 impl Body for Outgoing {
     type Data = Bytes;
     type Error = BoxError;
@@ -278,10 +305,7 @@ impl Body for Outgoing {
                 ready!(sleep.as_mut().poll(context));
                 let piece = std::mem::take(piece);
                 this.next = None;
-                this.progress.moves(Instant::now());
-                this.counter.moved(piece.len());
-                this.left = this.left.map(|left| left.saturating_sub(piece.len() as u64));
-                return Poll::Ready(Some(Ok(Frame::data(piece))));
+                return Poll::Ready(Some(Ok(this.hand_on(piece))));
             }
             if this.rest.is_empty() {
                 match ready!(Pin::new(&mut this.inner).poll_frame(context)) {
@@ -296,9 +320,14 @@ impl Body for Outgoing {
             }
             let len_max = this.rate.as_ref().map_or(PIECE_LEN_MAX, |rate| rate.piece_len());
             let piece = this.rest.split_to(this.rest.len().min(len_max));
-            let due = this.rate.as_ref().map_or_else(Instant::now, |rate| rate.grant(piece.len()));
-            this.progress.moves(due.max(Instant::now()));
-            this.next = Some((Box::pin(sleep_until(due)), piece));
+            // A timer of tokio takes a millisecond at least, which a piece that may pass at once must not wait.
+            match this.rate.as_ref().map(|rate| rate.grant(piece.len())).filter(|due| *due > Instant::now()) {
+                Some(due) => {
+                    this.progress.moves(due);
+                    this.next = Some((Box::pin(sleep_until(due)), piece));
+                }
+                None => return Poll::Ready(Some(Ok(this.hand_on(piece)))),
+            }
         }
     }
 

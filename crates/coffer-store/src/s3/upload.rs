@@ -160,6 +160,9 @@ impl S3Store {
     ) -> Result<(PutOutcome, Option<String>), StoreError> {
         let (known, choice) = (self.uploads.known(), self.uploads.choice);
         let is_locked = put.retention.is_some();
+        if is_locked {
+            self.check_clock()?;
+        }
         let must_have = is_locked || known.is_demanded == Some(true) || choice == Checksums::Always;
         let mut sum = known.checksum(choice, is_locked, in_parts);
         let mut learned = UploadFacts::default();
@@ -440,8 +443,12 @@ fn set_policy_end(headers: &mut Headers, end: Option<&str>) {
     }
 }
 
+/// Something is there. The end of an upload in parts may say so in an answer that began with success, before it was known.
 fn is_precondition(source: &crate::Cause) -> bool {
-    status_of(source) == Some(412)
+    let failure = source.downcast_ref::<super::RequestFailure>();
+    failure.is_some_and(|failure| {
+        failure.status == Some(412) || failure.code.as_deref() == Some("PreconditionFailed")
+    })
 }
 
 /// The request is not as the store wants it.

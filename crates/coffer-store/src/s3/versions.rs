@@ -12,8 +12,8 @@ use aws_sdk_s3::types::EncodingType;
 use aws_smithy_types::DateTime;
 
 use super::S3Store;
-use super::list::{Pages, decode};
-use crate::{StoreError, VersionItem};
+use super::list::{Pages, decode, made};
+use crate::{Attempt, StoreError, VersionItem};
 
 /// What answers tell of versions: a bucket that keeps some says with each object which one it is.
 #[derive(Debug, Default)]
@@ -54,19 +54,20 @@ struct Group {
 }
 
 impl S3Store {
-    /// As [`CloudStore::versions`](crate::CloudStore::versions).
+    /// As [`CloudStore::versions_by`](crate::CloudStore::versions_by), page by page.
     pub(super) fn visit_versions(
         &self,
+        attempt: Attempt<'_>,
         prefix: &str,
         visit: &mut dyn FnMut(VersionItem) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
         let mut pages = Pages::default();
-        let mut next = None;
+        let mut next: Option<Marker> = None;
         // The versions of the last name of a page may go on in the next one.
         let mut open: Option<Group> = None;
         loop {
-            let this = next.take();
-            let page = self.run(async || self.version_page(prefix, this.clone()).await)?;
+            let page = made(attempt, || self.run(async || self.version_page(prefix, next.clone()).await))?;
+            let Some(page) = page else { return Ok(()) };
             let is_last = page.next.is_none();
             let last_name = page.last_name.clone();
             next = page.next.clone();

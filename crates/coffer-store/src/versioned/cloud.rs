@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::{VersionRule, VersionedStore};
 use crate::{
-    BucketFacts, Checksums, CloudStore, ObjectKey, ObjectStore, PutOutcome, RestoreTier, Retention,
-    StorageState, StoreError, Trial, UploadFacts, UploadForm, VersionItem,
+    BucketFacts, Checksums, ClockAhead, CloudStore, ObjectKey, ObjectStore, PutOutcome, RestoreTier,
+    Retention, StorageState, StoreError, Trial, UploadFacts, UploadForm, VersionItem,
 };
 
 impl<S: ObjectStore> CloudStore for VersionedStore<S> {
@@ -20,6 +20,10 @@ impl<S: ObjectStore> CloudStore for VersionedStore<S> {
         visit: &mut dyn FnMut(VersionItem) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
         self.cloud_inside()?.versions(prefix, visit)
+    }
+
+    fn clock_ahead(&self) -> Option<ClockAhead> {
+        self.inner.cloud().and_then(CloudStore::clock_ahead)
     }
 
     fn keeps_versions(&self) -> Option<bool> {

@@ -1,13 +1,14 @@
 //! What is retried, how often, and how a lost reply is settled.
 
 use std::ops::ControlFlow;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use coffer_store::{
-    ListItem, MemoryStore, ObjectKey, ObjectStore, PutOutcome, RetryPolicy, RetryStore, StoreError,
+    AskedWaits, ListItem, MemoryStore, ObjectKey, ObjectStore, PutOutcome, RequestFailure, RetryPolicy,
+    RetryStore, StoreError,
 };
-use coffer_testkit::{Fault, FaultKind, FaultMoment, FaultyStore, RecordingStore};
+use coffer_testkit::{AlteredStore, Fault, FaultKind, FaultMoment, FaultyStore, RecordingStore};
 
 use FaultKind::{NoSpace, Unavailable};
 use FaultMoment::{After, Before};
@@ -225,4 +226,39 @@ fn waits_grow_are_jittered_and_bounded() {
     assert!(*least < Duration::from_millis(600) && *most > Duration::from_millis(900), "{least:?} {most:?}");
     assert_eq!(waits, waits_of(7));
     assert_ne!(waits, waits_of(8));
+}
+
+/// That it waits because the store asked for it is told as long as it does, and that it did afterwards.
+#[test]
+fn a_wait_that_the_store_asked_for_is_told() {
+    let waits_of = |asked: Option<Duration>| {
+        let answers = Mutex::new(0..2);
+        let busy = AlteredStore::new(MemoryStore::new()).on_put(move |inner, key, body| {
+            if answers.lock().expect("lock").next().is_none() {
+                return inner.put_if_absent(key, body);
+            }
+            let mut answer = RequestFailure::default();
+            answer.retry_after = asked;
+            let (name, store) = (key.to_string(), inner.url());
+            Err(StoreError::Unavailable { name, store, source: answer.into() })
+        });
+        let (told, heard) = (Arc::new(Mutex::new(Vec::new())), Arc::new(OnceLock::new()));
+        let (telling, store) = (Arc::clone(&told), Arc::clone(&heard));
+        let sleep = move |_: Duration| {
+            let store: &Arc<RetryStore<AlteredStore<'static, MemoryStore>>> = store.get().expect("a store");
+            telling.lock().expect("lock").push(store.asked_waits());
+        };
+        let retried = Arc::new(RetryStore::with_sleeper(busy, RetryPolicy::default(), 7, sleep));
+        heard.set(Arc::clone(&retried)).expect("set once");
+        retried.put_if_absent(&key(), b"one").expect("put");
+        let mut told = told.lock().expect("lock").clone();
+        told.push(retried.asked_waits());
+        told.into_iter()
+            .map(|AskedWaits { under_way_count, ended_count }| (under_way_count, ended_count))
+            .collect()
+    };
+    let asked: Vec<_> = waits_of(Some(Duration::from_secs(90)));
+    assert_eq!(asked, [(1, 0), (1, 1), (0, 2)]);
+    // It waits of its own accord.
+    assert_eq!(waits_of(None), [(0, 0), (0, 0), (0, 0)]);
 }

@@ -341,6 +341,44 @@ fn retention_and_holds_under_a_policy_go_their_own_way() {
     requests.iter().for_each(check_signed);
 }
 
+/// S3 Intelligent-Tiering keeps its class whatever tier an object is in; out of an archive tier it comes back for good.
+#[test]
+fn objects_in_an_archive_tier_are_archived_and_asked_for_without_an_end() {
+    let tier = |status| [("x-amz-storage-class", "INTELLIGENT_TIERING"), ("x-amz-archive-status", status)];
+    let (ongoing, done) = ("ongoing-request=\"true\"", "ongoing-request=\"false\"");
+    let check = |headers: &[(&str, &str)], access: Access| {
+        let server = Scripted::always(reply("200 OK", headers, b""));
+        let state = store(&server).storage_class(&key(), None).expect("is told");
+        assert_eq!((state.class.as_str(), state.access), ("INTELLIGENT_TIERING", access), "{headers:?}");
+    };
+    for status in ["ARCHIVE_ACCESS", "DEEP_ARCHIVE_ACCESS"] {
+        check(&tier(status), Access::Archived);
+        check(&[&tier(status)[..], &[("x-amz-restore", ongoing)]].concat(), Access::Restoring);
+        // It came back before, and has gone to sleep again.
+        check(&[&tier(status)[..], &[("x-amz-restore", done)]].concat(), Access::Archived);
+    }
+    check(&tier("ARCHIVE_ACCESS")[..1], Access::Now);
+    check(&[tier("ARCHIVE_ACCESS")[0], ("x-amz-restore", done)], Access::Now);
+
+    // The class alone does not say it: of another one the end is named.
+    for (headers, has_end) in
+        [(&tier("ARCHIVE_ACCESS")[..], false), (&[("x-amz-storage-class", "GLACIER")][..], true)]
+    {
+        let head = reply("200 OK", headers, b"");
+        let server = Scripted::start(move |_, request, _| match request.method.as_str() {
+            "HEAD" => head.clone(),
+            _ => reply("202 Accepted", &[], b""),
+        });
+        let store = S3Store::open(location("s3://bucket/x"), &options(server.endpoint())).expect("a store");
+        store.request_restore(&key(), Some("v1"), 3, RestoreTier::Standard).expect("is asked for");
+        let requests = server.requests();
+        assert!(requests.iter().all(|request| request.target.contains("versionId=v1")), "{requests:?}");
+        let body = String::from_utf8(requests.last().expect("a request").body.clone()).expect("XML");
+        assert!(body.contains("<Tier>Standard</Tier>"), "{body}");
+        assert_eq!(body.contains("<Days>3</Days>"), has_end, "{body}");
+    }
+}
+
 #[test]
 fn archived_objects_are_known_and_asked_for() {
     let check = |headers: &[(&str, &str)], class: &str, access: Access| {

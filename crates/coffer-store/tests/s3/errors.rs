@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use coffer_store::{
-    BearerSource, BearerToken, CredentialFault, Credentials, ObjectKey, ObjectStore, PutOutcome, RetryPolicy,
-    RetryStore, S3Options, S3Store, StoreError, TokenError, TokenFault,
+    BearerSource, BearerToken, CloudStore, CredentialFault, Credentials, ObjectKey, ObjectStore, PutOutcome,
+    RetryPolicy, RetryStore, S3Options, S3Store, StoreError, TokenError, TokenFault,
 };
 
 use crate::scripted::{Reply, Scripted, reply, xml_error};
@@ -218,7 +218,7 @@ struct NoTokens {
 impl BearerSource for NoTokens {
     fn token(&self) -> Result<BearerToken, TokenError> {
         match self.asked_count.fetch_add(1, Ordering::SeqCst) {
-            0 => Err(failed(TokenFault::Unavailable { retry_after: Some(Duration::from_secs(5)) })),
+            0 => Err(failed(TokenFault::Unavailable)),
             1 => Err(TokenError::Refused { source: "BXNIM0415E: no such key".into() }),
             2 => Err(failed(TokenFault::Unreachable)),
             _ => Err(TokenError::Unproven { source: "no file".into() }),
@@ -236,9 +236,12 @@ fn what_keeps_a_token_from_coming_is_told() {
     options.endpoint = Some(server.endpoint());
     options.use_proxies = false;
     let store = S3Store::open(location("cos://eu-de/bucket/x"), &options).expect("a store");
+    // Whoever gives tokens has asked for long enough.
     let error = read(&store).expect_err("busy");
-    assert!(error.is_retryable(), "{error:?}");
-    assert_eq!(error.retry_after(), Some(Duration::from_secs(5)), "{error:?}");
+    assert!(
+        matches!(&error, StoreError::NoToken { fault: TokenFault::Unavailable, .. }) && !error.is_retryable(),
+        "{error:?}"
+    );
     let error = read(&store).expect_err("refused");
     assert!(
         matches!(error, StoreError::CredentialsRefused { reason: CredentialFault::IdentityRefused, .. }),
@@ -267,4 +270,37 @@ fn a_creation_whose_reply_was_lost_is_settled() {
     });
     let store = RetryStore::with_sleeper(store_at(server.endpoint()), RetryPolicy::default(), 1, |_| ());
     assert_eq!(store.put_if_absent(&key("log/1"), b"body").expect("is ours"), PutOutcome::Created);
+}
+
+/// The answer to a question for the head of an object has no body, and so no code: the reason has to be asked for.
+#[test]
+fn a_question_for_the_head_that_is_refused_without_a_reason_is_asked_in_another_way() {
+    let refusing = |get: Reply| {
+        Scripted::start(move |_, request, _| match request.method.as_str() {
+            "HEAD" => reply("400 Bad Request", &[("Content-Type", "application/xml")], b""),
+            _ => get.clone(),
+        })
+    };
+    let server = refusing(xml_error("400 Bad Request", "ExpiredToken", "it is over"));
+    let store = store_at(server.endpoint());
+    let errors = [
+        store.stat(&key("vault")).expect_err("refused"),
+        store.storage_class(&key("vault"), None).expect_err("refused"),
+    ];
+    for error in errors {
+        assert!(
+            matches!(error, StoreError::CredentialsRefused { reason: CredentialFault::Expired, .. }),
+            "{error:?}"
+        );
+    }
+    // It is not read whole for that.
+    let ranges: Vec<_> =
+        server.requests().iter().filter_map(|request| request.header("range").map(str::to_owned)).collect();
+    assert_eq!(ranges, ["bytes=0-0", "bytes=0-0"]);
+    // Where there is no other reason to be had, it stays what it was; above all, the object is not missing for it.
+    for get in [reply("200 OK", &[("ETag", "\"e\"")], b"b"), xml_error("404 Not Found", "NoSuchKey", "no")] {
+        let server = refusing(get);
+        let error = store_at(server.endpoint()).stat(&key("vault")).expect_err("refused");
+        assert!(matches!(error, StoreError::Rejected { .. }), "{error:?}");
+    }
 }

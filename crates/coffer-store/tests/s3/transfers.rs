@@ -207,11 +207,7 @@ fn a_token_that_is_refused_is_replaced_once() {
                 xml_error("401 Unauthorized", "AccessDenied", "who are you")
             }
         });
-        let mut options = S3Options::new(Credentials::Bearer(Arc::new(Tokens::default())));
-        options.endpoint = Some(server.endpoint());
-        options.use_proxies = false;
-        let store = S3Store::open(location("cos://eu-de/bucket/x"), &options).expect("a store");
-        let result = store.put_if_absent(&key("a"), b"body");
+        let result = store_with_tokens(&server).put_if_absent(&key("a"), b"body");
         let sent = server.requests();
         assert!(sent.iter().all(|request| request.body == b"body"));
         let sent: Vec<_> = sent.iter().filter_map(|request| request.header("authorization")).collect();
@@ -223,6 +219,36 @@ fn a_token_that_is_refused_is_replaced_once() {
     let error = check(None, &["Bearer token-0", "Bearer token-1"]).expect_err("no token is good");
     assert!(matches!(error, StoreError::CredentialsRefused { .. }), "{error:?}");
     assert!(!format!("{error:?}").contains("token-"), "{error:?}");
+}
+
+fn store_with_tokens(server: &Scripted) -> S3Store {
+    let mut options = S3Options::new(Credentials::Bearer(Arc::new(Tokens::default())));
+    options.endpoint = Some(server.endpoint());
+    options.use_proxies = false;
+    S3Store::open(location("cos://eu-de/bucket/x"), &options).expect("a store")
+}
+
+#[test]
+fn a_token_that_is_over_is_replaced_where_that_looks_like_missing_rights() {
+    let server = Scripted::start(|_, request: &Request, _| match request.header("authorization") {
+        Some("Bearer token-1") if request.target.ends_with("/a") => {
+            reply("200 OK", &[("ETag", "\"e\"")], b"")
+        }
+        _ => xml_error("403 Forbidden", "AccessDenied", "Access Denied"),
+    });
+    let store = store_with_tokens(&server);
+    store.put_if_absent(&key("a"), b"body").expect("is made with the second token");
+    // What is denied to a fresh token is denied, and no token is fetched for each such answer.
+    for _ in 0..3 {
+        let error = store.put_if_absent(&key("b"), b"body").expect_err("is denied");
+        assert!(matches!(error, StoreError::Denied { .. }), "{error:?}");
+    }
+    let sent = server.requests();
+    let sent: Vec<_> = sent.iter().filter_map(|request| request.header("authorization")).collect();
+    assert_eq!(
+        sent,
+        ["Bearer token-0", "Bearer token-1", "Bearer token-1", "Bearer token-1", "Bearer token-1"]
+    );
 }
 
 #[test]

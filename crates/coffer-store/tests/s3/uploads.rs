@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use coffer_store::{
-    ChecksumUse, Checksums, ChunkedUse, CloudStore, ObjectKey, ObjectStore, PutOutcome, S3Store, StoreError,
-    Trial, UploadFacts, UploadForm, UploadMemory, probe,
+    ChecksumUse, Checksums, ChunkedUse, CloudStore, ObjectKey, ObjectStore, PutOutcome, Retention,
+    RetentionMode, S3Store, StoreError, Trial, UploadFacts, UploadForm, UploadMemory, probe,
 };
 
 use crate::scripted::{Reply, Request, Scripted, reply, xml_error};
@@ -155,13 +155,46 @@ fn what_is_refused_in_each_form_teaches_nothing() {
 /// Else what was damaged on the way would be sent again without what shows the damage.
 #[test]
 fn a_body_that_arrived_damaged_is_sent_again_as_it_was() {
-    for code in ["BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch"] {
+    for code in ["BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"] {
         let server = Scripted::always(xml_error("400 Bad Request", code, "it differs"));
         let memory = Kept::knowing("crc32c verified\n");
         let error = store_at(&server, &memory).put_if_absent(&key("a"), b"body").expect_err("is refused");
         assert!(error.is_retryable(), "{code}: {error:?}");
         assert_eq!(forms(&server), ["crc32c"], "{code}");
         assert!(memory.written().is_empty(), "{code}");
+        // Nor is a lock to blame for it.
+        let retention = Retention { mode: RetentionMode::Compliance, until_s: 1_900_000_000 };
+        let store = store_at(&server, &memory);
+        let error = store.put_if_absent_retained(&key("a"), b"body", &retention).expect_err("is refused");
+        assert!(error.is_retryable(), "{code}: {error:?}");
+        assert_eq!(forms(&server), ["crc32c", "crc32c"], "{code}");
+    }
+}
+
+/// The end of an upload in parts is answered before it is known how it ends: what then comes is in the body.
+#[test]
+fn the_end_of_an_upload_in_parts_may_be_refused_after_it_began_with_success() {
+    for (code, is_there) in [("PreconditionFailed", true), ("ConditionalRequestConflict", false)] {
+        let server = Scripted::start(move |_, request, _| {
+            if request.target.contains("?uploads") {
+                let xml =
+                    b"<InitiateMultipartUploadResult><UploadId>u1</UploadId></InitiateMultipartUploadResult>";
+                reply("200 OK", &[("Content-Type", "application/xml")], xml)
+            } else if request.method == "POST" {
+                xml_error("200 OK", code, "at the end")
+            } else {
+                done()
+            }
+        });
+        let store = store_at(&server, &Kept::knowing(""));
+        let put = store.put_if_absent(&key("large"), &vec![7; 10 << 20]);
+        if is_there {
+            assert_eq!(put.expect("an answer"), PutOutcome::AlreadyExists);
+        } else {
+            assert!(put.as_ref().is_err_and(StoreError::is_retryable), "{put:?}");
+        }
+        let last = server.requests().pop().expect("requests");
+        assert_eq!(last.method, "DELETE", "the parts are given up: {}", last.target);
     }
 }
 

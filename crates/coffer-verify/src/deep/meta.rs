@@ -1,6 +1,6 @@
 //! Meta chunks by reference: read by range, opened, rehashed, with a bounded cache of frames that all threads share.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::{Deref, Range};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -19,8 +19,10 @@ use super::chunks::{ChunkTable, Loss};
 use super::damage::Damage;
 use super::{Domains, Task, open};
 
-/// Plain bytes of frames that are kept.
+/// Frames that are kept take at most this much memory.
 const CACHE_LEN_MAX: usize = 32 << 20;
+/// What each takes beside its plain bytes: a writer may make frames of one byte.
+const FRAME_OVERHEAD: usize = 256;
 /// Keys of packs that are kept.
 const KEY_COUNT_MAX: usize = 256;
 
@@ -38,7 +40,9 @@ pub(crate) struct MetaCache {
 struct Frames {
     /// By pack and number.
     frames: HashMap<(u32, u16), Frame>,
-    /// Bytes of all of them.
+    /// Pack and number of each, by its last use.
+    by_use: BTreeMap<u64, (u32, u16)>,
+    /// What all of them take.
     len: usize,
     /// Counts up with each use.
     clock: u64,
@@ -61,7 +65,7 @@ impl MetaCache {
 
     /// Keeps a frame that was opened for another reason, as long as there is room without giving up others.
     pub(crate) fn offer(&self, pack: u32, number: u16, kind: ChunkKind, plain: &[u8]) {
-        let has_room = |frames: &Frames| frames.len + plain.len() <= CACHE_LEN_MAX;
+        let has_room = |frames: &Frames| frames.len + cost(plain) <= CACHE_LEN_MAX;
         if has_room(&self.frames()) {
             let plain = Arc::from(plain);
             let mut frames = self.frames();
@@ -72,25 +76,34 @@ impl MetaCache {
     }
 }
 
+/// What a frame takes.
+const fn cost(plain: &[u8]) -> usize {
+    plain.len() + FRAME_OVERHEAD
+}
+
 impl Frames {
     fn get(&mut self, pack: u32, number: u16) -> Option<(ChunkKind, Arc<[u8]>)> {
         self.clock += 1;
         let frame = self.frames.get_mut(&(pack, number))?;
+        self.by_use.remove(&frame.used);
         frame.used = self.clock;
+        self.by_use.insert(self.clock, (pack, number));
         Some((frame.kind, Arc::clone(&frame.plain)))
     }
 
     /// Adds a frame and gives up those that were not used for longest.
     fn keep(&mut self, pack: u32, number: u16, kind: ChunkKind, plain: Arc<[u8]>) {
         self.clock += 1;
-        self.len += plain.len();
+        self.len += cost(&plain);
+        self.by_use.insert(self.clock, (pack, number));
         if let Some(known) = self.frames.insert((pack, number), Frame { kind, plain, used: self.clock }) {
-            self.len -= known.plain.len();
+            self.len -= cost(&known.plain);
+            self.by_use.remove(&known.used);
         }
         while self.len > CACHE_LEN_MAX && self.frames.len() > 1 {
-            let oldest = self.frames.iter().min_by_key(|(_, frame)| frame.used).map(|(key, _)| *key);
-            let Some(frame) = oldest.and_then(|key| self.frames.remove(&key)) else { break };
-            self.len -= frame.plain.len();
+            let oldest = self.by_use.pop_first();
+            let Some(frame) = oldest.and_then(|(_, key)| self.frames.remove(&key)) else { break };
+            self.len -= cost(&frame.plain);
         }
     }
 }
@@ -232,4 +245,53 @@ impl<'a> MetaReader<'a> {
 
 fn corrupt(what: impl Into<String>) -> PackFault {
     PackFault::new(Class::Corrupt, what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keep(frames: &mut Frames, number: usize, len: usize) {
+        let (pack, frame) = (u32::try_from(number >> 16).unwrap(), u16::try_from(number & 0xffff).unwrap());
+        frames.keep(pack, frame, ChunkKind::Meta, vec![7; len].into());
+    }
+
+    #[test]
+    fn tiny_frames_take_no_more_memory_than_long_ones() {
+        let (cache, count) = (MetaCache::default(), 2 * CACHE_LEN_MAX / FRAME_OVERHEAD);
+        for number in 0..count {
+            keep(&mut cache.frames(), number, 1);
+        }
+        let kept = cache.frames().frames.len();
+        assert_eq!((kept, cache.frames().by_use.len()), (CACHE_LEN_MAX / cost(&[7]), kept));
+        // The oldest ones went, and none is taken for nothing in their place.
+        assert!(cache.frames().get(0, 0).is_none());
+        assert!(cache.frames().get(u32::try_from((count - 1) >> 16).unwrap(), u16::MAX).is_some());
+        let cache = MetaCache::default();
+        for number in 0..u32::try_from(count).unwrap() {
+            cache.offer(number, 0, ChunkKind::Meta, &[7]);
+        }
+        assert_eq!(cache.frames().frames.len(), kept);
+    }
+
+    #[test]
+    fn what_was_not_used_for_longest_goes_first() {
+        let mut frames = Frames::default();
+        let len = CACHE_LEN_MAX / 4 - FRAME_OVERHEAD;
+        for number in 0..4 {
+            keep(&mut frames, number, len);
+        }
+        assert!(frames.get(0, 0).is_some());
+        // Kept once more, it counts once.
+        keep(&mut frames, 2, len);
+        keep(&mut frames, 4, len);
+        let left: Vec<bool> = (0..5).map(|number| frames.get(0, number).is_some()).collect();
+        assert_eq!(left, [true, false, true, true, true]);
+        // One that is longer than all others together stays alone.
+        keep(&mut frames, 5, CACHE_LEN_MAX);
+        assert_eq!(
+            (frames.frames.len(), frames.by_use.len(), frames.len),
+            (1, 1, CACHE_LEN_MAX + FRAME_OVERHEAD)
+        );
+    }
 }

@@ -19,7 +19,7 @@ pub(super) const REVOKED: &str = "whoever has an old copy of this slot and its s
 
 #[derive(Debug, Args)]
 pub(crate) struct RevokeArgs {
-    /// Beginning of the slot's id, from "keys list".
+    /// Beginning of the slot's id, from "keys list": 4 digits or more.
     slot: String,
     #[command(flatten)]
     also: AlsoArgs,

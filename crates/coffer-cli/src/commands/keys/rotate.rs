@@ -1,8 +1,10 @@
 //! `coffer keys rotate`: a new vault key.
 
+use std::collections::BTreeSet;
+
 use anyhow::Result;
 use clap::Args;
-use coffer_engine::{LostSlot, RotationPlan, Vault, Writer, stats};
+use coffer_engine::{BeginningError, LostSlot, RotationPlan, Vault, Writer, by_beginning, stats};
 use coffer_format::id::hex;
 use coffer_keys::RootKey;
 use serde_json::{Value, json};
@@ -26,7 +28,7 @@ pub(crate) struct RotateArgs {
     /// keep the vault's key from being changed.
     #[arg(long)]
     revoke_signers: bool,
-    /// Let such a signer stay: the one whose key begins so (8 digits or more). May be given several times.
+    /// Let such a signer stay: the one whose key begins so (4 digits or more). May be given several times.
     #[arg(long, value_name = "KEY")]
     keep_signer: Vec<String>,
     /// Give up deduplication with what was written before, so that the old key says nothing of what comes after, but for writers,
@@ -124,16 +126,18 @@ pub(super) fn run(world: &World, args: &RotateArgs) -> Result<Exit> {
 /// The signers that are to be revoked, which are taken out of the plan. Says who stays: a new key of the vault takes the right to sign from
 /// nobody but the owner before.
 fn judge_signers(world: &World, args: &RotateArgs, plan: &mut RotationPlan) -> Result<Vec<Writer>> {
-    let begins = |signer: &Writer, prefix: &str| prefix.len() >= 8 && hex(&signer.key).starts_with(prefix);
-    if let Some(unknown) =
-        args.keep_signer.iter().find(|key| !plan.signers.iter().any(|one| begins(one, key)))
-    {
-        let message = format!("no signer whose key begins with {unknown} is enrolled");
-        let hint = "`coffer keys writers` shows the keys; give 8 digits of one or more";
-        return Err(Failure::usage(message).hint(hint).into());
+    let mut kept = BTreeSet::new();
+    for key in &args.keep_signer {
+        let signer = by_beginning(key, &plan.signers, |signer| hex(&signer.key)).map_err(|error| {
+            let message = match error {
+                BeginningError::None { .. } => format!("no signer whose key begins with {key} is enrolled"),
+                error => format!("--keep-signer names no one signer: {error}"),
+            };
+            Failure::usage(message).hint("`coffer keys writers` shows the keys")
+        })?;
+        kept.insert(signer.key);
     }
-    let is_wanted =
-        |signer: &Writer| signer.is_ordinary() || args.keep_signer.iter().any(|key| begins(signer, key));
+    let is_wanted = |signer: &Writer| signer.is_ordinary() || kept.contains(&signer.key);
     let (wanted, unwanted): (Vec<_>, Vec<_>) =
         std::mem::take(&mut plan.signers).into_iter().partition(is_wanted);
     plan.signers = wanted;

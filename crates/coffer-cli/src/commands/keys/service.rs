@@ -18,7 +18,7 @@ use crate::wiring::World;
 
 #[derive(Debug, Args)]
 pub(crate) struct RetargetArgs {
-    /// Beginning of the slot's id, from "keys list".
+    /// Beginning of the slot's id, from "keys list": 4 digits or more.
     slot: String,
     /// The root key to move it to: its CRN, or https://HOST/INSTANCE/KEY.
     #[arg(long, value_name = "CRN")]

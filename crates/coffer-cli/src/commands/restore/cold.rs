@@ -1,5 +1,6 @@
 //! Restoring from an archive class: asking for exactly the packs that are needed, and waiting or coming back later.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -16,6 +17,9 @@ use crate::output::{bytes, time, time_utc};
 use crate::prices::PriceArgs;
 use crate::stores::Store;
 use crate::wiring::World;
+
+/// Where a store contradicts itself.
+const CONTESTED_HINT: &str = "if it is so again, ask whoever runs the store how it keeps the object, or restore from another store of the vault";
 
 #[derive(Debug, Clone, Args)]
 pub(super) struct ColdArgs {
@@ -87,11 +91,20 @@ pub(super) fn bring_back(
 ) -> Result<Option<Exit>> {
     let stores = stores(store)?;
     request_slots(world, args, &stores, vault);
+    let mut contested = BTreeSet::new();
     loop {
         let needs = needs_of(world, vault, snapshot, options)?;
         let state = ColdState::look(&stores, &needs)?;
-        if state.is_ready() && !needs.is_partial {
-            return Ok(None);
+        if state.is_ready() {
+            let Some(name) = needs.archived else { return Ok(None) };
+            // It may have come back between the read and the question. Nothing can be asked for that is not archived.
+            if !contested.insert(name.clone()) {
+                let message = format!(
+                    "{name} cannot be read: the store says that it is archived, and where it is asked how it keeps it, that it is not"
+                );
+                return Err(Failure::new(Exit::Failed, message).hint(CONTESTED_HINT).into());
+            }
+            continue;
         }
         state.request(&stores, args.days, args.tier.of_store())?;
         let partial = if needs.is_partial { "; more will be needed once these are back" } else { "" };
@@ -135,8 +148,12 @@ pub(super) fn bring_back_opening(
     loop {
         let state = ColdState::look_at_all_but_packs(&stores)?;
         if state.is_ready() {
-            // If it was ready from the start, this is not what was in the way.
-            return refusal.map_or(Ok(None), Err);
+            let Some(refusal) = refusal else { return Ok(None) };
+            // It was ready from the start: this is not what was in the way, or it has come back by now.
+            let message = format!(
+                "{refusal:#}; but the store says of all that a vault is opened with that it can be read"
+            );
+            return Err(Failure::new(Exit::Failed, message).hint(CONTESTED_HINT).into());
         }
         refusal = None;
         state.request(&stores, args.days, args.tier.of_store())?;
