@@ -69,7 +69,7 @@ fn fails_once<'a>(store: &'a MemoryStore, left: &'a AtomicU64) -> AlteredStore<'
 fn a_store_that_fails_once_is_not_damage_of_the_vault() {
     let backup = Backup::of(|src| {
         for number in 0..6 {
-            fs::write(src.join(format!("file-{number}")), noise(number, 200_000)).unwrap();
+            fs::write(src.join(format!("file-{number}")), noise(number, 1_200_000)).unwrap();
         }
     });
     let mut healed = 0;
